@@ -1,0 +1,107 @@
+// Package backend is what DServer asks of a store: strictly serializable transactions over ordered keys, versionstamps
+// and watches. It is shaped on FoundationDB and small enough to build on anything that has one commit order.
+//
+//	Database ── Transact ──> Tx      reads are futures, writes return nothing, one commit, once or not at all
+//	         └─ Read ──────> ReadTx  a snapshot, and watches on what was read
+//
+// What every backend guarantees, and what [github.com/dserver-go/dserver/backend/backendtest] checks:
+//
+//   - Strict serializability: a transaction sees all that was committed, by anyone, before it began, and commits only
+//     if nobody changed what it read. A transaction without writes is not validated: it saw one snapshot.
+//   - Exactly once: when Transact returns nil, fn's last run was committed, once, and will survive a power cut.
+//     When it returns an error, nothing was committed, but for [ErrCommitUnknown].
+//   - One order: versionstamps are handed out in commit order, across processes.
+//   - One set of limits (limits.go), those of FoundationDB, whatever the store could do: what passes on a laptop
+//     passes in production.
+//
+// The package holds the contract, keys, versionstamps, limits and errors. It knows no store and imports the standard
+// library and the tuple encoding alone.
+package backend
+
+import "context"
+
+// Database is a store that is open. It is safe for concurrent use and comparable.
+type Database interface {
+	// Transact runs fn in a strictly serializable transaction and commits it, once or not at all. A lost race runs fn
+	// again, so fn touches nothing outside tx until its last line, and nothing that another run of it left there.
+	// fn's error rolls back and is returned as it is.
+	//
+	// When ctx ends before the commit was handed to the store, nothing was committed and the error wraps ctx's.
+	// When it ends later, the outcome is awaited where it is known soon; else the error wraps ErrCommitUnknown and
+	// ctx's. A failed commit is reported with ErrTooLarge, ErrTooOld, ErrClosed or ErrCorrupt in its chain.
+	Transact(ctx context.Context, fn func(tx Tx) error) error
+
+	// Read runs fn on a snapshot that holds all that was committed before Read was called. fn may run more than once.
+	// The watches that fn made are set when Read returns nil, and cancelled when it does not.
+	Read(ctx context.Context, fn func(tx ReadTx) error) error
+
+	// Close ends the database: running transactions end with ErrClosed, later ones as well, and all watches fire.
+	// It waits until nothing of the database runs any more. A second Close does nothing.
+	Close() error
+}
+
+// Reader is what transactions of both kinds can read. Reads may be started together and are waited for by
+// Future.Get: on a store across a network that is one round trip. The slices that they return belong to the caller
+// and must not be changed. An error of a read also fails the transaction.
+type Reader interface {
+	// Get returns the value of key, nil when it is absent. In a Tx that is a conflict when it changes before the commit.
+	Get(key Key) Future[[]byte]
+
+	// GetRange returns the pairs of r in key order. A Tx reads its own writes. What was read, up to the last key
+	// returned where a limit cut it, is a conflict when it changes, unless o.Snapshot.
+	GetRange(r Range, o RangeOptions) Future[[]KeyValue]
+}
+
+// ReadTx is a snapshot. It is valid within fn and for one goroutine.
+type ReadTx interface {
+	Reader
+
+	// Watch returns a watch that fires after key changed from what this snapshot has. It is a hint: it may fire for
+	// nothing, and after a failure of the store; it never misses.
+	Watch(key Key) Watch
+}
+
+// Tx is a transaction. It is valid within fn and for one goroutine. Writes are buffered; the first that is impossible
+// (ErrTooLarge) fails the commit. Keys that Append will make, and the values that Stamp will write, are unknown until
+// the commit: reading a range or key that has them fails the transaction, so reads go before such writes.
+type Tx interface {
+	Reader
+
+	// Set writes value at key. The value may be empty, and is not nil when it is read back. It is copied.
+	Set(key Key, value []byte)
+
+	// Clear removes what is in r.
+	Clear(r Range)
+
+	// Add adds delta to the counter at key (see Counter), which begins at 0. It reads nothing: adding never conflicts.
+	Add(key Key, delta int64)
+
+	// Append writes value at prefix + versionstamp, after all that was ever appended there, and returns nothing since
+	// the key is known after the commit: a queue's push. Appends never conflict with each other. All Appends of a
+	// transaction, whatever their prefixes, are numbered from 0 in the order of their calls.
+	Append(prefix Key, value []byte)
+
+	// Stamp writes the transaction's versionstamp, the one that Version returns, as value of key.
+	Stamp(key Key)
+
+	// Conflict makes a later change of key a conflict, as if it had been read.
+	Conflict(key Key)
+
+	// Version returns the transaction's versionstamp, its last two bytes zero. It may be waited for after Transact
+	// returned nil; it is an error when the transaction wrote nothing or was not committed.
+	Version() Future[Versionstamp]
+}
+
+// KeyValue is a pair of a range.
+type KeyValue struct {
+	Key   Key
+	Value []byte
+}
+
+// RangeOptions tells how a range is read. The zero value reads all of it, in order, as a conflict.
+type RangeOptions struct {
+	Limit    int  // at most so many pairs; 0 is no limit
+	Bytes    int  // stop after the pair with which keys and values reach so many bytes; 0 is no limit
+	Reverse  bool // from the last key downwards
+	Snapshot bool // no conflict when it changes
+}
