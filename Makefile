@@ -1,0 +1,65 @@
+# `make` alone lists the targets. FDB=1 adds the FoundationDB backend to every one of them, and fails where its client
+# library is missing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO        ?= go
+# The linter is run at one version and is not in go.mod: whoever uses the library must not inherit its dependencies.
+GOLANGCI  ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+KILLS     ?= 200
+FUZZTIME  ?= 30s
+BENCH     ?=
+
+export FDB
+FDB_HEADER := $(firstword $(wildcard /usr/include/foundationdb/fdb_c.h /usr/local/include/foundationdb/fdb_c.h))
+ifeq ($(FDB),1)
+  TAGS := -tags fdb
+  ifeq ($(FDB_HEADER),)
+    $(error FDB=1 was asked for, but foundationdb/fdb_c.h is not installed: install the FoundationDB client package)
+  endif
+endif
+
+.PHONY: help check fmt vet lint build test bench long crash fuzz golden
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r t d; do printf '  make %-8s %s\n' "$$t" "$$d"; done
+
+check: fmt vet lint build ## formatting, vet, lint and build, all without running a test
+
+fmt: ## fail when a file is not formatted
+	@files=$$(git ls-files -co --exclude-standard -- '*.go' | while read -r f; do [ ! -e "$$f" ] || gofmt -l "$$f"; done); \
+	if [ -n "$$files" ]; then echo "not formatted, run gofmt -w on:"; echo "$$files"; exit 1; fi
+
+vet: ## go vet, with the tag fdb as well where its client is installed
+	$(GO) vet $(TAGS) ./...
+	@if [ -n "$(FDB_HEADER)" ]; then set -x; $(GO) vet -tags fdb ./...; fi
+
+lint: ## golangci-lint with .golangci.yml
+	$(GOLANGCI) run $(if $(TAGS),--build-tags fdb) ./...
+
+build: ## build every package
+	$(GO) build $(TAGS) ./...
+
+test: ## all tests, with the race detector, in random order
+	$(GO) test $(TAGS) -race -shuffle=on ./...
+
+bench: ## every load beside its hand-written baseline, as a table (BENCH='-runs 3 -load call64' for flags)
+	$(GO) run $(TAGS) ./bench $(BENCH)
+
+long: ## the long random runs
+	LONG=1 $(GO) test $(TAGS) -count=1 -timeout 6h -run 'Long' ./...
+
+crash: ## kill -9, KILLS times (200)
+	KILLS=$(KILLS) $(GO) test $(TAGS) -count=1 -timeout 2h -v -run 'Kill' ./...
+
+fuzz: ## each fuzz target for FUZZTIME (30s)
+	@for p in $$($(GO) list $(TAGS) ./...); do \
+	  for f in $$($(GO) test $(TAGS) -list '^Fuzz' "$$p" | grep '^Fuzz' || true); do \
+	    echo "$$p $$f"; $(GO) test $(TAGS) -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) "$$p"; \
+	  done; \
+	done
+
+golden: ## write the golden files anew; look at the difference before you commit it
+	GOLDEN=1 $(GO) test $(TAGS) -count=1 -run 'Golden' ./...
