@@ -40,6 +40,9 @@ func (v Versionstamp) WithOrder(order uint16) Versionstamp {
 	return v
 }
 
+// Order is the number of the Append within its transaction.
+func (v Versionstamp) Order() uint16 { return binary.BigEndian.Uint16(v[10:]) }
+
 // Sequence is the number that NewVersionstamp was given.
 func (v Versionstamp) Sequence() uint64 { return binary.BigEndian.Uint64(v[:8]) }
 

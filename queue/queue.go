@@ -1,0 +1,261 @@
+// Package queue is a durable first-in-first-out queue of bytes over a backend's transactions. It knows nothing of
+// servers, messages or consumers.
+//
+// An item's place is the versionstamp of the commit that pushed it, so the order of the queue is the order of commits,
+// and pushes never conflict with each other or with a take:
+//
+//	prefix 0 stamp   rows of the priority lane, which is taken first
+//	prefix 1 stamp   rows of the normal lane
+//	prefix 2         how many items were ever pushed, a counter
+//	prefix 3         how many items were ever removed, a counter
+//
+// An item that is larger than a row is cut into consecutive rows of one transaction (package chunk); its stamp is the
+// first one's.
+//
+// A consumer reads Rows as a snapshot, together with what else it needs, gives what it got to Parse, and removes what
+// it handled with Remove, which conflicts on just those items: of two consumers that took one item only one commits,
+// and no push is ever in their way.
+package queue
+
+import (
+	"fmt"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/chunk"
+)
+
+// Lane is one of the two orders of a queue.
+type Lane int
+
+// The priority lane is taken before the normal one.
+const (
+	Priority Lane = iota
+	Normal
+	lanes
+
+	pushes = 2
+	pops   = 3
+)
+
+// MaxItemBytes is the largest item.
+const MaxItemBytes = chunk.MaxBytes
+
+// Queue is a place in the store. It holds no state and does no I/O.
+type Queue struct{ prefix backend.Key }
+
+// At returns the queue at prefix, below which nothing else may be written.
+func At(prefix backend.Key) Queue { return Queue{prefix} }
+
+// Item is a message on the queue.
+type Item struct {
+	Lane  Lane
+	Stamp backend.Versionstamp // where in the order it is; names it
+	Body  []byte
+
+	last backend.Versionstamp // of its rows
+}
+
+// Push appends items, in order, with nothing in between. It reads nothing and conflicts with nothing. An item over
+// MaxItemBytes is backend.ErrTooLarge, and nothing was pushed.
+func (q Queue) Push(tx backend.Tx, lane Lane, items ...[]byte) error {
+	rows := make([][]byte, 0, len(items))
+	for _, item := range items {
+		cut, err := chunk.Split(item)
+		if err != nil {
+			return fmt.Errorf("%w: %w", backend.ErrTooLarge, err)
+		}
+		rows = append(rows, cut...)
+	}
+	prefix := q.prefix.Int(int64(lane))
+	for _, row := range rows {
+		tx.Append(prefix, row)
+	}
+	tx.Add(q.prefix.Int(pushes), int64(len(items)))
+	return nil
+}
+
+// Rows is the range of both lanes' rows, for a read that is given to Parse.
+func (q Queue) Rows() backend.Range {
+	return backend.Range{Begin: q.prefix.Int(int64(Priority)), End: q.prefix.Int(pushes)}
+}
+
+// Parse returns the items whose rows are in pairs, which were read from the head of Rows. An item of which a limit of
+// that read cut off some rows is left out, and whole is false; First reads it when it is the head.
+func (q Queue) Parse(pairs []backend.KeyValue) (items []Item, whole bool, err error) {
+	for len(pairs) > 0 {
+		lane, stamp, err := q.place(pairs[0].Key)
+		if err != nil {
+			return nil, false, err
+		}
+		n, err := chunk.Count(pairs[0].Value)
+		if err != nil {
+			return nil, false, fmt.Errorf("%w: queue: item %v: %w", backend.ErrCorrupt, stamp, err)
+		}
+		if n > len(pairs) {
+			return items, false, nil
+		}
+		item, err := q.join(lane, stamp, pairs[:n])
+		if err != nil {
+			return nil, false, err
+		}
+		items, pairs = append(items, item), pairs[n:]
+	}
+	return items, true, nil
+}
+
+func (q Queue) join(lane Lane, stamp backend.Versionstamp, pairs []backend.KeyValue) (Item, error) {
+	item := Item{Lane: lane, Stamp: stamp, last: stamp}
+	if len(pairs) == 1 {
+		item.Body = pairs[0].Value
+		return item, nil
+	}
+	rows := make([][]byte, len(pairs))
+	for i, pair := range pairs {
+		of, at, err := q.place(pair.Key)
+		if err != nil {
+			return Item{}, err
+		}
+		if of != lane || at != following(stamp, i) {
+			return Item{}, fmt.Errorf("%w: queue: item %v lacks its row %d", backend.ErrCorrupt, stamp, i)
+		}
+		rows[i], item.last = pair.Value, at
+	}
+	body, err := chunk.Join(rows)
+	if err != nil {
+		return Item{}, fmt.Errorf("%w: queue: item %v: %w", backend.ErrCorrupt, stamp, err)
+	}
+	item.Body = body
+	return item, nil
+}
+
+// following is the stamp of the row i after the first: rows of an item have consecutive numbers in one commit.
+func following(stamp backend.Versionstamp, i int) backend.Versionstamp {
+	return stamp.WithOrder(stamp.Order() + uint16(i))
+}
+
+func (q Queue) place(key backend.Key) (Lane, backend.Versionstamp, error) {
+	for lane := range lanes {
+		if stamp, ok := key.CutStamp(q.prefix.Int(int64(lane))); ok {
+			return lane, stamp, nil
+		}
+	}
+	return 0, backend.Versionstamp{}, fmt.Errorf("%w: queue: key %v is no item", backend.ErrCorrupt, key)
+}
+
+// Read returns the items after a place, Priority's first, as a snapshot: at most limit items. After the zero Item it
+// begins at the head.
+func (q Queue) Read(tx backend.Reader, after Item, limit int) ([]Item, error) {
+	var items []Item
+	for len(items) < limit {
+		item, ok, err := q.next(tx, after)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			break
+		}
+		items, after = append(items, item), item
+	}
+	return items, nil
+}
+
+// next reads one item, in two round trips when it has several rows.
+func (q Queue) next(tx backend.Reader, after Item) (Item, bool, error) {
+	r := q.Rows()
+	if !after.Stamp.IsZero() {
+		r = r.After(q.prefix.Int(int64(after.Lane)).Stamp(after.last))
+	}
+	return q.First(tx, r)
+}
+
+// First reads the first item of a range of rows whole, however large it is.
+func (q Queue) First(tx backend.Reader, r backend.Range) (Item, bool, error) {
+	head, err := tx.GetRange(r, backend.RangeOptions{Limit: 1, Snapshot: true}).Get()
+	if err != nil || len(head) == 0 {
+		return Item{}, false, err
+	}
+	n, err := chunk.Count(head[0].Value)
+	if err != nil {
+		return Item{}, false, fmt.Errorf("%w: queue: %w", backend.ErrCorrupt, err)
+	}
+	if n > 1 {
+		if head, err = tx.GetRange(r, backend.RangeOptions{Limit: n, Snapshot: true}).Get(); err != nil {
+			return Item{}, false, err
+		}
+	}
+	items, _, err := q.Parse(head)
+	if err != nil {
+		return Item{}, false, err
+	}
+	if len(items) == 0 {
+		return Item{}, false, fmt.Errorf("%w: queue: its first item is not whole", backend.ErrCorrupt)
+	}
+	return items[0], true, nil
+}
+
+// Find returns the item of this stamp. Its disappearance before the commit is a conflict.
+func (q Queue) Find(tx backend.Tx, stamp backend.Versionstamp) (Item, bool, error) {
+	for lane := range lanes {
+		prefix := q.prefix.Int(int64(lane))
+		key := prefix.Stamp(stamp)
+		first, err := tx.Get(key).Get()
+		if err != nil {
+			return Item{}, false, err
+		}
+		if first != nil {
+			return q.First(tx, backend.Range{Begin: key, End: prefix.Tree().End})
+		}
+	}
+	return Item{}, false, nil
+}
+
+// Remove takes items out. In each lane they must be neighbours, as Parse and Read return them: they cost one write.
+// It conflicts with whoever else removes one of them.
+func (q Queue) Remove(tx backend.Tx, items ...Item) {
+	for _, item := range items {
+		tx.Conflict(q.key(item))
+	}
+	tx.Add(q.prefix.Int(pops), int64(len(items)))
+	for len(items) > 0 {
+		n := 1
+		for n < len(items) && items[n].Lane == items[0].Lane {
+			n++
+		}
+		last := items[n-1]
+		tx.Clear(backend.Range{
+			Begin: q.key(items[0]),
+			End:   q.prefix.Int(int64(last.Lane)).Stamp(last.last).Only().End,
+		})
+		items = items[n:]
+	}
+}
+
+func (q Queue) key(item Item) backend.Key { return q.prefix.Int(int64(item.Lane)).Stamp(item.Stamp) }
+
+// Len is how many items wait, from two counters. It conflicts with nothing.
+func (q Queue) Len(tx backend.Reader) (int64, error) {
+	pairs, err := tx.GetRange(backend.Range{Begin: q.prefix.Int(pushes), End: q.prefix.Int(pops).Only().End},
+		backend.RangeOptions{Snapshot: true}).Get()
+	if err != nil {
+		return 0, err
+	}
+	var n int64
+	for _, pair := range pairs {
+		count, err := backend.Counter(pair.Value)
+		if err != nil {
+			return 0, err
+		}
+		if pair.Key.Compare(q.prefix.Int(pops)) == 0 {
+			count = -count
+		}
+		n += count
+	}
+	return n, nil
+}
+
+// IsEmpty reports whether no item waits. A push before the commit is a conflict: it is for the transaction that
+// concludes something from emptiness, and for that alone.
+func (q Queue) IsEmpty(tx backend.Reader) (bool, error) {
+	pairs, err := tx.GetRange(q.Rows(), backend.RangeOptions{Limit: 1}).Get()
+	return len(pairs) == 0, err
+}
