@@ -1,0 +1,113 @@
+package backendtest
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/tidwall/btree"
+
+	"github.com/dserver-go/dserver/backend"
+)
+
+// Store is the model: a store in memory that keeps the contract of backend to the letter and never fails. It is the
+// oracle of the conformance suite and the fake of the layers above, so it is written to be seen right:
+//
+//		version 1 ──> version 2 ──> version 3      each has all pairs, and the ranges that its commit changed
+//		    ^ base of a transaction     ^ head
+//
+//	 1. A transaction's base is the head at its first read. It reads from there, and buffers its writes.
+//	 2. At its commit, all versions after its base are compared with what it read. If one changed any of it, fn runs again.
+//	 3. Else its writes are applied to a copy of the head's pairs, and that is the new head.
+//
+// Pairs are a tree whose copies share what is equal, and are never changed once they are in a version. Nothing is
+// counted and nothing is swept: a version goes when no transaction can reach it. Only package time is used for time,
+// and waiting is done on channels, so the model works in a testing/synctest bubble in which it was opened.
+type Store struct {
+	mu      sync.Mutex // guards all below, and next of each version
+	head    *version
+	watches watches
+}
+
+// pairs are keys and values in the order of the keys.
+type pairs = btree.Map[string, []byte]
+
+// version is the store after one commit.
+type version struct {
+	sequence uint64 // counts commits, from 1
+	pairs    *pairs
+	changed  spans    // by this commit
+	next     *version // nil in the head
+}
+
+// NewStore returns an empty store.
+func NewStore() *Store {
+	return &Store{head: &version{pairs: new(pairs)}, watches: make(watches)}
+}
+
+// NewModel returns a database on a new store.
+func NewModel() backend.Database { return NewStore().Open() }
+
+// Model is the Opener of the model.
+func Model(testing.TB) func() backend.Database { return NewStore().Open }
+
+// Open returns a handle, as another process would have it. Closing it ends nothing but the handle.
+func (s *Store) Open() backend.Database {
+	return &handle{store: s, closed: make(chan struct{}), idle: make(chan struct{})}
+}
+
+func (s *Store) snapshot() *version {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.head
+}
+
+// viewOf returns a copy of v's pairs that may be changed. Copying marks the tree as shared, hence the lock.
+func (s *Store) viewOf(v *version) *pairs {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return v.pairs.Copy()
+}
+
+// commit applies writes, unless what was read since base has changed. A base of nil has read nothing.
+func (s *Store) commit(base *version, read spans, writes []write) (stamp backend.Versionstamp, won bool) {
+	read = read.normal()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if base != nil && base.changedSince(read) {
+		return stamp, false
+	}
+	next := &version{sequence: s.head.sequence + 1, pairs: s.head.pairs.Copy()}
+	stamp = backend.NewVersionstamp(next.sequence, 0)
+	for _, w := range writes {
+		next.changed = append(next.changed, w.apply(next.pairs, stamp))
+	}
+	s.head.next, s.head = next, next
+	s.watches.fire(next.changed)
+	return stamp, true
+}
+
+// changedSince reports whether a later version changed any of read. The store's mutex is held.
+func (v *version) changedSince(read spans) bool {
+	for later := v.next; later != nil; later = later.next {
+		for _, changed := range later.changed {
+			if read.overlap(changed) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// watch sets the watches of a snapshot. One whose key changed meanwhile fires at once, and so does one whose handle
+// is being closed: Close may have fired the others already.
+func (s *Store) watch(base *version, made []*watch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range made {
+		if w.handle.isClosed() || base.changedSince(spans{only(w.key)}) {
+			w.fire()
+			continue
+		}
+		s.watches.add(w)
+	}
+}
