@@ -1,0 +1,39 @@
+package main
+
+import (
+	"context"
+	"strings"
+)
+
+// contender keeps durable counters, numbered from 0. It is safe for concurrent use.
+type contender interface {
+	// increment adds one to a counter, and returns when that is durable.
+	increment(ctx context.Context, counter int) error
+
+	// cast makes durable that one will be added to a counter.
+	cast(ctx context.Context, counter int) error
+
+	// value returns a counter, with all that was added and cast before.
+	value(ctx context.Context, counter int) (int64, error)
+
+	// use is what all processes of the contender have used so far.
+	use() (usage, error)
+
+	// close ends it; its files may then be removed.
+	close() error
+}
+
+// entry is a contender that can take part in a load.
+type entry struct {
+	name string
+	// open makes n counters, all 0, in an empty directory.
+	open func(ctx context.Context, dir string, n int) (contender, error)
+}
+
+// short is the name's first word, for where there is little room.
+func (e entry) short() string { word, _, _ := strings.Cut(e.name, " "); return word }
+
+// inProcess is a contender's use when it has no other process.
+type inProcess struct{}
+
+func (inProcess) use() (usage, error) { return currentUsage(), nil }

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// load is a way to use counters, and who is measured by it.
+type load struct {
+	name     string
+	title    string
+	callers  int
+	counters int
+	casts    bool // cast, and end when all are handled
+
+	subject   entry
+	baseline  entry   // what the subject is held against
+	atLeast   float64 // of the baseline's rate
+	evenTails bool    // p99 is to be at most maxTail times p50
+	others    []entry // for scale
+}
+
+// maxTail is how much slower than the median a caller in a hundred may be.
+const maxTail = 3
+
+// sample is one run of a load.
+type sample struct {
+	ops     int64
+	elapsed time.Duration
+	used    usage
+	times   histogram
+}
+
+func (s *sample) rate() float64 { return float64(s.ops) / s.elapsed.Seconds() }
+
+// runner is a contender in the middle of a load.
+type runner struct {
+	load
+	contender
+	added int64 // so far, to be found in the counters
+}
+
+// measure runs the load's entries in turn, so that whatever else the machine does meets all of them, and returns the
+// samples of each. Files stay from run to run: a log that is written again is faster than one that grows.
+func (l load) measure(ctx context.Context, dir string, runs int, length time.Duration) ([][]sample, error) {
+	entries := append([]entry{l.subject, l.baseline}, l.others...)
+	samples := make([][]sample, len(entries))
+	runners := make([]*runner, len(entries))
+	for i, e := range entries {
+		own, err := os.MkdirTemp(dir, l.name)
+		if err != nil {
+			return nil, err
+		}
+		c, err := e.open(ctx, own, l.counters)
+		if err != nil {
+			return nil, fmt.Errorf("%s: open %s: %w", l.name, e.name, err)
+		}
+		defer c.close()
+		runners[i] = &runner{load: l, contender: c}
+		if _, err := runners[i].run(ctx, length/4); err != nil { // to warm up
+			return nil, fmt.Errorf("%s: %s: %w", l.name, e.name, err)
+		}
+	}
+	for round := range runs {
+		for place := range runners { // each round begins with another, since who comes after whom matters to a disk
+			i := (place + round) % len(runners)
+			s, err := runners[i].run(ctx, length)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %s: %w", l.name, entries[i].name, err)
+			}
+			samples[i] = append(samples[i], s)
+		}
+	}
+	return samples, nil
+}
+
+// run loads the contender for a while, and checks that it lost and doubled nothing.
+func (r *runner) run(ctx context.Context, length time.Duration) (sample, error) {
+	before, err := r.use()
+	if err != nil {
+		return sample{}, err
+	}
+	start := time.Now()
+	s, err := r.callAll(ctx, start.Add(length))
+	if err != nil {
+		return s, err
+	}
+	if r.casts {
+		if err := r.check(ctx); err != nil { // waits until all are handled
+			return s, err
+		}
+	}
+	s.elapsed = time.Since(start)
+	after, err := r.use()
+	s.used = after.minus(before)
+	return s, errors.Join(err, r.check(ctx))
+}
+
+// callAll lets all callers call until the deadline.
+func (r *runner) callAll(ctx context.Context, deadline time.Time) (sample, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var (
+		s      sample
+		mu     sync.Mutex // guards s
+		ended  sync.WaitGroup
+		failed atomic.Bool
+	)
+	for range r.callers {
+		ended.Go(func() {
+			var times histogram
+			if err := r.call(ctx, deadline, &times); err != nil && !failed.Swap(true) {
+				cancel(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			s.times.add(&times)
+		})
+	}
+	ended.Wait()
+	s.ops = s.times.total
+	r.added += s.ops
+	if failed.Load() {
+		return s, context.Cause(ctx)
+	}
+	return s, nil
+}
+
+// call is one caller: the next call begins when the one before has returned.
+func (r *runner) call(ctx context.Context, deadline time.Time, times *histogram) error {
+	do := r.increment
+	if r.casts {
+		do = r.cast
+	}
+	for now := time.Now(); now.Before(deadline); {
+		if err := do(ctx, rand.IntN(r.counters)); err != nil {
+			return err
+		}
+		then := now
+		now = time.Now()
+		times.record(now.Sub(then))
+	}
+	return nil
+}
+
+// check compares the counters with what was acknowledged.
+func (r *runner) check(ctx context.Context) error {
+	var sum int64
+	for i := range r.counters {
+		n, err := r.value(ctx, i)
+		if err != nil {
+			return err
+		}
+		sum += n
+	}
+	if sum != r.added {
+		return fmt.Errorf("%d increments were acknowledged and %d are there", r.added, sum)
+	}
+	return nil
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+)
+
+func runsOf(rates ...int64) []sample {
+	samples := make([]sample, len(rates))
+	for i, ops := range rates {
+		samples[i] = sample{ops: ops, elapsed: time.Second, used: usage{Written: 100 * ops}}
+		samples[i].times.record(time.Millisecond)
+	}
+	return samples
+}
+
+func TestTheRatioIsTheMedianOfTheRoundsRatios(t *testing.T) {
+	subject, baseline := runsOf(50, 10, 60), runsOf(100, 10, 100) // the second round met a slow moment
+	rows := summarize([]entry{{name: "subject"}}, [][]sample{subject}, baseline)
+	if r := rows[0]; r.ratio != 0.6 || r.rate != 50 || r.slowest != 10 || r.fastest != 60 || r.written != 100 {
+		t.Fatalf("%+v", r)
+	}
+}
+
+func TestAPromiseIsBrokenBelowItsRatioAndAboveItsTail(t *testing.T) {
+	l := load{title: "load", atLeast: 0.5, evenTails: true}
+	for _, c := range []struct {
+		r           row
+		ratio, tail bool
+	}{
+		{row{ratio: 0.5, p50: 1e6, p99: 3e6}, true, true},
+		{row{ratio: 0.49, p50: 1e6, p99: 3e6 + 1}, false, false},
+	} {
+		p := l.promises(c.r, row{})
+		if p[0].kept != c.ratio || p[1].kept != c.tail {
+			t.Errorf("%+v: %+v", c.r, p)
+		}
+		var out bytes.Buffer
+		if all := printPromises(&out, p); all != (c.ratio && c.tail) || strings.Contains(out.String(), "FAIL") == all {
+			t.Errorf("all kept is %v in\n%s", all, &out)
+		}
+	}
+}
+
+func TestThousandsAreGrouped(t *testing.T) {
+	for f, want := range map[float64]string{0: "0", 999: "999", 1000: "1,000", 1234567.4: "1,234,567", -1000: "-1,000"} {
+		if got := thousands(f); got != want {
+			t.Errorf("%v is written %s, want %s", f, got, want)
+		}
+	}
+}
