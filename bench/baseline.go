@@ -105,7 +105,6 @@ func (t *table) exec(query string) error {
 
 // oneEach is baseline (a).
 type oneEach struct {
-	inProcess
 	mu    sync.Mutex // guards table
 	table *table
 }
@@ -134,7 +133,6 @@ func (o *oneEach) close() error { return o.table.conn.Close() }
 
 // grouped is baseline (b).
 type grouped struct {
-	inProcess
 	waiting chan *request
 	reuse   sync.Pool
 	ended   sync.WaitGroup

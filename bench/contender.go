@@ -16,9 +16,6 @@ type contender interface {
 	// value returns a counter, with all that was added and cast before.
 	value(ctx context.Context, counter int) (int64, error)
 
-	// use is what all processes of the contender have used so far.
-	use() (usage, error)
-
 	// close ends it; its files may then be removed.
 	close() error
 }
@@ -33,7 +30,8 @@ type entry struct {
 // short is the name's first word, for where there is little room.
 func (e entry) short() string { word, _, _ := strings.Cut(e.name, " "); return word }
 
-// inProcess is a contender's use when it has no other process.
-type inProcess struct{}
-
-func (inProcess) use() (usage, error) { return currentUsage(), nil }
+// spread is a contender that has another process beside this one.
+type spread interface {
+	// others is what it has used so far.
+	others() (usage, error)
+}

@@ -48,9 +48,11 @@ type runner struct {
 
 // measure runs the load's entries in turn, so that whatever else the machine does meets all of them, and returns the
 // samples of each. Files stay from run to run: a log that is written again is faster than one that grows.
-func (l load) measure(ctx context.Context, dir string, runs int, length time.Duration) ([][]sample, error) {
+func (l load) measure(
+	ctx context.Context, dir string, runs int, length time.Duration,
+) (samples [][]sample, err error) {
 	entries := append([]entry{l.subject, l.baseline}, l.others...)
-	samples := make([][]sample, len(entries))
+	samples = make([][]sample, len(entries))
 	runners := make([]*runner, len(entries))
 	for i, e := range entries {
 		own, err := os.MkdirTemp(dir, l.name)
@@ -61,7 +63,7 @@ func (l load) measure(ctx context.Context, dir string, runs int, length time.Dur
 		if err != nil {
 			return nil, fmt.Errorf("%s: open %s: %w", l.name, e.name, err)
 		}
-		defer c.close()
+		defer func() { err = errors.Join(err, c.close()) }()
 		runners[i] = &runner{load: l, contender: c}
 		if _, err := runners[i].run(ctx, length/4); err != nil { // to warm up
 			return nil, fmt.Errorf("%s: %s: %w", l.name, e.name, err)
@@ -78,6 +80,16 @@ func (l load) measure(ctx context.Context, dir string, runs int, length time.Dur
 		}
 	}
 	return samples, nil
+}
+
+// use is what all processes of the contender have used so far.
+func (r *runner) use() (usage, error) {
+	own := currentUsage()
+	if s, ok := r.contender.(spread); ok {
+		others, err := s.others()
+		return own.plus(others), err
+	}
+	return own, nil
 }
 
 // run loads the contender for a while, and checks that it lost and doubled nothing.

@@ -58,8 +58,8 @@ func exit(err error) {
 func parse(args []string) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.IntVar(&o.runs, "runs", 7, "rounds of each load")
-	flags.DurationVar(&o.length, "time", 700*time.Millisecond, "length of a run")
+	flags.IntVar(&o.runs, "runs", 15, "rounds of each load")
+	flags.DurationVar(&o.length, "time", 300*time.Millisecond, "length of a run")
 	only := flags.String("load", "", "regular expression: the names of the loads to run")
 	flags.StringVar(&o.dir, "dir", ".", "where to make the databases: the disk that is measured")
 	flags.BoolVar(&o.check, "check", false, "fail when a promise is broken")
@@ -82,12 +82,12 @@ type section struct {
 	run  func(ctx context.Context, dir string, o options, w io.Writer) ([]promise, error)
 }
 
-func run(ctx context.Context, o options, w io.Writer) error {
+func run(ctx context.Context, o options, w io.Writer) (err error) {
 	dir, err := os.MkdirTemp(o.dir, "bench-*.tmp")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if err := printMachine(w, dir, o); err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 var channels = entry{"goroutine + channel, in memory", openGoroutines}
 
 type goroutines struct {
-	inProcess
 	inbox []chan ask
 	ended sync.WaitGroup
 }
