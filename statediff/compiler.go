@@ -1,0 +1,219 @@
+package statediff
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/dserver-go/dserver/internal/tuple"
+)
+
+// compiler builds the nodes of a schema. It keeps the path to where it is, for errors.
+type compiler struct {
+	codec codec
+	path  []string
+	types []reflect.Type // that contain the place
+	slots int
+}
+
+// enter adds to the path and returns what takes it back. After an error the path stays: it is in the error already.
+func (c *compiler) enter(step string) (leave func()) {
+	depth := len(c.path)
+	c.path = append(c.path, step)
+	return func() { c.path = c.path[:depth] }
+}
+
+func (c *compiler) refuse(format string, args ...any) error {
+	return fmt.Errorf("statediff: %s: %w", strings.Join(c.path, ""), fmt.Errorf(format, args...))
+}
+
+// within runs fn inside of t and refuses a type that contains itself: its values may be cycles, which never end.
+func (c *compiler) within(t reflect.Type, fn func() error) error {
+	if slices.Contains(c.types, t) {
+		return c.refuse("the type %v contains itself", t)
+	}
+	c.types = append(c.types, t)
+	defer func() { c.types = c.types[:len(c.types)-1] }()
+	return fn()
+}
+
+// node returns how a field of a struct, or the root, is stored.
+func (c *compiler) node(t reflect.Type, g tag) (n node, err error) {
+	if marshals(t) || g.whole {
+		return c.leaf(t, nonZero)
+	}
+	if n, err = c.collection(t); n != nil || err != nil {
+		return n, err
+	}
+	switch {
+	case t.Kind() == reflect.Struct:
+		err = c.within(t, func() error {
+			e := &entity{}
+			n = e
+			return c.children(e, t, func(field) bool { return true })
+		})
+		return n, err
+	case isStructPointer(t):
+		return c.optional(t)
+	}
+	return c.leaf(t, nonZero)
+}
+
+func isStructPointer(t reflect.Type) bool {
+	return t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct && !marshals(t.Elem())
+}
+
+// collection returns the node of a map or list whose entries have rows of their own; nil for other types.
+func (c *compiler) collection(t reflect.Type) (n node, err error) {
+	switch {
+	case marshals(t):
+		return nil, nil
+	case t.Kind() == reflect.Map:
+		if k := keyFor(t.Key()); k != nil {
+			err = c.within(t, func() error { n, err = c.mapping(t, k); return err })
+			return n, err
+		}
+	case t.Kind() == reflect.Slice:
+		if item := structOf(t.Elem()); item != nil && hasID(item) {
+			err = c.within(t, func() error { n, err = c.list(t, item); return err })
+			return n, err
+		}
+	}
+	return nil, nil
+}
+
+// structOf returns the struct type that t is or points to, nil when there is none.
+func structOf(t reflect.Type) reflect.Type {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct || marshals(t) {
+		return nil
+	}
+	return t
+}
+
+// splits tells whether values of the type have rows of their own below an entry: it holds a map or list with entries.
+func splits(t reflect.Type, g tag) bool {
+	switch {
+	case g.whole || g.skip || marshals(t):
+		return false
+	case t.Kind() == reflect.Map:
+		return keyFor(t.Key()) != nil
+	case t.Kind() == reflect.Slice:
+		item := structOf(t.Elem())
+		return item != nil && hasID(item)
+	}
+	s := structOf(t)
+	return s != nil && anyField(s, func(f reflect.StructField, g tag) bool { return splits(f.Type, g) })
+}
+
+func anyField(t reflect.Type, is func(reflect.StructField, tag) bool) bool {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if g, err := parseTag(f); err == nil && is(f, g) {
+			return true
+		}
+	}
+	return false
+}
+
+// entry returns how an entry of a map, or an item of a list, is stored: a row that says that it exists, with all that
+// has no rows of its own; maps and lists within have theirs below it.
+func (c *compiler) entry(t reflect.Type) (n node, err error) {
+	defer c.enter("[]")()
+	inner, err := c.collection(t)
+	if err != nil {
+		return nil, err
+	}
+	if inner != nil {
+		n, err = c.marked(t, inner)
+		return n, err
+	}
+	s := structOf(t)
+	if s == nil || !splits(s, tag{}) {
+		return c.leaf(t, always)
+	}
+	err = c.within(s, func() error { n, err = c.record(t, s); return err })
+	return n, err
+}
+
+// marked puts a row that says that an inner collection exists in front of its entries.
+func (c *compiler) marked(t reflect.Type, inner node) (node, error) {
+	marker, err := c.marker()
+	if err != nil {
+		return nil, err
+	}
+	return &entity{row: marker, presence: always, inner: inner}, nil
+}
+
+// record stores the plain fields of s in one row and the others below it.
+func (c *compiler) record(t, s reflect.Type) (node, error) {
+	list, _, err := c.fields(s)
+	if err != nil {
+		return nil, err
+	}
+	e := &entity{presence: always, pointer: t.Kind() == reflect.Pointer, fill: fillerFor(s)}
+	plain := slices.DeleteFunc(list, func(f field) bool { return splits(f.typ, f.tag) })
+	if e.row, err = c.copied(s, plain); err != nil {
+		return nil, err
+	}
+	return e, c.children(e, s, func(f field) bool { return splits(f.typ, f.tag) })
+}
+
+// optional stores a pointer to a struct: an empty row says that it is not nil, the fields are below it.
+func (c *compiler) optional(t reflect.Type) (n node, err error) {
+	err = c.within(t.Elem(), func() error {
+		e := &entity{presence: nonNil, pointer: true, fill: fillerFor(t.Elem())}
+		if e.row, err = c.marker(); err != nil {
+			return err
+		}
+		n = e
+		return c.children(e, t.Elem(), func(field) bool { return true })
+	})
+	return n, err
+}
+
+func (c *compiler) leaf(t reflect.Type, p presence) (node, error) {
+	w, err := c.whole(t)
+	if err != nil {
+		return nil, err
+	}
+	e := &entity{row: w, presence: p}
+	if p == nonZero {
+		e.zero, err = w.encodeZero(t)
+	}
+	return e, err
+}
+
+// children adds the nodes of some fields of a struct to e, in the order of their keys.
+func (c *compiler) children(e *entity, t reflect.Type, take func(field) bool) error {
+	if err := c.checkPackage(t); err != nil {
+		return err
+	}
+	list, _, err := c.fields(t)
+	if err != nil {
+		return err
+	}
+	e.open = true
+	for _, f := range list {
+		if !take(f) {
+			continue
+		}
+		leave := c.enter("." + f.name)
+		n, err := c.node(f.typ, f.tag)
+		if err != nil {
+			return err
+		}
+		e.children = append(e.children, child{string(tuple.AppendString(nil, f.name)), f.index, n})
+		leave()
+	}
+	slices.SortFunc(e.children, func(a, b child) int { return strings.Compare(a.element, b.element) })
+	return nil
+}
+
+func (c *compiler) slot() int {
+	c.slots++
+	return c.slots - 1
+}

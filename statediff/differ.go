@@ -1,0 +1,206 @@
+package statediff
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/dserver-go/dserver/internal/chunk"
+	"github.com/dserver-go/dserver/internal/tuple"
+)
+
+// MaxKeyBytes is the most that the key of a row may have. It leaves room below the stores' limit for the key of the state.
+const MaxKeyBytes = 6 << 10
+
+var errDuplicate = errors.New("this key or id occurs twice")
+
+// Diff returns the edits that turn the committed rows into those of the value that ptr points to: first what is
+// cleared, then what is set, each in the order of keys. They are the fewest that do. It changes neither the value nor
+// the rows. Rows under names that the type does not have are left alone, as a newer program may have written them.
+//
+// It fails, and nothing is lost, when an id occurs twice in a list, when an item of a list is nil, when a value is
+// larger than 4 MiB or a key than MaxKeyBytes, or when a value cannot be encoded. The same value fails again.
+func (s *Schema) Diff(committed *Rows, ptr any) ([]Edit, error) {
+	return s.diff(committed, ptr, false)
+}
+
+// Rewrite is Diff that also clears rows under names that the type does not have: fields that were removed or renamed.
+func (s *Schema) Rewrite(committed *Rows, ptr any) ([]Edit, error) {
+	return s.diff(committed, ptr, true)
+}
+
+func (s *Schema) diff(committed *Rows, ptr any, rewrite bool) ([]Edit, error) {
+	v, err := s.value(ptr)
+	if err != nil {
+		return nil, err
+	}
+	d := s.differs.Get().(*differ)
+	defer d.release()
+	d.begin(committed)
+	if err := s.root.diff(d, v); err != nil {
+		return nil, err
+	}
+	return d.finish(rewrite)
+}
+
+// differ is the work of one Diff. It is used again and again: what it holds beside the result makes no garbage.
+type differ struct {
+	schema  *Schema
+	rows    *Rows
+	epoch   uint32
+	met     int // committed rows that are still there
+	at      int // the row met last
+	path    []byte
+	buf     bytes.Buffer
+	labels  []label
+	scratch []scratch
+	sets    []Edit
+}
+
+// scratch is space that one node of the schema uses while its map is walked, or its value is copied.
+type scratch struct {
+	made      reflect.Value
+	iter      reflect.MapIter
+	key, elem reflect.Value
+}
+
+func newDiffer(s *Schema) *differ {
+	return &differ{schema: s, scratch: make([]scratch, s.slots)}
+}
+
+func (d *differ) begin(committed *Rows) {
+	d.rows, d.epoch = committed, committed.mark()
+	d.met, d.at, d.path, d.sets = 0, -1, d.path[:0], nil
+	if len(committed.list) >= indexFrom && committed.index.slots == nil {
+		committed.index.build(committed.list)
+	}
+}
+
+// keptBytes bounds the encoding buffer that an idle differ keeps.
+const keptBytes = 256 << 10
+
+func (d *differ) release() {
+	d.rows, d.sets = nil, nil
+	if d.buf.Cap() > keptBytes {
+		d.buf = bytes.Buffer{}
+	}
+	d.schema.differs.Put(d)
+}
+
+func (d *differ) made(w *whole) reflect.Value {
+	if w.made == nil {
+		return reflect.Value{}
+	}
+	s := &d.scratch[w.slot]
+	if !s.made.IsValid() {
+		s.made = reflect.New(w.made).Elem()
+	}
+	return s.made
+}
+
+// fail says where an error occurred.
+func (d *differ) fail(err error) error {
+	return fmt.Errorf("statediff: %v: %s: %w", d.schema.typ, Path(string(d.path)), err)
+}
+
+// emit compares the encoded value in d.buf with the row at d.path, and the rows below it when it is large.
+func (d *differ) emit(w *whole, t reflect.Type) error {
+	value := d.buf.Bytes()
+	if len(value) <= chunk.Bytes && value[0] != cborTag4 {
+		_, err := d.emitRow(value)
+		return err
+	}
+	parts, err := chunk.Split(value)
+	if err != nil {
+		return d.fail(err)
+	}
+	at := len(d.path)
+	for i, part := range parts {
+		if i > 0 {
+			d.path = tuple.AppendUint(d.path[:at], uint64(i))
+		}
+		if _, err := d.emitRow(part); err != nil {
+			return err
+		}
+	}
+	d.path = d.path[:at]
+	return nil
+}
+
+// cborTag4 is how a tag of four bytes begins, with which chunk marks the first row of a large value.
+const cborTag4 = 0xda
+
+// emitRow compares one row. It reports whether it has to be set.
+func (d *differ) emitRow(value []byte) (changed bool, err error) {
+	i, found := d.find()
+	if !found {
+		return true, d.set(string(d.path), value)
+	}
+	row := &d.rows.list[i]
+	if row.seen == d.epoch {
+		return false, d.fail(errDuplicate)
+	}
+	d.meet(i)
+	if row.value() == string(value) {
+		return false, nil
+	}
+	return true, d.set(row.key(), value)
+}
+
+// meet notes that a committed row is still there.
+func (d *differ) meet(i int) {
+	d.rows.list[i].seen = d.epoch
+	d.met++
+	d.at = i
+}
+
+func (d *differ) set(key string, value []byte) error {
+	if len(key) > MaxKeyBytes {
+		return d.fail(fmt.Errorf("a key of %d bytes; at most %d", len(key), MaxKeyBytes))
+	}
+	d.sets = append(d.sets, Edit{Key: key, Value: bytes.Clone(value)})
+	return nil
+}
+
+// find returns the committed row at d.path. Fields come in the order of keys, so the row after the last is tried first.
+func (d *differ) find() (int, bool) {
+	list, next := d.rows.list, d.at+1
+	if next < len(list) && list[next].key() == string(d.path) {
+		return next, true
+	}
+	if d.rows.index.slots != nil {
+		return d.rows.index.find(list, d.path)
+	}
+	return slices.BinarySearchFunc(list, d.path, func(r row, path []byte) int {
+		switch {
+		case r.key() < string(path):
+			return -1
+		case r.key() > string(path):
+			return 1
+		}
+		return 0
+	})
+}
+
+// finish adds what has to be cleared.
+func (d *differ) finish(rewrite bool) ([]Edit, error) {
+	if len(d.sets) > 1 {
+		slices.SortFunc(d.sets, func(a, b Edit) int { return cmp.Compare(a.Key, b.Key) })
+	}
+	for i := 1; i < len(d.sets); i++ {
+		if d.sets[i].Key == d.sets[i-1].Key {
+			d.path = append(d.path[:0], d.sets[i].Key...)
+			return nil, d.fail(errDuplicate)
+		}
+	}
+	if d.met == len(d.rows.list) {
+		return d.sets, nil
+	}
+	if !rewrite {
+		d.keepUnknown()
+	}
+	return append(d.clears(), d.sets...), nil
+}

@@ -1,0 +1,70 @@
+package statediff
+
+import (
+	"fmt"
+	"reflect"
+	"sync"
+)
+
+// Schema is how values of one Go type become rows. It is immutable and safe for concurrent use.
+type Schema struct {
+	typ     reflect.Type
+	codec   codec
+	root    node
+	fill    filler
+	slots   int // of scratch space that a differ needs
+	differs sync.Pool
+}
+
+// node is a part of the schema: how the values at one place are stored.
+type node interface {
+	// diff hands the rows of v, which is addressable, to d; d.path is the key of v.
+	diff(d *differ, v reflect.Value) error
+
+	// decode reads the rows of g into v, which is addressable and zero.
+	decode(d *decoder, g group, v reflect.Value) error
+
+	// child returns the node for the rows below this one under a tuple element. With known false they belong to nothing
+	// that this schema knows, with a nil node they must not be there.
+	child(element string) (n node, known bool)
+
+	// owns tells whether the node has a row at its own key, which says that all below it exists.
+	owns() bool
+}
+
+// For returns the schema of a type. It refuses types whose values cannot be read back, with the path of the field and
+// the reason: interfaces, channels, functions, unexported fields without the tag `dserver:"-"`, types that contain
+// themselves, locks, names or ids that are not unique.
+func For(t reflect.Type) (*Schema, error) {
+	if t == nil {
+		return nil, fmt.Errorf("statediff: no type")
+	}
+	codec, err := newCodec()
+	if err != nil {
+		return nil, err
+	}
+	c := &compiler{codec: codec, path: []string{t.String()}}
+	root, err := c.node(t, tag{})
+	if err != nil {
+		return nil, err
+	}
+	s := &Schema{typ: t, codec: codec, root: root, fill: fillerFor(t), slots: c.slots}
+	s.differs.New = func() any { return newDiffer(s) }
+	return s, nil
+}
+
+// New returns a pointer to a value that is zero, but for its maps, which are empty and not nil.
+func (s *Schema) New() reflect.Value {
+	v := reflect.New(s.typ)
+	s.fill.fill(v.Elem())
+	return v
+}
+
+// value returns what ptr, a pointer to a value of the schema's type, points to.
+func (s *Schema) value(ptr any) (reflect.Value, error) {
+	v := reflect.ValueOf(ptr)
+	if v.Kind() != reflect.Pointer || v.IsNil() || v.Type().Elem() != s.typ {
+		return reflect.Value{}, fmt.Errorf("statediff: a pointer to %v is needed, not %T", s.typ, ptr)
+	}
+	return v.Elem(), nil
+}

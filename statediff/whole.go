@@ -1,0 +1,133 @@
+package statediff
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+)
+
+// whole is how a value becomes one CBOR value. Where a struct's tags ask for other names or fields than the CBOR
+// library would take, its fields are copied into a struct that is made to measure.
+type whole struct {
+	codec   codec
+	made    reflect.Type // nil when the value is encoded as it is
+	from    [][]int      // the value's field for each field of made
+	slot    int          // of the scratch space for made
+	pointer bool         // to the struct whose fields are copied
+	verify  bool         // holds times, which can be too far away to be read back
+	fill    filler
+}
+
+// whole checks the type and returns how it becomes one CBOR value.
+func (c *compiler) whole(t reflect.Type) (*whole, error) {
+	if err := c.checkWhole(t, true); err != nil {
+		return nil, err
+	}
+	s := structOf(t)
+	if s == nil {
+		return c.direct(t), nil
+	}
+	list, all, err := c.fields(s)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range list {
+		all = all && f.plain
+	}
+	if all {
+		return c.direct(t), nil
+	}
+	w, err := c.copied(s, list)
+	if err != nil {
+		return nil, err
+	}
+	w.pointer, w.fill = t.Kind() == reflect.Pointer, fillerFor(t)
+	return w, nil
+}
+
+func (c *compiler) direct(t reflect.Type) *whole {
+	return &whole{codec: c.codec, verify: hasTime(t), fill: fillerFor(t)}
+}
+
+// marker returns an empty row: a CBOR map without entries, whatever the value is.
+func (c *compiler) marker() (*whole, error) { return c.copied(reflect.TypeFor[struct{}](), nil) }
+
+// copied returns how some fields of the struct type t become one CBOR value.
+func (c *compiler) copied(t reflect.Type, list []field) (*whole, error) {
+	w := &whole{codec: c.codec, slot: c.slot(), verify: hasTime(t)}
+	fields := make([]reflect.StructField, len(list))
+	for i, f := range list {
+		leave := c.enter("." + f.name)
+		if err := c.checkWhole(f.typ, false); err != nil {
+			return nil, err
+		}
+		leave()
+		name := fmt.Sprintf("F%d", i)
+		fields[i] = reflect.StructField{Name: name, Type: f.typ, Tag: reflect.StructTag(fmt.Sprintf("cbor:%q", f.name))}
+		w.from = append(w.from, f.index)
+	}
+	w.made = reflect.StructOf(fields)
+	return w, nil
+}
+
+// encodeZero returns the encoding of the zero value.
+func (w *whole) encodeZero(t reflect.Type) ([]byte, error) {
+	v := reflect.New(t).Elem()
+	w.fill.fill(v)
+	var buf bytes.Buffer
+	if err := w.encode(&buf, v, w.scratch()); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
+}
+
+func (w *whole) scratch() reflect.Value {
+	if w.made == nil {
+		return reflect.Value{}
+	}
+	return reflect.New(w.made).Elem()
+}
+
+// encode appends v to buf. scratch is a value of the made type, left zero.
+func (w *whole) encode(buf *bytes.Buffer, v, scratch reflect.Value) error {
+	if w.made == nil {
+		return w.codec.encode(buf, v)
+	}
+	if w.pointer {
+		if v.IsNil() {
+			return w.codec.encode(buf, v)
+		}
+		v = v.Elem()
+	}
+	for i, index := range w.from {
+		scratch.Field(i).Set(v.FieldByIndex(index))
+	}
+	err := w.codec.encode(buf, scratch)
+	scratch.SetZero()
+	return err
+}
+
+// decode reads data into v.
+func (w *whole) decode(data []byte, v reflect.Value) error {
+	defer w.fill.fill(v)
+	if w.made == nil {
+		return w.codec.decode(data, v)
+	}
+	if w.pointer {
+		if len(data) == 1 && data[0] == cborNull {
+			return nil
+		}
+		v.Set(reflect.New(v.Type().Elem()))
+		v = v.Elem()
+	}
+	made := reflect.New(w.made).Elem()
+	if err := w.codec.decode(data, made); err != nil {
+		return err
+	}
+	for i, index := range w.from {
+		v.FieldByIndex(index).Set(made.Field(i))
+	}
+	return nil
+}
+
+const cborNull = 0xf6
