@@ -142,31 +142,30 @@ func (q Queue) place(key backend.Key) (Lane, backend.Versionstamp, error) {
 	return 0, backend.Versionstamp{}, fmt.Errorf("%w: queue: key %v is no item", backend.ErrCorrupt, key)
 }
 
-// Read returns the items after a place, Priority's first, as a snapshot: at most limit items. After the zero Item it
-// begins at the head.
+// Read returns items after a place, Priority's first, as a snapshot: at most limit, and none only when none is left.
+// After the zero Item it begins at the head.
 func (q Queue) Read(tx backend.Reader, after Item, limit int) ([]Item, error) {
-	var items []Item
-	for len(items) < limit {
-		item, ok, err := q.next(tx, after)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			break
-		}
-		items, after = append(items, item), item
-	}
-	return items, nil
-}
-
-// next reads one item, in two round trips when it has several rows.
-func (q Queue) next(tx backend.Reader, after Item) (Item, bool, error) {
 	r := q.Rows()
 	if !after.Stamp.IsZero() {
 		r = r.After(q.prefix.Int(int64(after.Lane)).Stamp(after.last))
 	}
-	return q.First(tx, r)
+	pairs, err := tx.GetRange(r, backend.RangeOptions{Limit: limit, Bytes: readBytes, Snapshot: true}).Get()
+	if err != nil {
+		return nil, err
+	}
+	items, whole, err := q.Parse(pairs)
+	if err != nil || whole || len(items) > 0 {
+		return items, err
+	}
+	first, ok, err := q.First(tx, r)
+	if !ok || err != nil {
+		return nil, err
+	}
+	return []Item{first}, nil
 }
+
+// readBytes bounds what one Read fetches, but for an item that is larger by itself.
+const readBytes = 1 << 20
 
 // First reads the first item of a range of rows whole, however large it is.
 func (q Queue) First(tx backend.Reader, r backend.Range) (Item, bool, error) {

@@ -1,0 +1,87 @@
+package dserver
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+)
+
+// patience is how long a local arrival waits for a turn to take it before its sender pushes it to the queue, and how
+// long a turn may have lasted for casts to join the next: so a sender never waits for a slow handler.
+const patience = 10 * time.Millisecond
+
+// maxLocalBytes is the largest message that joins a turn without the queue.
+const maxLocalBytes = 32 << 10
+
+// arrival is a message whose sender is in the consumer's process, and which may join a turn without being written to
+// the queue. The consumer's mutex guards taken and withdrawn.
+type arrival struct {
+	message   Message
+	call      bool
+	done      chan outcome // has room for one
+	taken     bool         // a turn has it
+	withdrawn bool         // its sender has it back
+}
+
+// outcome is what a turn did with an arrival.
+type outcome struct {
+	declined bool // nothing was done: push it to the queue
+	reply    []byte
+	err      error // *Error, or of the store
+}
+
+func newArrival(m Message, call bool) *arrival {
+	return &arrival{message: m, call: call, done: make(chan outcome, 1)}
+}
+
+// await waits for a turn that takes the arrival. When none does soon, or ctx ends, it takes the arrival back.
+func (c *consumer) await(ctx context.Context, a *arrival) outcome {
+	select { // most turns are over before a timer would be worth it
+	case out := <-a.done:
+		return out
+	default:
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		select {
+		case out := <-a.done:
+			return out
+		case <-timer.C:
+			if c.withdraw(a) {
+				return outcome{declined: true}
+			}
+			timer.Reset(patience)
+		case <-ctx.Done():
+			return c.giveUp(ctx, a)
+		}
+	}
+}
+
+func (c *consumer) giveUp(ctx context.Context, a *arrival) outcome {
+	if c.withdraw(a) {
+		return outcome{err: fmt.Errorf("dserver: %s was not sent: %w", a.message.Name, ctx.Err())}
+	}
+	select {
+	case out := <-a.done:
+		return out
+	default:
+	}
+	if a.call {
+		return outcome{err: fmt.Errorf("dserver: call %s: %w", a.message.Name, ctx.Err())}
+	}
+	return outcome{err: fmt.Errorf("dserver: cast %s: %w: %w", a.message.Name, backend.ErrCommitUnknown, ctx.Err())}
+}
+
+// withdraw takes an arrival back that no turn has.
+func (c *consumer) withdraw(a *arrival) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a.taken {
+		return false
+	}
+	a.withdrawn = true
+	return true
+}

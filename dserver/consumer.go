@@ -1,0 +1,314 @@
+package dserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/dserver-go/dserver/backend"
+)
+
+// Consumer runs servers in this process. Its zero value is ready to use, and is not changed by Run.
+type Consumer struct {
+	Turns  int            // servers handled at a time; 64 per CPU, as a turn mostly waits for its commit
+	Cache  int64          // bytes of state kept; 64 MiB
+	Logger zerolog.Logger // the zero value is silent
+}
+
+const (
+	defaultTurnsPerCPU = 64
+	defaultCacheBytes  = 64 << 20
+
+	// lookInterval bounds every wait for a bell: nothing rests on a watch alone.
+	lookInterval = 5 * time.Second
+
+	// linger is how long an emptied queue is left alone before it is confirmed to be empty, which costs a commit.
+	linger = 10 * time.Millisecond
+
+	// maxRunnable is how many servers may wait for a worker before the scanners pause: the rest stays in the store.
+	maxRunnable = 4096
+
+	// shutdownGrace is how long turns in hand may take when Run ends, before their commits are given up.
+	shutdownGrace = 10 * time.Second
+)
+
+// Run is Consumer{}.Run.
+func Run(ctx context.Context, db backend.Database, types ...Type) error {
+	return Consumer{}.Run(ctx, db, types...)
+}
+
+// Run serves the types until ctx ends, finishes the turns in hand and returns nil. It returns an error only when it
+// cannot go on (backend.ErrClosed, backend.ErrCorrupt), and panics when two types have one name or one has no handler.
+func (c Consumer) Run(ctx context.Context, db backend.Database, types ...Type) error {
+	run := newConsumer(c, db, types)
+	p, release := acquireProcess(db)
+	defer release()
+	run.process = p
+	return run.run(ctx)
+}
+
+// consumer is one Run.
+type consumer struct {
+	db      backend.Database
+	log     zerolog.Logger
+	process *process
+	types   map[string]*served
+	max     int           // workers
+	room    chan struct{} // has a token when scanners may go on
+
+	base  context.Context // of commits: it outlives Run's by the grace
+	turns context.Context // of handlers
+	abort context.CancelCauseFunc
+
+	wg sync.WaitGroup
+
+	mu       sync.Mutex
+	cache    cache
+	runnable runQueue
+	workers  int
+	closing  bool
+}
+
+// served is a type that a consumer runs.
+type served struct {
+	def     *definition
+	servers map[string]*server // guarded by the consumer's mutex
+}
+
+func newConsumer(c Consumer, db backend.Database, types []Type) *consumer {
+	run := &consumer{
+		db: db, log: c.Logger, max: c.Turns,
+		types: map[string]*served{},
+		room:  make(chan struct{}, 1),
+		cache: cache{limit: c.Cache},
+	}
+	if run.max <= 0 {
+		run.max = defaultTurnsPerCPU * runtime.GOMAXPROCS(0)
+	}
+	if run.cache.limit <= 0 {
+		run.cache.limit = defaultCacheBytes
+	}
+	for _, t := range types {
+		def := t.sealed()
+		if other := run.types[def.name]; other != nil {
+			panic(fmt.Sprintf("dserver: Run is given two types named %q, from %s and %s", def.name, other.def.place, def.place))
+		}
+		if len(def.handlers) == 0 {
+			panic(fmt.Sprintf("dserver: Run is given %q without handlers (Define at %s)", def.name, def.place))
+		}
+		run.types[def.name] = &served{def: def, servers: map[string]*server{}}
+	}
+	return run
+}
+
+func (c *consumer) run(ctx context.Context) error {
+	c.base, c.abort = context.WithCancelCause(context.WithoutCancel(ctx))
+	defer c.abort(nil)
+	c.turns = context.WithValue(c.base, turnKey{}, true)
+	c.process.join(c)
+	c.log.Info().Int(logTypes, len(c.types)).Msg("consumer started")
+
+	scans, stopScans := context.WithCancel(ctx)
+	for _, t := range c.types {
+		for shard := range int64(shards) {
+			c.wg.Go(func() { c.scan(scans, t.def, shard) })
+		}
+	}
+	c.wg.Go(func() { c.process.sweep(scans, c) })
+
+	select {
+	case <-ctx.Done():
+	case <-c.base.Done(): // the store cannot go on
+	}
+	stopScans()
+	c.process.leave(c)
+	c.close()
+	c.finish()
+	c.log.Info().Msg("consumer stopped")
+	if err := context.Cause(c.base); ctx.Err() == nil || isFatal(err) {
+		return err
+	}
+	return nil
+}
+
+// close gives back what no turn has taken, and lets nothing more in.
+func (c *consumer) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closing = true
+	for s := c.runnable.pop(); s != nil; s = c.runnable.pop() {
+		decline(s.arrivals)
+		s.arrivals = nil
+	}
+}
+
+// finish waits for the turns in hand.
+func (c *consumer) finish() {
+	grace := time.AfterFunc(shutdownGrace, func() { c.abort(context.Canceled) })
+	defer grace.Stop()
+	c.wg.Wait()
+}
+
+// fail ends Run when the store cannot go on.
+func (c *consumer) fail(err error) {
+	if isFatal(err) {
+		c.abort(fmt.Errorf("dserver: run: %w", err))
+	}
+}
+
+func isFatal(err error) bool { return errors.Is(err, backend.ErrClosed) }
+
+// offer gives a message to the server's next turn; false when it has to take the queue.
+func (c *consumer) offer(ref Ref, a *arrival) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return false
+	}
+	s := c.server(ref)
+	if s.slow && !a.call { // the cast would wait for a handler
+		return false
+	}
+	s.arrivals = append(s.arrivals, a)
+	c.schedule(s)
+	return true
+}
+
+// wake makes a turn look at the server's queue, as a mark or a push of this process told.
+func (c *consumer) wake(ref Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lookAt(ref)
+}
+
+// lookAt is wake with the mutex held.
+func (c *consumer) lookAt(ref Ref) {
+	if c.closing {
+		return
+	}
+	s := c.server(ref)
+	s.look, s.marked = true, true
+	c.schedule(s)
+}
+
+// server finds or makes what is kept of a server. The mutex is held.
+func (c *consumer) server(ref Ref) *server {
+	t := c.types[ref.Type]
+	s := t.servers[ref.ID]
+	if s == nil {
+		s = &server{id: ref.ID, def: t.def, bytes: serverBytes + int64(len(ref.ID))}
+		t.servers[ref.ID] = s
+		c.cache.add(s)
+	}
+	return s
+}
+
+// schedule gives a server to a worker. The mutex is held.
+func (c *consumer) schedule(s *server) {
+	if s.scheduled {
+		return
+	}
+	s.scheduled = true
+	c.cache.remove(s)
+	c.runnable.push(s)
+	if c.workers < c.max {
+		c.workers++
+		c.wg.Go(c.work)
+	}
+}
+
+// work runs turns until no server waits for one.
+func (c *consumer) work() {
+	for s := c.take(); s != nil; s = c.take() {
+		if s.crowded {
+			runtime.Gosched() // lets the senders that the last turn answered join this one
+		}
+		c.settle(s, c.turn(s))
+	}
+}
+
+func (c *consumer) take() *server {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.runnable.pop()
+	if s == nil {
+		c.workers--
+	}
+	if c.runnable.len < maxRunnable/2 {
+		select {
+		case c.room <- struct{}{}:
+		default:
+		}
+	}
+	return s
+}
+
+// settle decides when the server has its next turn.
+func (c *consumer) settle(s *server, again nextTurn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.bytes = serverBytes + int64(len(s.id))
+	if s.state.rows != nil {
+		s.bytes += s.state.rows.Bytes()
+	}
+	if c.closing {
+		decline(s.arrivals)
+		s.arrivals, s.scheduled = nil, false
+		return
+	}
+	if again.now {
+		s.look = true
+	} else if again.after > 0 {
+		c.lookLater(s, again.after)
+	}
+	if len(s.arrivals) > 0 || s.look {
+		c.runnable.push(s)
+		return
+	}
+	s.scheduled = false
+	c.cache.add(s)
+	c.evict()
+}
+
+// lookLater schedules a server when some time has passed. The mutex is held.
+func (c *consumer) lookLater(s *server, d time.Duration) {
+	if s.timed {
+		return
+	}
+	s.timed = true
+	time.AfterFunc(d, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		s.timed = false
+		c.lookAt(s.ref()) // s itself may have been forgotten meanwhile
+	})
+}
+
+// evict forgets the servers that were not used for longest. The mutex is held.
+func (c *consumer) evict() {
+	for s := c.cache.victim(); s != nil; s = c.cache.victim() {
+		c.cache.remove(s)
+		delete(c.types[s.def.name].servers, s.id)
+	}
+}
+
+// decline makes senders push what they offered.
+func decline(arrivals []*arrival) {
+	for _, a := range arrivals {
+		if !a.withdrawn {
+			a.taken = true
+			a.done <- outcome{declined: true}
+		}
+	}
+}
+
+// nextTurn says when a server wants to be looked at again.
+type nextTurn struct {
+	now   bool
+	after time.Duration
+}

@@ -1,0 +1,74 @@
+package dserver
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Error is a failure as it crosses processes. Declare one per condition that callers branch on,
+//
+//	var ErrSoldOut = &dserver.Error{Code: "sold-out", Text: "no tickets left"}
+//
+// return it from a handler, wrapped if you like, and test with errors.Is, which compares codes. Any other error that a
+// handler returns arrives with Code "" and its text.
+type Error struct {
+	Code string `cbor:"code,omitempty"`
+	Text string `cbor:"text"`
+}
+
+// Error returns the text.
+func (e *Error) Error() string {
+	if e.Text == "" {
+		return e.Code
+	}
+	return e.Text
+}
+
+// Is reports whether target is an *Error of the same code. Errors without a code equal only themselves.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Code == e.Code && (e.Code != "" || t == e)
+}
+
+// Errors that the library answers with; codes that begin with dserver/ are its own. Those of a store (too large,
+// closed, damaged, commit unknown) are in package backend.
+var (
+	// When sending: the definition has handlers, and none for this message. Nothing was sent.
+	ErrNoHandler = &Error{Code: "dserver/no-handler", Text: "dserver: no handler"}
+
+	// When waiting: the message panicked, overran its time or could not be decoded, on its last attempt. What it did
+	// was rolled back each time. An operator finds the message among the dead letters.
+	ErrFault = &Error{Code: "dserver/fault", Text: "dserver: set aside"}
+
+	// When waiting: this process was taken for dead by the others, so its replies were removed. The message may have
+	// taken effect: call again with Once.
+	ErrReplyLost = &Error{Code: "dserver/reply-lost", Text: "dserver: the reply was lost"}
+
+	// When reading: the server has no state, or what was named is gone.
+	ErrNotFound = &Error{Code: "dserver/not-found", Text: "dserver: not found"}
+)
+
+// maxErrorText bounds what a handler's error may add to a reply or a dead letter.
+const maxErrorText = 4 << 10
+
+// asError is err as it is sent: with the code of the *Error in its chain, and the text of the whole chain.
+func asError(err error) *Error {
+	var e *Error
+	code := ""
+	if errors.As(err, &e) {
+		code = e.Code
+	}
+	return &Error{Code: code, Text: truncate(err.Error(), maxErrorText)}
+}
+
+func truncate(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return s[:n] + "…"
+}
+
+// because is a library error with what happened.
+func because(e *Error, format string, args ...any) *Error {
+	return &Error{Code: e.Code, Text: e.Text + ": " + truncate(fmt.Sprintf(format, args...), maxErrorText)}
+}

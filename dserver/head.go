@@ -1,0 +1,121 @@
+package dserver
+
+import (
+	"fmt"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/queue"
+)
+
+// head is what a turn reads first of a server, in one range: the records that decide whether it may go on, and the
+// head of its queue. It is read as a snapshot, so that pushes do not abort turns; the turn then conflicts on the
+// records, and on the items that it takes.
+type head struct {
+	version  backend.Versionstamp
+	meta     meta
+	attempts attempts
+	locked   bool
+	items    []queue.Item
+	all      bool // items are all that is stored
+}
+
+// meta is what is known of a server beside its state. Its field names are part of the stored format.
+type meta struct {
+	Created int64 `cbor:"created"` // Unix milliseconds; 0: there is no record
+	Schema  int   `cbor:"schema"`
+}
+
+// headRecords is more than the records of a head, so that a read of a batch has room for them.
+const headRecords = 8
+
+func readHead(tx backend.Reader, keys tenant) (head, error) {
+	limit := maxBatch + headRecords
+	pairs, err := tx.GetRange(keys.headAndQueue(),
+		backend.RangeOptions{Limit: limit, Bytes: maxBatchBytes, Snapshot: true}).Get()
+	if err != nil {
+		return head{}, fmt.Errorf("read the queue: %w", err)
+	}
+	h := head{all: len(pairs) < limit && bytesOf(pairs) < maxBatchBytes}
+	rows, err := h.records(keys.head(), pairs)
+	if err != nil {
+		return head{}, err
+	}
+	items, whole, err := keys.queue().Parse(rows)
+	if err != nil {
+		return head{}, err
+	}
+	h.items, h.all = items, h.all && whole
+	if len(items) == 0 && !whole {
+		return h, h.large(tx, keys.queue())
+	}
+	return h, nil
+}
+
+func bytesOf(pairs []backend.KeyValue) int {
+	n := 0
+	for _, pair := range pairs {
+		n += len(pair.Key) + len(pair.Value)
+	}
+	return n
+}
+
+// records reads the pairs below prefix, and returns those after them.
+func (h *head) records(prefix backend.Key, pairs []backend.KeyValue) ([]backend.KeyValue, error) {
+	for i, pair := range pairs {
+		name, ok := pair.Key.CutPrefix(prefix)
+		if !ok {
+			return pairs[i:], nil
+		}
+		if err := h.record(name, pair.Value); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+func (h *head) record(name backend.Key, value []byte) (err error) {
+	switch string(name) {
+	case recordVersion:
+		h.version, err = backend.StampOf(value)
+	case recordMeta:
+		err = decodeRecord(value, &h.meta)
+	case recordAttempts:
+		err = decodeRecord(value, &h.attempts)
+	case recordLock:
+		h.locked = true
+	}
+	return err
+}
+
+// The names of the records as they stand in keys.
+var (
+	recordVersion  = string(backend.NewKey(keyVersion))
+	recordMeta     = string(backend.NewKey(keyMeta))
+	recordAttempts = string(backend.NewKey(keyAttempts))
+	recordLock     = string(backend.NewKey(keyLock))
+)
+
+// large reads the first item when it is larger than a batch.
+func (h *head) large(tx backend.Reader, q queue.Queue) error {
+	item, ok, err := q.First(tx, q.Rows())
+	if ok {
+		h.items = []queue.Item{item}
+	}
+	return err
+}
+
+func decodeRecord(value []byte, into any) error {
+	if err := decoder.Unmarshal(value, into); err != nil {
+		return fmt.Errorf("%w: %w", backend.ErrCorrupt, err)
+	}
+	return nil
+}
+
+// encodeRecord encodes one of the library's own records, which cannot fail.
+func encodeRecord(record any) []byte {
+	b, err := encoder.Marshal(record)
+	if err != nil {
+		panic("dserver: encode a record: " + err.Error())
+	}
+	return b
+}

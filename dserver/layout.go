@@ -1,0 +1,88 @@
+package dserver
+
+import (
+	"hash/fnv"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/queue"
+)
+
+// All keys of the library are made here. docs/keys.md draws them, and a golden test keeps the drawing true.
+//
+//	server  type id  head  attempts | lock | meta | version     read together with the queue's rows, in one range
+//	                 queue …                                    package queue
+//	                 state …                                    package statediff
+//	                 dead                                       how many dead letters, a counter
+//	                 dead stamp                                 a dead letter; its further rows follow below it
+//	ready   type shard id  mark                                 the server has something to do
+//	bell    type shard                                          a counter to watch: a mark of the shard was set
+//	process id  record | bell | mail …                          a process that waits for replies, and its mailbox
+const (
+	keyServer  = "s"
+	keyReady   = "r"
+	keyBell    = "b"
+	keyProcess = "p"
+
+	keyDead  = "d"
+	keyHead  = "h"
+	keyQueue = "q"
+	keyState = "s"
+
+	keyAttempts = "a"
+	keyLock     = "k"
+	keyMeta     = "m"
+	keyVersion  = "v"
+
+	keyMark = "m"
+
+	keyRecord = "r"
+	keyMail   = "m"
+)
+
+// shards is how many bells a type has. It is part of the stored format.
+const shards = 8
+
+// tenant makes the keys of one server. It begins with the type, so that two types never share a server.
+type tenant struct{ key backend.Key }
+
+func tenantOf(r Ref) tenant { return tenant{backend.NewKey(keyServer, r.Type, r.ID)} }
+
+func (t tenant) head() backend.Key           { return t.key.Str(keyHead) }
+func (t tenant) attempts() backend.Key       { return t.head().Str(keyAttempts) }
+func (t tenant) lock() backend.Key           { return t.head().Str(keyLock) }
+func (t tenant) meta() backend.Key           { return t.head().Str(keyMeta) }
+func (t tenant) version() backend.Key        { return t.head().Str(keyVersion) }
+func (t tenant) queue() queue.Queue          { return queue.At(t.key.Str(keyQueue)) }
+func (t tenant) state() backend.Key          { return t.key.Str(keyState) }
+func (t tenant) dead() backend.Key           { return t.key.Str(keyDead) }
+func (t tenant) headAndQueue() backend.Range { return backend.Range{Begin: t.head(), End: t.queue().Rows().End} }
+
+// shardOf spreads the servers of a type over its bells.
+func shardOf(id string) int64 {
+	h := fnv.New32a()
+	h.Write([]byte(id))
+	return int64(h.Sum32() % shards)
+}
+
+func readyShard(typ string, shard int64) backend.Key { return backend.NewKey(keyReady, typ, shard) }
+
+func readyMark(r Ref) backend.Key {
+	return readyShard(r.Type, shardOf(r.ID)).Str(r.ID).Str(keyMark)
+}
+
+func bell(typ string, shard int64) backend.Key { return backend.NewKey(keyBell, typ, shard) }
+
+// setReady makes consumers look at a server.
+func setReady(tx backend.Tx, r Ref) {
+	tx.Set(readyMark(r), nil)
+	tx.Add(bell(r.Type, shardOf(r.ID)), 1)
+}
+
+// presence makes the keys of a process.
+type presence struct{ key backend.Key }
+
+func presenceOf(process string) presence { return presence{backend.NewKey(keyProcess, process)} }
+
+func (p presence) record() backend.Key { return p.key.Str(keyRecord) }
+func (p presence) bell() backend.Key   { return p.key.Str(keyBell) }
+func (p presence) mail() queue.Queue   { return queue.At(p.key.Str(keyMail)) }

@@ -1,0 +1,11 @@
+package dserver
+
+// Field names of log lines.
+const (
+	logTypes    = "types"
+	logServer   = "server"
+	logMessage  = "message"
+	logAttempts = "attempts"
+	logPanic    = "panic"
+	logProcess  = "process"
+)

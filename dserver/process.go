@@ -1,0 +1,363 @@
+package dserver
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/queue"
+)
+
+// process is this process as a user of one database: the consumers that run in it, which handles find for their local
+// arrivals, and a mailbox for the answers to its queued calls.
+//
+// The mailbox has no goroutine. One of the waiting calls reads it for all of them, and hands that on when it has its
+// own answer. What was read is removed by a later push of this process, in its commit.
+type process struct {
+	db backend.Database
+	id string
+
+	consumers atomic.Pointer[map[string][]*consumer] // by type; replaced, never changed
+	lead      chan struct{}                          // has room for one: who reads the mailbox
+
+	// Guarded by registry.mu.
+	users int
+	idle  time.Time // since when it has no users
+
+	mu      sync.Mutex
+	calls   uint64
+	pending map[uint64]*pendingCall
+	read    []queue.Item // handled, not removed yet
+	last    queue.Item   // the last one read
+	beaten  time.Time    // when the record was written
+}
+
+// pendingCall waits for an answer. answer is set before done is closed.
+type pendingCall struct {
+	number uint64
+	done   chan struct{}
+	answer delivery
+}
+
+const (
+	beatInterval = time.Minute      // how often the record of a process that waits changes
+	sweepAfter   = 10 * beatInterval // a record that did not change for so long belongs to nobody
+	maxRemoved   = 256              // of read mail, by one push
+	maxMail      = 512              // read at once
+)
+
+// registry is the processes by database. Handles are values without a life of their own, so what they share in a
+// process has to be found by the database that they were made with.
+var registry struct {
+	sync.Map // backend.Database -> *process
+	mu       sync.Mutex
+}
+
+// processOf finds the process of a database that is in use, nil when there is none.
+func processOf(db backend.Database) *process {
+	if p, ok := registry.Load(db); ok {
+		return p.(*process)
+	}
+	return nil
+}
+
+// acquireProcess finds or makes the process of a database, which stays until release and a while after.
+func acquireProcess(db backend.Database) (p *process, release func()) {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	if p = processOf(db); p == nil {
+		forgetIdle()
+		p = &process{
+			db: db, id: rand.Text(),
+			lead:    make(chan struct{}, 1),
+			pending: map[uint64]*pendingCall{},
+		}
+		p.consumers.Store(&map[string][]*consumer{})
+		registry.Store(db, p)
+	}
+	p.users++
+	return p, p.release
+}
+
+func (p *process) release() {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	p.users--
+	p.idle = time.Now()
+}
+
+// forgetIdle drops the processes that nobody used for a while, with the closed databases among theirs.
+func forgetIdle() {
+	registry.Range(func(db, value any) bool {
+		if p := value.(*process); p.users == 0 && time.Since(p.idle) > beatInterval {
+			registry.Delete(db)
+		}
+		return true
+	})
+}
+
+// join makes a consumer known to the handles of this process.
+func (p *process) join(c *consumer) { p.change(c, func(l []*consumer) []*consumer { return append(l, c) }) }
+
+// leave makes it unknown.
+func (p *process) leave(c *consumer) {
+	p.change(c, func(l []*consumer) []*consumer {
+		return slices.DeleteFunc(l, func(other *consumer) bool { return other == c })
+	})
+}
+
+func (p *process) change(c *consumer, with func([]*consumer) []*consumer) {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	changed := map[string][]*consumer{}
+	for typ, list := range *p.consumers.Load() {
+		changed[typ] = slices.Clone(list)
+	}
+	for typ := range c.types {
+		changed[typ] = with(changed[typ])
+	}
+	p.consumers.Store(&changed)
+}
+
+// consumerOf is a consumer of this process that runs a type, or nil.
+func (p *process) consumerOf(typ string) *consumer {
+	if p == nil {
+		return nil
+	}
+	if list := (*p.consumers.Load())[typ]; len(list) > 0 {
+		return list[0]
+	}
+	return nil
+}
+
+// wake tells the consumers of this process that a server has a new message, so that they need no bell.
+func (p *process) wake(ref Ref) {
+	if p == nil {
+		return
+	}
+	for _, c := range (*p.consumers.Load())[ref.Type] {
+		c.wake(ref)
+	}
+}
+
+// expect makes room for an answer.
+func (p *process) expect() *pendingCall {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls++
+	call := &pendingCall{number: p.calls, done: make(chan struct{})}
+	p.pending[call.number] = call
+	return call
+}
+
+func (p *process) forget(call *pendingCall) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.pending, call.number)
+}
+
+// deliver answers a call. An answer that nobody waits for is dropped.
+func (p *process) deliver(d delivery) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	call := p.pending[d.call]
+	if call == nil {
+		return
+	}
+	delete(p.pending, d.call)
+	call.answer = d
+	close(call.done)
+}
+
+// announce writes what a call needs of its process, in the transaction that pushes the call: the record without which
+// nobody answers, when it is new or its beat is due. It also removes mail that was read. The returned function is for
+// after the commit.
+func (p *process) announce(tx backend.Tx) (committed func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	beats := time.Since(p.beaten) > beatInterval
+	if beats {
+		tx.Set(presenceOf(p.id).record(), newRecord())
+	}
+	read := p.read[:min(len(p.read), maxRemoved)]
+	if len(read) > 0 {
+		presenceOf(p.id).mail().Remove(tx, read...)
+	}
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if beats {
+			p.beaten = time.Now()
+		}
+		p.removed(read)
+	}
+}
+
+// removed forgets mail that a push removed, which another may have done before.
+func (p *process) removed(read []queue.Item) {
+	for len(read) > 0 && len(p.read) > 0 && p.read[0].Stamp.Compare(read[len(read)-1].Stamp) <= 0 {
+		p.read = p.read[1:]
+	}
+}
+
+// record is who a process is, for operators, and a beat. Its field names are part of the stored format.
+type record struct {
+	Host string `cbor:"host"`
+	PID  int    `cbor:"pid"`
+	Beat int64  `cbor:"beat"` // Unix milliseconds by its clock
+}
+
+func newRecord() []byte {
+	host, _ := os.Hostname() // a name for people; it may be missing
+	return encodeRecord(record{host, os.Getpid(), time.Now().UnixMilli()})
+}
+
+// await waits for the answer to a call, and reads the mailbox for all calls when nobody else does.
+func (p *process) await(ctx context.Context, call *pendingCall) (delivery, error) {
+	for {
+		select {
+		case <-call.done:
+			return call.answer, nil
+		case <-ctx.Done():
+			return delivery{}, ctx.Err()
+		case p.lead <- struct{}{}:
+			err := p.readMail(ctx, call)
+			<-p.lead
+			if err != nil {
+				return delivery{}, err
+			}
+		}
+	}
+}
+
+// readMail delivers what comes to the mailbox until call has its answer or ctx ends.
+func (p *process) readMail(ctx context.Context, call *pendingCall) error {
+	for {
+		watch, err := p.look(ctx)
+		if err != nil {
+			return err
+		}
+		select {
+		case <-call.done:
+			watch.Cancel()
+			return nil
+		default:
+		}
+		err = p.idleUntil(ctx, watch, call)
+		watch.Cancel()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (p *process) idleUntil(ctx context.Context, watch backend.Watch, call *pendingCall) error {
+	timer := time.NewTimer(jittered(lookInterval))
+	defer timer.Stop()
+	select {
+	case <-watch.Done():
+	case <-call.done:
+	case <-ctx.Done():
+	case <-timer.C:
+		return p.beat(ctx)
+	}
+	return nil
+}
+
+// look delivers what is in the mailbox and watches for more.
+func (p *process) look(ctx context.Context) (backend.Watch, error) {
+	keys := presenceOf(p.id)
+	for {
+		var items []queue.Item
+		var watch backend.Watch
+		err := p.db.Read(ctx, func(tx backend.ReadTx) (err error) {
+			watch = tx.Watch(keys.bell())
+			items, err = keys.mail().Read(tx, p.last, maxMail)
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("dserver: read the mailbox: %w", err)
+		}
+		if err := p.accept(items); err != nil {
+			return nil, err
+		}
+		if len(items) == 0 {
+			return watch, nil
+		}
+		watch.Cancel()
+	}
+}
+
+func (p *process) accept(items []queue.Item) error {
+	for _, item := range items {
+		var m mail
+		if err := decodeRecord(item.Body, &m); err != nil {
+			return fmt.Errorf("dserver: read the mailbox: %w", err)
+		}
+		d := delivery{call: m.Call, reply: m.Body}
+		if m.Err != nil {
+			d.err = m.Err
+		}
+		p.deliver(d)
+		p.last = item
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.read = append(p.read, items...)
+	return nil
+}
+
+// beat keeps the record of a process whose calls wait for long. Without one the answers may be gone.
+func (p *process) beat(ctx context.Context) error {
+	p.mu.Lock()
+	due := time.Since(p.beaten) > beatInterval
+	p.mu.Unlock()
+	if !due {
+		return nil
+	}
+	key := presenceOf(p.id).record()
+	err := p.db.Transact(ctx, func(tx backend.Tx) error {
+		old, err := tx.Get(key).Get()
+		if err != nil {
+			return err
+		}
+		if old == nil {
+			return ErrReplyLost
+		}
+		tx.Set(key, newRecord())
+		return nil
+	})
+	if errors.Is(err, ErrReplyLost) {
+		p.lose()
+	}
+	if err == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.beaten = time.Now()
+	}
+	return err
+}
+
+// lose answers all calls that wait, after others removed this process: it comes back under the same id with the next
+// push, and with an empty mailbox.
+func (p *process) lose() {
+	p.mu.Lock()
+	lost := p.pending
+	p.pending, p.read, p.beaten = map[uint64]*pendingCall{}, nil, time.Time{}
+	p.mu.Unlock()
+	for number, call := range lost {
+		call.answer = delivery{call: number, err: ErrReplyLost}
+		close(call.done)
+	}
+}
+
+// jittered is d and up to a quarter more.
+func jittered(d time.Duration) time.Duration { return d + mathrand.N(d/4) }

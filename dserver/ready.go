@@ -1,0 +1,133 @@
+package dserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+)
+
+// Finding work. Whoever gives a server something to do sets its ready mark and rings the bell of its shard, in that
+// same commit. A consumer watches the bells, a fixed number for each type, and reads the marks of a shard when its bell
+// rang: idle servers cost nothing. A mark is cleared by one transaction only, which has read that the queue is empty in
+// such a way that a push meanwhile is a conflict. So no message is without a mark, and no wait rests on a watch alone.
+
+// maxScan is how many marks are read at once.
+const maxScan = 1000
+
+// scan looks for ready servers of one shard until ctx ends.
+func (c *consumer) scan(ctx context.Context, def *definition, shard int64) {
+	for ctx.Err() == nil {
+		watch, err := c.scanOnce(ctx, def.name, shard)
+		if err != nil {
+			c.scanFailed(ctx, err)
+			continue
+		}
+		timer := time.NewTimer(jittered(lookInterval))
+		select {
+		case <-ctx.Done():
+		case <-watch.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+		watch.Cancel()
+	}
+}
+
+func (c *consumer) scanFailed(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	c.log.Error().Err(err).Msg("the ready servers cannot be read")
+	c.fail(err)
+	select {
+	case <-ctx.Done():
+	case <-time.After(retryInterval):
+	}
+}
+
+// scanOnce wakes all ready servers of a shard and returns a watch on its bell, from the snapshot of the first read.
+func (c *consumer) scanOnce(ctx context.Context, typ string, shard int64) (watch backend.Watch, err error) {
+	marks := readyShard(typ, shard)
+	defer func() {
+		if err != nil && watch != nil {
+			watch.Cancel()
+		}
+	}()
+	for rest := marks.Below(); ; {
+		var pairs []backend.KeyValue
+		first := watch == nil
+		err := c.db.Read(ctx, func(tx backend.ReadTx) (err error) {
+			if first {
+				watch = tx.Watch(bell(typ, shard))
+			}
+			pairs, err = tx.GetRange(rest, backend.RangeOptions{Limit: maxScan}).Get()
+			return err
+		})
+		if err != nil {
+			return watch, fmt.Errorf("dserver: scan for ready servers: %w", err)
+		}
+		for _, pair := range pairs {
+			if err := c.wakeMarked(ctx, typ, marks, pair.Key); err != nil {
+				return watch, err
+			}
+		}
+		if len(pairs) < maxScan {
+			return watch, nil
+		}
+		rest = rest.After(pairs[len(pairs)-1].Key)
+	}
+}
+
+// wakeMarked gives a marked server to the workers, when there is room.
+func (c *consumer) wakeMarked(ctx context.Context, typ string, marks, key backend.Key) error {
+	rest, _ := key.CutPrefix(marks)
+	elements, err := rest.Elements()
+	if err != nil {
+		return err
+	}
+	id, ok := elements[0].(string)
+	if !ok {
+		return fmt.Errorf("%w: the ready mark %v", backend.ErrCorrupt, key)
+	}
+	for !c.hasRoom() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.room:
+		}
+	}
+	c.wake(Ref{typ, id})
+	return nil
+}
+
+func (c *consumer) hasRoom() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.runnable.len < maxRunnable
+}
+
+// errNotEmpty: a message came before the mark was cleared.
+var errNotEmpty = errors.New("dserver: the queue is not empty")
+
+// confirmEmpty clears the ready mark of a server whose queue is empty, and makes it looked at when it is not.
+func (c *consumer) confirmEmpty(ref Ref, keys tenant) error {
+	err := c.db.Transact(c.base, func(tx backend.Tx) error {
+		empty, err := keys.queue().IsEmpty(tx)
+		if err != nil {
+			return err
+		}
+		if !empty {
+			return errNotEmpty
+		}
+		tx.Clear(readyMark(ref).Only())
+		return nil
+	})
+	if errors.Is(err, errNotEmpty) {
+		c.wake(ref)
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,109 @@
+package dserver
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/queue"
+)
+
+// A queued call carries the address of its caller: a process and a number. The turn that handles it writes the answer
+// to the mailbox of that process, in its commit, if the process still has a record. Where caller and consumer are one
+// process the answer needs no store: it goes through memory after the commit, and dies only with its caller.
+
+// mail is an answer in a mailbox. Its field names are part of the stored format.
+type mail struct {
+	Call uint64          `cbor:"call"`
+	Body cbor.RawMessage `cbor:"body,omitempty"`
+	Err  *Error          `cbor:"error,omitempty"`
+}
+
+// delivery is an answer to a call of this process.
+type delivery struct {
+	call  uint64
+	reply []byte
+	err   error
+}
+
+func address(process string, call uint64) string {
+	return process + "." + strconv.FormatUint(call, 36)
+}
+
+func parseAddress(from string) (process string, call uint64, err error) {
+	process, number, ok := strings.Cut(from, ".")
+	if ok {
+		call, err = strconv.ParseUint(number, 36, 64)
+	}
+	if !ok || err != nil {
+		return "", 0, fmt.Errorf("dserver: %q is no address of a caller", from)
+	}
+	return process, call, nil
+}
+
+// outgoing is the answers of a turn to other processes.
+type outgoing map[string][]mail
+
+// replies collects the answers of the batch: to this process in t.mine, to others as they are to be written.
+func (t *turn) replies(tx backend.Reader) (outgoing, error) { return t.answer(tx, t.batch.results) }
+
+func (t *turn) answer(tx backend.Reader, results []result) (outgoing, error) {
+	var out outgoing
+	for _, r := range results {
+		process, call, err := parseAddress(r.envelope.From)
+		if err != nil {
+			continue // a cast, or nobody who could be told
+		}
+		if process == t.c.process.id {
+			d := delivery{call: call, reply: r.reply}
+			if r.err != nil {
+				d.err = r.err
+			}
+			t.mine = append(t.mine, d)
+			continue
+		}
+		if out == nil {
+			out = outgoing{}
+		}
+		out[process] = append(out[process], mail{call, r.reply, r.err})
+	}
+	return out, out.dropGone(tx)
+}
+
+// dropGone leaves out the processes that have no record any more. Their keys are reads, so a sweep that removes one
+// meanwhile is a conflict.
+func (o outgoing) dropGone(tx backend.Reader) error {
+	records := make(map[string]backend.Future[[]byte], len(o))
+	for process := range o {
+		records[process] = tx.Get(presenceOf(process).record())
+	}
+	for process, record := range records {
+		value, err := record.Get()
+		if err != nil {
+			return err
+		}
+		if value == nil {
+			delete(o, process)
+		}
+	}
+	return nil
+}
+
+// write puts the answers into the mailboxes.
+func (o outgoing) write(tx backend.Tx) error {
+	for process, letters := range o {
+		p := presenceOf(process)
+		items := make([][]byte, len(letters))
+		for i, m := range letters {
+			items[i] = encodeRecord(m)
+		}
+		if err := p.mail().Push(tx, queue.Normal, items...); err != nil {
+			return err
+		}
+		tx.Add(p.bell(), 1)
+	}
+	return nil
+}

@@ -1,0 +1,65 @@
+package dserver
+
+import (
+	"fmt"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/statediff"
+)
+
+// state is what a consumer knows of a server's state: the rows as they are committed under a version, and a Go value.
+// The rows are the truth. The value is a handler's to change, and is given up when a handler fails.
+type state struct {
+	version backend.Versionstamp // zero: the server has none
+	rows    *statediff.Rows
+	value   any // *S; nil when it must be decoded from rows
+}
+
+// loadRows reads the committed rows. The version decides whether they are still right, so it is what must be a
+// conflict, and the rows are read as a snapshot.
+func loadRows(tx backend.Reader, keys tenant) (*statediff.Rows, error) {
+	root := keys.state()
+	pairs, err := tx.GetRange(root.Tree(), backend.RangeOptions{Snapshot: true}).Get()
+	if err != nil {
+		return nil, fmt.Errorf("load state: %w", err)
+	}
+	rows := statediff.NewRows()
+	for _, pair := range pairs {
+		rows.Set(string(pair.Key[len(root):]), pair.Value)
+	}
+	return rows, nil
+}
+
+// decodeState makes a value of rows that no handler has touched.
+func decodeState(def *definition, rows *statediff.Rows) (any, error) {
+	value := def.schema.New().Interface()
+	if err := def.schema.Decode(rows, value); err != nil {
+		return nil, fmt.Errorf("%w: decode the state of a %s: %w", backend.ErrCorrupt, def.name, err)
+	}
+	return value, nil
+}
+
+// withEdits is a copy of rows after edits.
+func withEdits(rows *statediff.Rows, edits []statediff.Edit) *statediff.Rows {
+	changed := statediff.NewRows()
+	for key, value := range rows.All() {
+		changed.Set(key, value)
+	}
+	changed.Apply(edits)
+	return changed
+}
+
+// writeEdits stores what statediff asks for.
+func writeEdits(tx backend.Tx, root backend.Key, edits []statediff.Edit) {
+	for _, e := range edits {
+		key := root.Join(backend.Key(e.Key))
+		switch e.Clear {
+		case statediff.None:
+			tx.Set(key, e.Value)
+		case statediff.Only:
+			tx.Clear(key.Only())
+		case statediff.Tree:
+			tx.Clear(key.Tree())
+		}
+	}
+}
