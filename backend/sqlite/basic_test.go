@@ -1,0 +1,72 @@
+package sqlite
+
+import (
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/dserver-go/dserver/backend"
+)
+
+func openTest(t testing.TB, opts ...Option) *DB {
+	t.Helper()
+	return openAt(t, filepath.Join(t.TempDir(), "test.db"), opts...)
+}
+
+func openAt(t testing.TB, path string, opts ...Option) *DB {
+	t.Helper()
+	db, err := Open(path, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+func TestCountersOfManyCallersAddUp(t *testing.T) {
+	db := openTest(t)
+	const callers, each = 32, 20
+	read, blind, queue := backend.NewKey("read"), backend.NewKey("blind"), backend.NewKey("queue")
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			for range each {
+				err := db.Transact(t.Context(), func(tx backend.Tx) error {
+					value, err := tx.Get(read).Get()
+					if err != nil {
+						return err
+					}
+					n, err := backend.Counter(value)
+					tx.Set(read, backend.CounterValue(n+1))
+					tx.Add(blind, 1)
+					tx.Append(queue, value)
+					return err
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	err := db.Read(t.Context(), func(tx backend.ReadTx) error {
+		items, err := tx.GetRange(queue.Below(), backend.RangeOptions{}).Get()
+		if len(items) != callers*each {
+			t.Errorf("%d items of %d", len(items), callers*each)
+		}
+		for _, key := range []backend.Key{read, blind} {
+			value, _ := tx.Get(key).Get()
+			if n, _ := backend.Counter(value); n != callers*each {
+				t.Errorf("%v counted %d of %d", key, n, callers*each)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,193 @@
+package sqlite
+
+import (
+	"github.com/dserver-go/dserver/backend"
+)
+
+// blockNumbers is how many commit numbers are reserved at a time.
+const blockNumbers = 1 << 16
+
+// commit commits members as one SQLite transaction and sets their results. The write lock is held.
+func (w *writer) commit(members []*tx) {
+	group := &record{}
+	isFirst := w.reserved == unknown
+	row, err := w.row()
+	if err == nil {
+		group.foreign = row != w.reserved
+		err = w.admit(members, group, row)
+	}
+	if err == nil && group.isEmpty() {
+		err = drain(w.undo)
+	} else if err == nil {
+		err = w.apply(group)
+		if err == nil {
+			if err = drain(w.end); err != nil {
+				w.failed(members, w.db.judge("commit", err, unknownBy))
+				return
+			}
+			w.publish(group)
+		}
+	}
+	if err != nil {
+		w.failed(members, w.db.judge("write", err, closedBy))
+		return
+	}
+	if group.foreign {
+		w.metForeign(isFirst)
+	}
+}
+
+// row reads the sequence row: the end of the block of numbers that was reserved last, by whatever process. Who
+// commits after another process reserves a new block, so that the row tells whose the last commit was, and numbers
+// grow across processes. Between processes that is a row written for each commit, within one it is one in 65,536.
+func (w *writer) row() (int64, error) {
+	stmt := w.conn.sequence
+	ok, err := stmt.Step()
+	if err != nil {
+		return 0, err
+	}
+	if !ok {
+		return 0, errNoSequence
+	}
+	row := stmt.ColumnInt64(0)
+	return row, stmt.Reset()
+}
+
+// admit takes the members that may be committed into group, in their order, and numbers them.
+func (w *writer) admit(members []*tx, group *record, row int64) error {
+	next := w.next
+	if group.foreign {
+		next = row + 1
+	}
+	first := next
+	for _, t := range members {
+		lost, err := w.lost(t, group)
+		if err != nil {
+			return err
+		}
+		if lost {
+			t.place.result = errLost
+			continue
+		}
+		t.place.result = nil
+		t.commit = backend.NewVersionstamp(uint64(next), 0)
+		next++
+		group.absorb(t)
+	}
+	w.next = next
+	if next == first || !group.foreign && next <= row+1 {
+		return nil
+	}
+	return w.setRow(max(row+blockNumbers, next-1))
+}
+
+// setRow reserves numbers up to end.
+func (w *writer) setRow(end int64) error {
+	w.owned.Store(end) // before the commit, so that the poll does not take ours for another's
+	w.reserve.BindInt64(1, end)
+	return drain(w.reserve)
+}
+
+// absorb lays t's writes over those of the group.
+func (c *record) absorb(t *tx) {
+	for _, r := range t.cleared {
+		c.points.drop(r)
+		c.cleared.add(r)
+	}
+	for _, block := range t.points.blocks {
+		for _, w := range block {
+			c.lay(w, t.commit)
+		}
+	}
+	for i, a := range t.appends {
+		key := a.prefix.Stamp(t.commit.WithOrder(uint16(i)))
+		if !a.cleared.contains(key) {
+			c.points.put(&write{kind: set, key: key, value: a.value})
+		}
+	}
+}
+
+// lay lays one write of the transaction v over those of the group.
+func (c *record) lay(w *write, v backend.Versionstamp) {
+	switch w.kind {
+	case stamp:
+		w.kind, w.value = set, v[:]
+	case add:
+		if before := c.points.find(w.key); before != nil {
+			w = plus(before, w.delta)
+		}
+	}
+	c.points.put(w)
+}
+
+func (c *record) isEmpty() bool { return c.points.count == 0 && len(c.cleared) == 0 }
+
+// apply writes the group into the tables, in key order.
+func (w *writer) apply(group *record) error {
+	for _, r := range group.cleared {
+		w.clearRange.BindBytes(1, r.Begin)
+		w.clearRange.BindBytes(2, r.End)
+		if err := drain(w.clearRange); err != nil {
+			return err
+		}
+	}
+	for _, block := range group.points.blocks {
+		for _, x := range block {
+			if err := w.write(x); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *writer) write(x *write) error {
+	value := x.value
+	switch x.kind {
+	case remove:
+		w.clear.BindBytes(1, x.key)
+		return drain(w.clear)
+	case add:
+		base, err := w.conn.value(x.key)
+		if err != nil {
+			return err
+		}
+		value = sum(base, x.delta)
+	}
+	w.upsert.BindBytes(1, x.key)
+	w.upsert.BindBytes(2, value)
+	return drain(w.upsert)
+}
+
+// publish makes a committed group known to this process.
+func (w *writer) publish(group *record) {
+	w.reserved = w.owned.Load()
+	pages := 1
+	for _, block := range group.points.blocks {
+		for _, x := range block {
+			pages += 1 + len(x.value)/pageBytes
+			x.value = nil // the record needs the key alone
+		}
+	}
+	w.last.Load().next.Store(group)
+	w.last.Store(group)
+	w.db.watches.fire(group)
+	w.db.checkpoints.count(pages + len(group.cleared))
+}
+
+// failed ends a group that was not committed, or not for sure.
+func (w *writer) failed(members []*tx, err error) {
+	w.reserved = unknown // whether the row was written is not known either
+	w.refuse(members, err)
+	if undo := rollBack(w.conn.conn); undo != nil {
+		w.db.fail(describe("roll back", w.db.path, undo))
+	}
+}
+
+// metForeign notes that another process has committed since our last group. The first group after Open cannot know.
+func (w *writer) metForeign(isFirst bool) {
+	if !isFirst {
+		w.shared.Store(w.db.clock())
+	}
+	w.db.watches.suspect()
+}

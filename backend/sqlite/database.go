@@ -1,0 +1,305 @@
+// Package sqlite keeps a database in one SQLite file: the embedded backend.
+//
+//	Transact ─ reads a snapshot ─> buffers writes ─┐
+//	Transact ─ reads a snapshot ─> buffers writes ─┼─> one writer: validate, apply, one fsync ─> all return
+//	Transact ─ reads a snapshot ─> buffers writes ─┘
+//
+// Transactions run beside each other, each against a snapshot of its own, and keep their writes to themselves. Those
+// that are ready while one fsync runs are committed together by the next: each is checked against what was committed
+// since its snapshot, and runs again when it lost. So a thousand callers cost one fsync, and no caller waits for
+// another's Go code.
+//
+// What it guarantees is what [backend.Database] says. A commit is on the disk when Transact returns, but for [Relaxed].
+// Any number of processes may open the same file on a local disk, and one process may open it more than once:
+// what another process commits is a conflict like any other, and fires watches within milliseconds. An I/O error while
+// committing ends the handle, as such a commit may still come true: see [DB.Transact].
+//
+// The package knows keys and values. What they mean is known above it.
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	driver "zombiezen.com/go/sqlite"
+
+	"github.com/dserver-go/dserver/backend"
+)
+
+// DB is an open file. It implements [backend.Database].
+type DB struct {
+	path        string
+	opened      time.Time
+	pool        pool
+	writer      *writer
+	watches     watches
+	checkpoints checkpoints
+
+	ended      atomic.Pointer[error] // why the handle is over
+	stopOnce   sync.Once
+	stopped    chan struct{}
+	background sync.WaitGroup
+	closeOnce  sync.Once
+	closeErr   error
+}
+
+// Open opens the file at path and creates it if it is not there; its folder must be. It waits up to 10 s for locks of
+// other processes. It refuses what is not a database of this package or was written by a newer release, and files that
+// it may not write. Damage found later is reported as [backend.ErrCorrupt].
+func Open(path string, opts ...Option) (*DB, error) {
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
+	path, err := filepath.Abs(path) // the program may change its folder
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: open: %w", err)
+	}
+	db := newDB(path)
+	if err := db.connect(o); err != nil {
+		return nil, describe("open", path, err)
+	}
+	db.background.Go(db.watches.poll)
+	db.background.Go(db.checkpoints.keep)
+	db.background.Go(db.reap)
+	return db, nil
+}
+
+func newDB(path string) *DB {
+	db := &DB{path: path, opened: time.Now(), stopped: make(chan struct{})}
+	db.pool.path = path
+	db.watches = watches{db: db, kick: make(chan struct{}, 1), keys: map[string][]*watch{}}
+	db.checkpoints = checkpoints{db: db, due: make(chan struct{}, 1)}
+	return db
+}
+
+// connect opens the two connections that are always there: the writer's and that of the checkpoints.
+func (db *DB) connect(o options) error {
+	first, err := connect(db.path)
+	if err != nil {
+		return err
+	}
+	if err := prepareFile(first, o); err != nil {
+		return errors.Join(err, first.Close())
+	}
+	if db.writer, err = newWriter(db, first); err != nil {
+		return err
+	}
+	second, err := connect(db.path)
+	if err == nil {
+		err = executeAll(second, pragmas(o)[1:]...)
+	}
+	if err != nil {
+		return errors.Join(err, closeAll(second, first))
+	}
+	db.checkpoints.conn = second
+	return nil
+}
+
+func closeAll(conns ...*driver.Conn) (err error) {
+	for _, c := range conns {
+		if c != nil {
+			err = errors.Join(err, c.Close())
+		}
+	}
+	return err
+}
+
+// Transact implements [backend.Database]. A full disk fails the transactions that met it, which may be tried again
+// when there is space. An I/O error or damage that the commit meets ends the handle: the transactions of that commit
+// get [backend.ErrCommitUnknown] with the cause, all later calls [backend.ErrClosed] with it, and only a new Open,
+// which reads what is really on the disk, can go on.
+func (db *DB) Transact(ctx context.Context, fn func(tx backend.Tx) error) error {
+	wasOld := false
+	for {
+		if err := db.check(ctx); err != nil {
+			return err
+		}
+		t := newTx(ctx, db)
+		err := t.attempt(fn)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, errLost):
+		case !wasOld && errors.Is(err, errTooOld):
+			wasOld = true
+		default:
+			return err
+		}
+	}
+}
+
+// attempt runs fn once and commits what it wrote.
+func (t *tx) attempt(fn func(tx backend.Tx) error) error {
+	t.eager = t.db.writer.isShared()
+	err := t.run(fn)
+	if err == nil {
+		err = t.err
+	}
+	if err == nil && !t.isWrite() {
+		t.conclude(errNoVersion)
+		return nil
+	}
+	if err == nil && t.base != nil && time.Since(t.began) > backend.MaxDuration {
+		err = errTooOld
+	}
+	if err == nil {
+		err = t.db.writer.submit(t.ctx, t)
+	}
+	t.conclude(err)
+	return err
+}
+
+// run ends the snapshot as soon as fn has returned, also by a panic: a commit does not need it.
+func (t *tx) run(fn func(tx backend.Tx) error) error {
+	defer t.finish(errEnded)
+	return fn(t)
+}
+
+// Read implements [backend.Database].
+func (db *DB) Read(ctx context.Context, fn func(tx backend.ReadTx) error) error {
+	for wasOld := false; ; wasOld = true {
+		if err := db.check(ctx); err != nil {
+			return err
+		}
+		t := &readTx{snapshot: snapshot{db: db, ctx: ctx}, base: db.writer.newest(), suspects: db.watches.suspected()}
+		err := t.run(fn)
+		if err == nil {
+			err = t.err
+		}
+		if err == nil {
+			db.watches.set(t.watches, t.base, t.suspects)
+			return nil
+		}
+		if wasOld || !errors.Is(err, errTooOld) {
+			return err
+		}
+	}
+}
+
+// readTx implements [backend.ReadTx].
+type readTx struct {
+	snapshot
+	base     *record
+	suspects uint64
+	watches  []*watch
+	err      error
+}
+
+func (t *readTx) run(fn func(tx backend.ReadTx) error) error {
+	defer t.finish(errEnded)
+	return fn(t)
+}
+
+// Get implements [backend.ReadTx].
+func (t *readTx) Get(key backend.Key) backend.Future[[]byte] {
+	value, err := t.get(key)
+	t.fail(err)
+	return backend.Ready(value, err)
+}
+
+// GetRange implements [backend.ReadTx].
+func (t *readTx) GetRange(r backend.Range, o backend.RangeOptions) backend.Future[[]backend.KeyValue] {
+	pairs, _, err := t.scan(r, o)
+	t.fail(err)
+	return backend.Ready(pairs, err)
+}
+
+// Watch implements [backend.ReadTx].
+func (t *readTx) Watch(key backend.Key) backend.Watch {
+	seen, err := t.get(key)
+	t.fail(err)
+	w := &watch{watches: &t.db.watches, key: string(key), seen: seen, fired: make(chan struct{})}
+	t.watches = append(t.watches, w)
+	return w
+}
+
+func (t *readTx) fail(err error) {
+	if t.err == nil {
+		t.err = err
+	}
+}
+
+// check refuses what should not begin.
+func (db *DB) check(ctx context.Context) error {
+	if ended := db.ended.Load(); ended != nil {
+		return *ended
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("sqlite: begin a transaction: %w", err)
+	}
+	return nil
+}
+
+// Close implements [backend.Database].
+func (db *DB) Close() error {
+	db.closeOnce.Do(func() { db.closeErr = db.close() })
+	return db.closeErr
+}
+
+func (db *DB) close() error {
+	db.stop(closedBy(nil))
+	db.writer.finish(closedBy(nil))
+	db.background.Wait()
+	return errors.Join(db.pool.close(), closeAll(db.checkpoints.conn, db.writer.conn.conn))
+}
+
+// fail ends the handle after an error with which nothing more may be written.
+func (db *DB) fail(cause error) { db.stop(closedBy(cause)) }
+
+// stop ends everything but what Close has to wait for. The first cause stays.
+func (db *DB) stop(cause error) {
+	db.stopOnce.Do(func() {
+		db.ended.Store(&cause)
+		db.writer.stop(cause)
+		close(db.stopped)
+		db.pool.stop(cause)
+		db.watches.close()
+	})
+}
+
+// judge describes an error of the writer. One that is not harmless ends the handle and is wrapped by wrap.
+func (db *DB) judge(doing string, err error, wrap func(error) error) error {
+	described := describe(doing, db.path, err)
+	if isHarmless(err) {
+		return described
+	}
+	db.fail(described)
+	return wrap(described)
+}
+
+// readError describes an error of a read.
+func (db *DB) readError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return describe("read", db.path, err)
+}
+
+// clock is the time since Open in nanoseconds.
+func (db *DB) clock() int64 { return int64(time.Since(db.opened)) }
+
+// pause waits unless ctx or the database ends, and returns why.
+func (db *DB) pause(ctx context.Context, d time.Duration) error {
+	if err := db.check(ctx); err != nil || d <= 0 {
+		return err
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-db.stopped:
+		return *db.ended.Load()
+	}
+}

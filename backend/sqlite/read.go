@@ -1,0 +1,194 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	driver "zombiezen.com/go/sqlite"
+
+	"github.com/dserver-go/dserver/backend"
+)
+
+var errEnded = errors.New("sqlite: the transaction is used after its function returned")
+
+// snapshot is what a transaction reads: one state of the file, from its first read until it is finished by the
+// transaction, by its time limit or by Close.
+type snapshot struct {
+	db  *DB
+	ctx context.Context
+
+	mu    sync.Mutex  // held while a read runs, so that whoever ends the snapshot waits for it
+	conn  *connection // nil before the first read and after the end
+	ended error
+}
+
+// locked returns the connection with the snapshot on it. The caller holds mu.
+func (s *snapshot) locked() (*connection, error) {
+	if s.ended != nil {
+		return nil, s.ended
+	}
+	if s.conn != nil {
+		return s.conn, nil
+	}
+	if err := s.ctx.Err(); err != nil {
+		return nil, err
+	}
+	c, err := s.db.pool.acquire(s.ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	// BEGIN alone takes no snapshot, the first SELECT does.
+	if err := drain(c.begin); err != nil {
+		s.db.pool.release(c, true)
+		return nil, err
+	}
+	s.conn = c
+	return c, nil
+}
+
+// finish ends the snapshot. Reads get cause from then on; the first cause stays.
+func (s *snapshot) finish(cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended == nil {
+		s.ended = cause
+	}
+	if s.conn != nil {
+		s.db.pool.release(s.conn, drain(s.conn.end) != nil)
+		s.conn = nil
+	}
+}
+
+// endedBy returns why reads fail now, or nil.
+func (s *snapshot) endedBy() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
+}
+
+// get reads the stored value, nil when there is none.
+// Another process that mends the log after a crash, or that closes the file as the last, is waited for.
+func (s *snapshot) get(key backend.Key) (value []byte, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, err := s.locked()
+	if err != nil {
+		return nil, err
+	}
+	for {
+		value, err = c.value(key)
+		if err == nil || !isBusy(err) {
+			return value, s.db.readError(err)
+		}
+		if err := s.db.pause(s.ctx, busyPause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// scan reads stored pairs as o says, and reports whether a limit cut them.
+func (s *snapshot) scan(r backend.Range, o backend.RangeOptions) (pairs []backend.KeyValue, cut bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, err := s.locked()
+	if err != nil {
+		return nil, false, err
+	}
+	for {
+		pairs, cut, err = c.pairs(r, o)
+		if err == nil || !isBusy(err) {
+			return pairs, cut, s.db.readError(err)
+		}
+		if err := s.db.pause(s.ctx, busyPause); err != nil {
+			return nil, false, err
+		}
+	}
+}
+
+// value reads one value.
+func (c *connection) value(key backend.Key) ([]byte, error) {
+	c.get.BindBytes(1, key)
+	row, err := c.get.Step()
+	if err != nil {
+		return nil, err
+	}
+	if !row {
+		return nil, c.get.Reset()
+	}
+	value := make([]byte, c.get.ColumnLen(0))
+	c.get.ColumnBytes(0, value)
+	return value, c.get.Reset()
+}
+
+// pairs reads a range, and reports whether a limit cut it.
+func (c *connection) pairs(r backend.Range, o backend.RangeOptions) ([]backend.KeyValue, bool, error) {
+	if r.IsEmpty() {
+		return nil, false, nil
+	}
+	stmt := c.forward
+	if o.Reverse {
+		stmt = c.backward
+	}
+	stmt.BindBytes(1, r.Begin)
+	stmt.BindBytes(2, r.End)
+	c.rows.clear()
+	for {
+		row, err := stmt.Step()
+		if err != nil {
+			return nil, false, err
+		}
+		if !row {
+			return c.rows.pairs(), false, stmt.Reset()
+		}
+		c.rows.add(stmt)
+		if reached(o, c.rows.count(), len(c.rows.bytes)) {
+			return c.rows.pairs(), true, stmt.Reset()
+		}
+	}
+}
+
+// reached reports whether a limit of o ends the range after so many pairs and bytes.
+func reached(o backend.RangeOptions, pairs, bytes int) bool {
+	return o.Limit > 0 && pairs >= o.Limit || o.Bytes > 0 && bytes >= o.Bytes
+}
+
+// rows gathers pairs in memory that is used again, so that a range costs two allocations whatever its size.
+type rows struct {
+	bytes []byte
+	ends  []int // of each key and each value in bytes
+}
+
+func (r *rows) clear() { r.bytes, r.ends = r.bytes[:0], r.ends[:0] }
+
+func (r *rows) count() int { return len(r.ends) / 2 }
+
+func (r *rows) add(stmt *driver.Stmt) {
+	for column := range 2 {
+		begin, size := len(r.bytes), stmt.ColumnLen(column)
+		r.bytes = append(r.bytes, make([]byte, size)...)
+		stmt.ColumnBytes(column, r.bytes[begin:])
+		r.ends = append(r.ends, len(r.bytes))
+	}
+}
+
+// pairs copies what was gathered into memory of its own.
+func (r *rows) pairs() []backend.KeyValue {
+	if len(r.ends) == 0 {
+		return nil
+	}
+	const keep = 1 << 20
+	own := make([]byte, len(r.bytes))
+	copy(own, r.bytes)
+	pairs := make([]backend.KeyValue, r.count())
+	begin := 0
+	for i := range pairs {
+		middle, end := r.ends[2*i], r.ends[2*i+1]
+		pairs[i] = backend.KeyValue{Key: own[begin:middle:middle], Value: own[middle:end:end]}
+		begin = end
+	}
+	if cap(r.bytes) > keep {
+		r.bytes = nil
+	}
+	return pairs
+}

@@ -1,0 +1,241 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	driver "zombiezen.com/go/sqlite"
+)
+
+// The file holds two tables. kv is the key space. sequence is one row: the end of the block of commit numbers that was
+// reserved last (see reserve in commit.go).
+const (
+	applicationID = 0x44537276 // "DSrv": tells our files from those of others
+	schemaVersion = 1
+	pageBytes     = 4096
+
+	schema = `
+CREATE TABLE kv (k BLOB NOT NULL PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID, STRICT;
+CREATE TABLE sequence (id INTEGER PRIMARY KEY CHECK (id = 1), reserved INTEGER NOT NULL) STRICT;
+INSERT INTO sequence VALUES (1, 0)`
+)
+
+// The time that Open waits for locks of other processes, and how long any wait for a lock pauses between looks.
+const (
+	openWait  = 10 * time.Second
+	busyPause = time.Millisecond
+)
+
+// checkPath finds the mistakes that SQLite reports less clearly. It opens nothing: closing a file that was opened
+// beside SQLite would drop the locks of the whole process.
+func checkPath(path string) error {
+	if path == "" || path == ":memory:" {
+		return errors.New("sqlite: open: a path is needed; a database in memory cannot be shared by connections")
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("sqlite: open %s: it is a %s, not a file; name a file in it, such as %s",
+			path, kindOf(info.Mode()), filepath.Join(path, "dserver.db"))
+	}
+	dir := filepath.Dir(path)
+	if info, err := os.Stat(dir); err != nil {
+		return fmt.Errorf("sqlite: open %s: its folder is not there or not readable; create it first: %w", path, err)
+	} else if !info.IsDir() {
+		return fmt.Errorf("sqlite: open %s: %s is not a folder", path, dir)
+	}
+	return nil
+}
+
+func kindOf(mode os.FileMode) string {
+	if mode.IsDir() {
+		return "folder"
+	}
+	return "special file"
+}
+
+// connect opens a connection for one goroutine at a time. It never waits for locks, so that the waits stay ours.
+func connect(path string) (*driver.Conn, error) {
+	c, err := driver.OpenConn(path, driver.OpenReadWrite, driver.OpenCreate)
+	if err != nil {
+		return nil, err
+	}
+	c.SetBusyTimeout(0)
+	// Checkpoints are made by their own goroutine; one within a commit would make all who wait for it slow.
+	if err := execute(c, "PRAGMA wal_autocheckpoint = 0"); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// prepareFile makes the file ours, or finds that it is not.
+func prepareFile(c *driver.Conn, o options) error {
+	// Only then the pragmas: a write-ahead log in the database of another program would be our change to it.
+	if err := patiently(func() error { _, err := checkSchema(c); return err }); err != nil {
+		return err
+	}
+	for _, pragma := range pragmas(o) {
+		if err := patiently(func() error { return execute(c, pragma) }); err != nil {
+			return err
+		}
+	}
+	if mode, err := text(c, "PRAGMA journal_mode"); err != nil || mode != "wal" {
+		return errors.Join(err, fmt.Errorf("the file system does not let it use a write-ahead log (mode %q)", mode))
+	}
+	if err := patiently(func() error { return createSchema(c) }); err != nil {
+		return err
+	}
+	return checkWritable(c)
+}
+
+// checkWritable finds a read-only file at once instead of at the first commit. A lock that is in the way is no
+// obstacle: SQLite looks at the permissions first.
+func checkWritable(c *driver.Conn) error {
+	err := execute(c, "BEGIN IMMEDIATE")
+	if isBusy(err) {
+		err = nil
+	}
+	return errors.Join(err, rollBack(c))
+}
+
+func pragmas(o options) []string {
+	p := []string{
+		fmt.Sprintf("PRAGMA page_size = %d", pageBytes),
+		"PRAGMA journal_mode = WAL",
+		"PRAGMA synchronous = " + o.synchronous(),
+	}
+	if runtime.GOOS == "darwin" { // where fsync alone leaves the data in the drive's memory
+		p = append(p, "PRAGMA fullfsync = ON", "PRAGMA checkpoint_fullfsync = ON")
+	}
+	return p
+}
+
+// createSchema makes the tables in an empty file and checks those of others. Only an empty file is written to.
+func createSchema(c *driver.Conn) error {
+	if ok, err := checkSchema(c); ok || err != nil {
+		return err
+	}
+	if err := execute(c, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	ok, err := checkSchema(c) // another process may have been faster
+	if !ok && err == nil {
+		err = executeAll(c, schema, fmt.Sprintf("PRAGMA application_id = %d", applicationID),
+			fmt.Sprintf("PRAGMA user_version = %d", schemaVersion))
+	}
+	if err == nil {
+		err = execute(c, "COMMIT")
+	}
+	return errors.Join(err, rollBack(c))
+}
+
+// checkSchema reports whether the tables are there, in the version that we know.
+func checkSchema(c *driver.Conn) (bool, error) {
+	id, err := number(c, "PRAGMA application_id")
+	if err != nil {
+		return false, err
+	}
+	version, err := number(c, "PRAGMA user_version")
+	if err != nil {
+		return false, err
+	}
+	tables, err := number(c, "SELECT count(*) FROM sqlite_schema")
+	switch {
+	case err != nil:
+		return false, err
+	case id == 0 && tables == 0:
+		return false, nil
+	case id != applicationID:
+		return false, fmt.Errorf("it is the database of another program (application_id %#x); name another file", id)
+	case version > schemaVersion:
+		return false, fmt.Errorf("it was written by a newer release (schema %d, this one knows %d); update this program",
+			version, schemaVersion)
+	case version < schemaVersion:
+		return false, fmt.Errorf("schema %d is not known; this release knows %d", version, schemaVersion)
+	}
+	return true, nil
+}
+
+// patiently repeats what meets a lock until openWait is over.
+func patiently(do func() error) error {
+	deadline := time.Now().Add(openWait)
+	for {
+		err := do()
+		if err == nil || !isBusy(err) || time.Now().After(deadline) {
+			return err
+		}
+		<-time.After(busyPause)
+	}
+}
+
+// rollBack ends a transaction, if there is one: SQLite may have ended it itself.
+func rollBack(c *driver.Conn) error {
+	if c.AutocommitEnabled() {
+		return nil
+	}
+	return execute(c, "ROLLBACK")
+}
+
+func executeAll(c *driver.Conn, scripts ...string) error {
+	for _, s := range scripts {
+		if err := execute(c, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// execute runs statements whose rows nobody wants.
+func execute(c *driver.Conn, script string) error {
+	for script != "" {
+		stmt, rest, err := c.PrepareTransient(script)
+		if err != nil {
+			return err
+		}
+		script = script[len(script)-rest:]
+		if err := errors.Join(drain(stmt), stmt.Finalize()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drain steps to the end of a statement that may be used again.
+func drain(stmt *driver.Stmt) error {
+	for {
+		row, err := stmt.Step()
+		if err != nil {
+			return err
+		}
+		if !row {
+			return stmt.Reset()
+		}
+	}
+}
+
+func number(c *driver.Conn, query string) (n int64, err error) {
+	err = first(c, query, func(stmt *driver.Stmt) { n = stmt.ColumnInt64(0) })
+	return n, err
+}
+
+func text(c *driver.Conn, query string) (s string, err error) {
+	err = first(c, query, func(stmt *driver.Stmt) { s = stmt.ColumnText(0) })
+	return s, err
+}
+
+// first shows the first row of a query that is used seldom.
+func first(c *driver.Conn, query string, row func(*driver.Stmt)) error {
+	stmt, _, err := c.PrepareTransient(query)
+	if err != nil {
+		return err
+	}
+	ok, err := stmt.Step()
+	if ok {
+		row(stmt)
+	} else if err == nil {
+		err = fmt.Errorf("%s: no row", query)
+	}
+	return errors.Join(err, stmt.Finalize())
+}
