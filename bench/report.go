@@ -90,7 +90,7 @@ func (r row) tail() float64 { return float64(r.p99) / float64(max(1, r.p50)) }
 
 // print writes a load's rows.
 func (l load) print(w io.Writer, rows []row) {
-	const layout = "  %-40s %12s %26s %9s %9s %9s %8s %8s %9s\n"
+	const layout = "  %-46s %12s %26s %9s %9s %9s %8s %8s %9s\n"
 	fmt.Fprintf(w, "\n%s\n", l.title)
 	fmt.Fprintf(w, layout, "", "calls/s", "slowest to fastest", "ratio", "p50 ms", "p99 ms", "allocs", "CPU us", "bytes")
 	for _, r := range rows {
@@ -110,7 +110,7 @@ func printPromises(w io.Writer, promises []promise) bool {
 			verdict = "FAIL"
 			broken++
 		}
-		fmt.Fprintf(w, "  %-56s %-26s %-26s %s\n", p.what, p.want, p.got, verdict)
+		fmt.Fprintf(w, "  %-56s %-30s %-24s %s\n", p.what, p.want, p.got, verdict)
 	}
 	return broken == 0
 }

@@ -6,28 +6,31 @@ func sections() []section {
 	for _, l := range loads() {
 		all = append(all, l.section())
 	}
-	return all
+	return append(all, state, idle)
 }
 
 // loads is a durable counter, answered after the fsync, in the ways in which it is used.
 func loads() []load {
-	subject := group
 	return []load{
 		{
 			name: "call1", title: "1 caller, 1 server", callers: 1, counters: 1,
-			subject: subject, baseline: single, atLeast: 0.8, others: []entry{group, channels},
+			subject: durable, baseline: single, atLeast: 0.8, others: []entry{group, channels},
 		},
 		{
 			name: "call64", title: "64 callers, 1 server", callers: 64, counters: 1, evenTails: true,
-			subject: subject, baseline: group, atLeast: 0.5, others: []entry{single, channels},
+			subject: durable, baseline: group, atLeast: 0.5, others: []entry{single, channels},
 		},
 		{
 			name: "call256", title: "256 callers, 1,000 servers", callers: 256, counters: 1000,
-			subject: subject, baseline: group, atLeast: 0.25, others: []entry{single, channels},
+			subject: durable, baseline: group, atLeast: 0.25, others: []entry{single, channels},
 		},
 		{
 			name: "cast64", title: "64 senders cast to 1 server, until all are handled", callers: 64, counters: 1, casts: true,
-			subject: subject, baseline: group, atLeast: 0.5, others: []entry{single, channels},
+			subject: durable, baseline: group, atLeast: 0.5, others: []entry{single, channels},
+		},
+		{
+			name: "remote64", title: "64 callers in one process, consumer in another, 1 server", callers: 64, counters: 1,
+			subject: remote, baseline: single, atLeast: 5.0 / 6, others: []entry{group},
 		},
 	}
 }

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/sqlite"
+)
+
+// remote is the subject with its consumer in another process: calls go through the file, and so do their answers.
+var remote = entry{"DServer on SQLite, consumer in another process", openRemote}
+
+type remoteServers struct {
+	servers
+	child *child
+}
+
+func openRemote(ctx context.Context, dir string, n int) (contender, error) {
+	child, err := startChild(ctx, roleConsumer, file(dir))
+	if err != nil {
+		return nil, err
+	}
+	db, err := sqlite.Open(file(dir))
+	if err != nil {
+		return nil, errors.Join(err, child.end())
+	}
+	return &remoteServers{servers{db: db, handles: handles(db, n)}, child}, nil
+}
+
+func (r *remoteServers) others() (usage, error) { return r.child.use() }
+
+func (r *remoteServers) close() error { return errors.Join(r.db.Close(), r.child.end()) }
+
+// roleVariable in the environment makes this program its own child, and says what for.
+const (
+	roleVariable = "DSERVER_BENCH_ROLE"
+	roleConsumer = "consumer"
+	roleIdle     = "idle"
+)
+
+// child is a process of this program. It answers each line that it is sent with one line of JSON, its usage, and ends
+// when its input does.
+type child struct {
+	command *exec.Cmd
+	input   io.WriteCloser
+	output  *bufio.Reader
+}
+
+func startChild(ctx context.Context, role, path string) (*child, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	c := &child{command: exec.CommandContext(ctx, program, path)}
+	c.command.Env = append(os.Environ(), roleVariable+"="+role)
+	c.command.Stderr = os.Stderr
+	if c.input, err = c.command.StdinPipe(); err != nil {
+		return nil, err
+	}
+	output, err := c.command.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	c.output = bufio.NewReader(output)
+	if err := c.command.Start(); err != nil {
+		return nil, err
+	}
+	_, err = c.use() // it has opened the database when it answers
+	return c, err
+}
+
+// use asks the child what it has used.
+func (c *child) use() (usage, error) {
+	var u usage
+	if _, err := io.WriteString(c.input, "\n"); err != nil {
+		return u, fmt.Errorf("the child process is gone: %w", err)
+	}
+	line, err := c.output.ReadBytes('\n')
+	if err != nil {
+		return u, fmt.Errorf("the child process is gone: %w", err)
+	}
+	return u, json.Unmarshal(line, &u)
+}
+
+func (c *child) end() error { return errors.Join(c.input.Close(), c.command.Wait()) }
+
+// runChild is the program when it is a child.
+func runChild(ctx context.Context, role string, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("a %s needs the path of a database", role)
+	}
+	db, err := sqlite.Open(args[0])
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	switch role {
+	case roleConsumer:
+		return beConsumer(ctx, db)
+	case roleIdle:
+		return beIdle(ctx, db)
+	}
+	return fmt.Errorf("no child is called %q", role)
+}
+
+func beConsumer(ctx context.Context, db backend.Database) error {
+	stop := consume(ctx, db, counters)
+	lines, answers := bufio.NewScanner(os.Stdin), json.NewEncoder(os.Stdout)
+	for lines.Scan() {
+		if err := answers.Encode(currentUsage()); err != nil {
+			return errors.Join(err, stop())
+		}
+	}
+	return errors.Join(lines.Err(), stop())
+}
