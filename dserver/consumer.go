@@ -256,6 +256,9 @@ func (c *consumer) settle(s *server, again nextTurn) {
 	if s.state.rows != nil {
 		s.bytes += s.state.rows.Bytes()
 	}
+	if again.took > 0 {
+		s.slow = again.took > patience
+	}
 	if c.closing {
 		decline(s.arrivals)
 		s.arrivals, s.scheduled = nil, false
@@ -289,6 +292,19 @@ func (c *consumer) lookLater(s *server, d time.Duration) {
 	})
 }
 
+func (c *consumer) isMarked(s *server) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return s.marked
+}
+
+// unmark is called before the mark is cleared in the store: a push in between sets it again.
+func (c *consumer) unmark(s *server) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.marked = false
+}
+
 // evict forgets the servers that were not used for longest. The mutex is held.
 func (c *consumer) evict() {
 	for s := c.cache.victim(); s != nil; s = c.cache.victim() {
@@ -311,4 +327,5 @@ func decline(arrivals []*arrival) {
 type nextTurn struct {
 	now   bool
 	after time.Duration
+	took  time.Duration // by this turn's handlers and commit, when it had any
 }

@@ -47,15 +47,17 @@ type tenant struct{ key backend.Key }
 
 func tenantOf(r Ref) tenant { return tenant{backend.NewKey(keyServer, r.Type, r.ID)} }
 
-func (t tenant) head() backend.Key           { return t.key.Str(keyHead) }
-func (t tenant) attempts() backend.Key       { return t.head().Str(keyAttempts) }
-func (t tenant) lock() backend.Key           { return t.head().Str(keyLock) }
-func (t tenant) meta() backend.Key           { return t.head().Str(keyMeta) }
-func (t tenant) version() backend.Key        { return t.head().Str(keyVersion) }
-func (t tenant) queue() queue.Queue          { return queue.At(t.key.Str(keyQueue)) }
-func (t tenant) state() backend.Key          { return t.key.Str(keyState) }
-func (t tenant) dead() backend.Key           { return t.key.Str(keyDead) }
-func (t tenant) headAndQueue() backend.Range { return backend.Range{Begin: t.head(), End: t.queue().Rows().End} }
+func (t tenant) head() backend.Key     { return t.key.Str(keyHead) }
+func (t tenant) attempts() backend.Key { return t.head().Str(keyAttempts) }
+func (t tenant) lock() backend.Key     { return t.head().Str(keyLock) }
+func (t tenant) meta() backend.Key     { return t.head().Str(keyMeta) }
+func (t tenant) version() backend.Key  { return t.head().Str(keyVersion) }
+func (t tenant) queue() queue.Queue    { return queue.At(t.key.Str(keyQueue)) }
+func (t tenant) state() backend.Key    { return t.key.Str(keyState) }
+func (t tenant) dead() backend.Key     { return t.key.Str(keyDead) }
+func (t tenant) headAndQueue() backend.Range {
+	return backend.Range{Begin: t.head(), End: t.queue().Rows().End}
+}
 
 // shardOf spreads the servers of a type over its bells.
 func shardOf(id string) int64 {

@@ -48,10 +48,10 @@ type pendingCall struct {
 }
 
 const (
-	beatInterval = time.Minute      // how often the record of a process that waits changes
+	beatInterval = time.Minute       // how often the record of a process that waits changes
 	sweepAfter   = 10 * beatInterval // a record that did not change for so long belongs to nobody
-	maxRemoved   = 256              // of read mail, by one push
-	maxMail      = 512              // read at once
+	maxRemoved   = 256               // of read mail, by one push
+	maxMail      = 512               // read at once
 )
 
 // registry is the processes by database. Handles are values without a life of their own, so what they share in a
@@ -105,7 +105,9 @@ func forgetIdle() {
 }
 
 // join makes a consumer known to the handles of this process.
-func (p *process) join(c *consumer) { p.change(c, func(l []*consumer) []*consumer { return append(l, c) }) }
+func (p *process) join(c *consumer) {
+	p.change(c, func(l []*consumer) []*consumer { return append(l, c) })
+}
 
 // leave makes it unknown.
 func (p *process) leave(c *consumer) {

@@ -7,26 +7,28 @@ import (
 )
 
 // server is what a consumer keeps of a server while there is something to do, and its state for as long as the cache
-// has room. It has no goroutine. The consumer's mutex guards all but state, which is the running turn's.
+// has room. It has no goroutine.
 type server struct {
-	id       string
-	def      *definition
-	next     *server // in the run queue
-	newer    *server // in the cache's order of use
-	older    *server
-	arrivals []*arrival
-	bytes    int64 // what the cache counts for it
+	id  string
+	def *definition
 
+	// Guarded by the consumer's mutex.
+	next      *server // in the run queue
+	newer     *server // in the cache's order of use
+	older     *server
+	bytes     int64 // what the cache counts for it
+	arrivals  []*arrival
 	scheduled bool // in the run queue, or a worker has it
 	look      bool // the stored queue may have something: a turn is wanted without arrivals too
-	marked    bool // its ready mark may be set while its queue is empty
+	marked    bool // its ready mark may be set
 	slow      bool // its last turn was: casts do not join
-	crowded   bool // its last turn had several arrivals: more are on their way
 	timed     bool // a timer will look again
-	emptied   time.Time // when the last stored message was taken
 
+	// Of the running turn, of which there is one at a time.
 	state   state
 	waiting waiting
+	emptied time.Time // when the last stored message was taken
+	crowded bool      // the last turn had several arrivals: more are on their way
 }
 
 // waiting is the back-off of a queue's head, as this process observes it: the stored duration, from first sight.

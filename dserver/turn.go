@@ -288,7 +288,7 @@ func (t *turn) finish() nextTurn {
 		t.c.log.Warn().Err(err).Stringer(logServer, t.s.ref()).Msg("the new version is not known; the state is read again")
 	}
 	took := time.Since(t.started)
-	t.s.slow, t.s.crowded = took > patience, t.joined > 1
+	t.s.crowded = t.joined > 1
 	handled := 0
 	for _, r := range b.results {
 		if r.arrival != nil {
@@ -304,7 +304,9 @@ func (t *turn) finish() nextTurn {
 	for _, s := range b.sends {
 		t.c.process.wake(s.to)
 	}
-	return t.next()
+	next := t.next()
+	next.took = took
+	return next
 }
 
 // remember keeps what was committed, under the version that was committed.
@@ -356,7 +358,7 @@ func (t *turn) next() nextTurn {
 	case took < len(t.head.items) || !t.head.all:
 		return nextTurn{now: true}
 	case took > 0:
-		t.s.marked, t.s.emptied = true, time.Now()
+		t.s.emptied = time.Now()
 	}
 	return t.idle()
 }
@@ -367,13 +369,13 @@ func (t *turn) idle() nextTurn {
 	if t.waits > 0 {
 		return nextTurn{after: t.waits}
 	}
-	if t.head.locked || !t.s.marked {
+	if t.head.locked || !t.c.isMarked(t.s) {
 		return nextTurn{}
 	}
 	if wait := linger - time.Since(t.s.emptied); wait > 0 {
 		return nextTurn{after: wait}
 	}
-	t.s.marked = false
+	t.c.unmark(t.s)
 	if err := t.c.confirmEmpty(t.s.ref(), t.keys); err != nil {
 		return t.failed(err)
 	}
