@@ -24,7 +24,7 @@ import "context"
 type Database interface {
 	// Transact runs fn in a strictly serializable transaction and commits it, once or not at all. A lost race runs fn
 	// again, so fn touches nothing outside tx until its last line, and nothing that another run of it left there.
-	// fn's error rolls back and is returned as it is.
+	// fn's error rolls back and is returned as it is. A panic in fn rolls back and passes on.
 	//
 	// When ctx ends before the commit was handed to the store, nothing was committed and the error wraps ctx's.
 	// When it ends later, the outcome is awaited where it is known soon; else the error wraps ErrCommitUnknown and
@@ -36,7 +36,8 @@ type Database interface {
 	Read(ctx context.Context, fn func(tx ReadTx) error) error
 
 	// Close ends the database: running transactions end with ErrClosed, later ones as well, and all watches fire.
-	// It waits until nothing of the database runs any more. A second Close does nothing.
+	// It waits until nothing of the database runs any more, so it is not called from within fn. A second Close does
+	// nothing.
 	Close() error
 }
 
@@ -48,7 +49,8 @@ type Reader interface {
 	Get(key Key) Future[[]byte]
 
 	// GetRange returns the pairs of r in key order. A Tx reads its own writes. What was read, up to the last key
-	// returned where a limit cut it, is a conflict when it changes, unless o.Snapshot.
+	// returned where a limit cut it, is a conflict when it changes, unless o.Snapshot. A range whose end is not after
+	// its begin is empty, here and in Clear.
 	GetRange(r Range, o RangeOptions) Future[[]KeyValue]
 }
 
@@ -57,7 +59,8 @@ type ReadTx interface {
 	Reader
 
 	// Watch returns a watch that fires after key changed from what this snapshot has. It is a hint: it may fire for
-	// nothing, and after a failure of the store; it never misses.
+	// nothing, and after a failure of the store; it never misses. It lives until it fires or is cancelled, whatever
+	// becomes of Read's context.
 	Watch(key Key) Watch
 }
 
@@ -84,7 +87,8 @@ type Tx interface {
 	// Stamp writes the transaction's versionstamp, the one that Version returns, as value of key.
 	Stamp(key Key)
 
-	// Conflict makes a later change of key a conflict, as if it had been read.
+	// Conflict makes a later change of key a conflict, as if it had been read. Later is after the snapshot, so a
+	// transaction that uses it reads something before.
 	Conflict(key Key)
 
 	// Version returns the transaction's versionstamp, its last two bytes zero. It may be waited for after Transact

@@ -3,27 +3,25 @@ package backendtest
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 
 	"github.com/dserver-go/dserver/backend"
 )
 
-func increment(tx backend.Tx, key backend.Key) error {
-	value, err := tx.Get(key).Get()
-	if err != nil {
-		return err
-	}
-	n, err := backend.Counter(value)
-	if err != nil {
-		return err
-	}
-	tx.Set(key, backend.CounterValue(n+1))
-	return nil
+func TestModel(t *testing.T) { Run(t, Model) }
+
+// The model uses nothing but package time and channels, so in a bubble growing old costs no time.
+func TestModelGrowsOldInABubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { tooOldFails(newTrial(t, Model)) })
 }
 
 func BenchmarkModelCounter(b *testing.B) {
 	db, key := NewModel(), backend.NewKey("counter")
 	for b.Loop() {
-		if err := db.Transact(context.Background(), func(tx backend.Tx) error { return increment(tx, key) }); err != nil {
+		err := transact(context.Background(), db, func(s *script) {
+			s.tx.Set(key, backend.CounterValue(s.counter(key)+1))
+		})
+		if err != nil {
 			b.Fatal(err)
 		}
 	}

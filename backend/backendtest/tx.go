@@ -101,7 +101,7 @@ func (t *tx) current() *pairs {
 
 // preview does w in the view. What it cannot know yet is unreadable.
 func (t *tx) preview(w write) {
-	if w.kind != appending && w.kind != stamping {
+	if w.kind != isAppend && w.kind != isStamp {
 		w.apply(t.view, backend.Versionstamp{})
 	}
 }
@@ -122,28 +122,28 @@ func (t *tx) write(w write, err error) {
 }
 
 func (t *tx) Set(key backend.Key, value []byte) {
-	t.write(write{kind: setting, at: only(string(key)), value: clone(value)}, t.size.Write(key, len(value)))
+	t.write(write{kind: isSet, at: only(string(key)), value: clone(value)}, t.size.Write(key, len(value)))
 }
 
 func (t *tx) Clear(r backend.Range) {
 	if r.IsEmpty() {
 		return
 	}
-	t.write(write{kind: clearing, at: spanOf(r)}, t.size.Clear(r))
+	t.write(write{kind: isClear, at: spanOf(r)}, t.size.Clear(r))
 }
 
 func (t *tx) Add(key backend.Key, delta int64) {
-	t.write(write{kind: adding, at: only(string(key)), delta: delta}, t.size.Write(key, counterBytes))
+	t.write(write{kind: isAdd, at: only(string(key)), delta: delta}, t.size.Write(key, counterBytes))
 }
 
 func (t *tx) Append(prefix backend.Key, value []byte) {
-	w := write{kind: appending, at: only(string(prefix)), value: clone(value), order: t.appends}
+	w := write{kind: isAppend, at: only(string(prefix)), value: clone(value), order: t.appends}
 	t.write(w, t.size.Append(prefix, len(value)))
 	t.appends++
 }
 
 func (t *tx) Stamp(key backend.Key) {
-	t.write(write{kind: stamping, at: only(string(key))}, t.size.Write(key, len(t.stamp)))
+	t.write(write{kind: isStamp, at: only(string(key))}, t.size.Write(key, len(t.stamp)))
 }
 
 // Conflict draws the snapshot as a read does: a change is later when it comes after that.

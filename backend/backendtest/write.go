@@ -18,31 +18,31 @@ type write struct {
 type writeKind int
 
 const (
-	setting writeKind = iota
-	clearing
-	adding
-	appending
-	stamping
+	isSet writeKind = iota
+	isClear
+	isAdd
+	isAppend
+	isStamp
 )
 
 // apply does the write in the commit that has stamp, and returns what it changed.
 func (w write) apply(p *pairs, stamp backend.Versionstamp) span {
 	key := w.at.begin
 	switch w.kind {
-	case setting:
+	case isSet:
 		p.Set(key, w.value)
-	case clearing:
+	case isClear:
 		for _, key := range keysIn(p, w.at) {
 			p.Delete(key)
 		}
-	case adding:
+	case isAdd:
 		old, _ := p.Get(key)
 		p.Set(key, add(old, w.delta))
-	case appending:
+	case isAppend:
 		key = string(backend.Key(key).Stamp(stamp.WithOrder(w.order)))
 		p.Set(key, w.value)
 		return only(key)
-	case stamping:
+	case isStamp:
 		p.Set(key, stamp[:])
 	}
 	return w.at
@@ -52,11 +52,11 @@ func (w write) apply(p *pairs, stamp backend.Versionstamp) span {
 // is any key that one at this prefix could ever make.
 func (w write) unreadable() span {
 	switch w.kind {
-	case appending:
+	case isAppend:
 		prefix := backend.Key(w.at.begin)
 		first, last := prefix.Stamp(backend.Versionstamp{}), prefix.Stamp(lastStamp())
 		return span{string(first), string(last) + "\x00"}
-	case stamping:
+	case isStamp:
 		return w.at
 	}
 	return span{}

@@ -1,0 +1,104 @@
+package backendtest
+
+import (
+	"context"
+
+	"github.com/dserver-go/dserver/backend"
+)
+
+func writes() []check {
+	return []check{
+		{"WritesAreCopied", writesAreCopied},
+		{"WritesApplyInTheOrderOfTheirCalls", writesApplyInOrder},
+		{"AWriteIsInvisibleUntilItsCommit", invisibleUntilCommit},
+		{"ATransactionAppearsAllAtOnce", appearsAllAtOnce},
+		{"AClearEndsBeforeItsEnd", clearEndsBeforeEnd},
+		{"EveryHandleSeesWhatAnotherWrote", everyHandleSees},
+	}
+}
+
+func writesAreCopied(x *trial) {
+	x.transact(x.db, func(s *script) {
+		value := []byte("before")
+		s.tx.Set(key("a"), value)
+		s.tx.Append(key("q"), value)
+		copy(value, "AFTER!")
+		x.expect("its own value", s.get("a"), "before")
+	})
+	x.expect("the values", x.everything(x.other), "a=before q/#=before")
+}
+
+func writesApplyInOrder(x *trial) {
+	x.set(x.db, "cleared", "old", "set", "old")
+	x.transact(x.db, func(s *script) {
+		s.set("cleared", "new")
+		s.clear("cleared", "cleared2")
+		s.clear("set", "set2")
+		s.set("set", "first", "set", "second")
+		s.tx.Append(key("kept"), []byte("x"))
+		s.tx.Append(key("gone"), []byte("x"))
+		s.tx.Clear(key("gone").Tree())
+		s.tx.Stamp(key("stamped"))
+		s.tx.Clear(key("stamped").Only())
+		s.tx.Stamp(key("value"))
+		s.set("value", "last")
+	})
+	x.expect("the last write wins", x.everything(x.other), "kept/#=x set=second value=last")
+}
+
+func invisibleUntilCommit(x *trial) {
+	x.transact(x.db, func(s *script) {
+		s.set("a", "1")
+		x.expect("another's write before its commit", x.get(x.other, "a"), absent)
+		x.expect("on the same handle", x.get(x.db, "a"), absent)
+	})
+	x.expect("another's write after its commit", x.get(x.other, "a"), "1")
+}
+
+// A reader that races with a writer of two keys sees both or neither.
+func appearsAllAtOnce(x *trial) {
+	x.set(x.db, "a", "", "b", "")
+	written := make(chan error, 1)
+	go func() { written <- writeTwins(x.Context(), x.db, 100) }()
+	for {
+		x.read(x.other, func(r *reader) { x.expect("the twins", r.get("a"), r.get("b")) })
+		select {
+		case err := <-written:
+			if err != nil {
+				x.Fatal(err)
+			}
+			return
+		default:
+		}
+	}
+}
+
+// writeTwins makes both values one byte longer in each commit.
+func writeTwins(ctx context.Context, db backend.Database, commits int) error {
+	for range commits {
+		err := transact(ctx, db, func(s *script) {
+			longer := s.get("a") + "x"
+			s.set("a", longer, "b", longer)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func clearEndsBeforeEnd(x *trial) {
+	x.set(x.db, "a", "1", "b", "1", "c", "1", "d", "1")
+	x.transact(x.db, func(s *script) { s.clear("b", "d") })
+	x.expect("what is left", x.everything(x.other), "a=1 d=1")
+}
+
+func everyHandleSees(x *trial) {
+	third := x.open()
+	x.set(x.db, "a", "1")
+	x.set(x.other, "b", "2")
+	x.set(third, "c", "3")
+	for _, db := range []backend.Database{x.db, x.other, third, x.open()} {
+		x.expect("a handle", x.everything(db), "a=1 b=2 c=3")
+	}
+}
