@@ -8,9 +8,13 @@ import (
 	"github.com/dserver-go/dserver/backend"
 )
 
-// patience is how long a local arrival waits for a turn to take it before its sender pushes it to the queue, and how
-// long a turn may have lasted for casts to join the next: so a sender never waits for a slow handler.
-const patience = 10 * time.Millisecond
+// A sender never waits for the slow handler of another message. An arrival goes to the queue when the handlers of a turn
+// have run for patience, and casts do not even join a server whose last turn was so slow. A commit that takes long is
+// no reason: the queue's would as well. At the latest an arrival goes there after longPatience, when no worker is free.
+const (
+	patience     = 10 * time.Millisecond
+	longPatience = 100 * time.Millisecond
+)
 
 // maxLocalBytes is the largest message that joins a turn without the queue.
 const maxLocalBytes = 32 << 10
@@ -37,20 +41,15 @@ func newArrival(m Message, call bool) *arrival {
 }
 
 // await waits for a turn that takes the arrival. When none does soon, or ctx ends, it takes the arrival back.
-func (c *consumer) await(ctx context.Context, a *arrival) outcome {
-	select { // most turns are over before a timer would be worth it
-	case out := <-a.done:
-		return out
-	default:
-	}
+func (c *consumer) await(ctx context.Context, s *server, a *arrival) outcome {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	for {
+	for waited := patience; ; waited += patience {
 		select {
 		case out := <-a.done:
 			return out
 		case <-timer.C:
-			if c.withdraw(a) {
+			if (waited >= longPatience || s.handlesFor() > patience) && c.withdraw(a) {
 				return outcome{declined: true}
 			}
 			timer.Reset(patience)

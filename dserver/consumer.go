@@ -163,20 +163,20 @@ func (c *consumer) fail(err error) {
 
 func isFatal(err error) bool { return errors.Is(err, backend.ErrClosed) }
 
-// offer gives a message to the server's next turn; false when it has to take the queue.
-func (c *consumer) offer(ref Ref, a *arrival) bool {
+// offer gives a message to the server's next turn; nil when it has to take the queue.
+func (c *consumer) offer(ref Ref, a *arrival) *server {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
-		return false
+		return nil
 	}
 	s := c.server(ref)
 	if s.slow && !a.call { // the cast would wait for a handler
-		return false
+		return nil
 	}
 	s.arrivals = append(s.arrivals, a)
 	c.schedule(s)
-	return true
+	return s
 }
 
 // wake makes a turn look at the server's queue, as a mark or a push of this process told.
@@ -327,5 +327,5 @@ func decline(arrivals []*arrival) {
 type nextTurn struct {
 	now   bool
 	after time.Duration
-	took  time.Duration // by this turn's handlers and commit, when it had any
+	took  time.Duration // by this turn's handlers, when any ran
 }

@@ -104,10 +104,11 @@ func (h handle) inline(ctx context.Context, m Message, call bool) outcome {
 		return outcome{err: fmt.Errorf("dserver: %s was not sent: %w", m.Name, err)}
 	}
 	a := newArrival(m, call)
-	if !c.offer(h.Ref(), a) {
+	s := c.offer(h.Ref(), a)
+	if s == nil {
 		return outcome{declined: true}
 	}
-	return c.await(ctx, a)
+	return c.await(ctx, s, a)
 }
 
 func (h handle) call(ctx context.Context, m any) ([]byte, error) {

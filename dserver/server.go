@@ -1,6 +1,7 @@
 package dserver
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
@@ -24,6 +25,8 @@ type server struct {
 	slow      bool // its last turn was: casts do not join
 	timed     bool // a timer will look again
 
+	handling atomic.Int64 // when the handlers of the running turn began, in Unix nanoseconds; 0 while none run
+
 	// Of the running turn, of which there is one at a time.
 	state   state
 	waiting waiting
@@ -36,6 +39,15 @@ type waiting struct {
 	stamp backend.Versionstamp
 	count int
 	until time.Time
+}
+
+// handlesFor is how long the handlers of the running turn have been running.
+func (s *server) handlesFor() time.Duration {
+	began := s.handling.Load()
+	if began == 0 {
+		return 0
+	}
+	return time.Duration(time.Now().UnixNano() - began)
 }
 
 func (s *server) ref() Ref { return Ref{s.def.name, s.id} }

@@ -30,12 +30,12 @@ import (
 // | after the commit (7) | everything happened; actions may be lost; local callers died with this process |
 // | outcome unknown | the backend finds out, or the store is gone: then a local caller is told so |
 type turn struct {
-	c       *consumer
-	s       *server
-	keys    tenant
-	locals  []*arrival
-	limit   int // messages at most
-	started time.Time
+	c      *consumer
+	s      *server
+	keys   tenant
+	locals []*arrival
+	limit  int           // messages at most
+	took   time.Duration // by handlers, over all attempts
 
 	// Of the current attempt. The transaction may run it again.
 	runs    int
@@ -56,7 +56,7 @@ var (
 
 // turn runs one turn, and says when the next one is due.
 func (c *consumer) turn(s *server) nextTurn {
-	t := &turn{c: c, s: s, keys: tenantOf(s.ref()), limit: maxBatch, started: time.Now()}
+	t := &turn{c: c, s: s, keys: tenantOf(s.ref()), limit: maxBatch}
 	t.locals = c.cut(s) // 1
 	for {
 		t.runs = 0
@@ -192,6 +192,11 @@ func (t *turn) handle(st state, messages []work) error {
 		fresh: t.head.version.IsZero(), started: time.Now(),
 	}
 	t.batch = b
+	t.s.handling.Store(b.started.UnixNano())
+	defer func() {
+		t.s.handling.Store(0)
+		t.took += time.Since(b.started)
+	}()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -202,14 +207,13 @@ func (t *turn) handle(st state, messages []work) error {
 	case <-ctx.Done():
 		t.s.state = state{}
 		t.batch = b.abandon()
-		b = t.batch
 	}
 	switch {
-	case b.broken != nil:
-		return b.broken
-	case b.cut:
+	case t.batch.broken != nil:
+		return t.batch.broken
+	case t.batch.cut:
 		return errCut
-	case b.faulted != nil:
+	case t.batch.faulted != nil:
 		return errFaulted
 	}
 	return nil
@@ -287,7 +291,6 @@ func (t *turn) finish() nextTurn {
 	if err := t.remember(); err != nil {
 		t.c.log.Warn().Err(err).Stringer(logServer, t.s.ref()).Msg("the new version is not known; the state is read again")
 	}
-	took := time.Since(t.started)
 	t.s.crowded = t.joined > 1
 	handled := 0
 	for _, r := range b.results {
@@ -305,7 +308,7 @@ func (t *turn) finish() nextTurn {
 		t.c.process.wake(s.to)
 	}
 	next := t.next()
-	next.took = took
+	next.took = t.took
 	return next
 }
 
@@ -390,7 +393,7 @@ func (t *turn) giveBack(locals []*arrival) {
 	}
 	t.c.mu.Lock()
 	defer t.c.mu.Unlock()
-	if t.joined == 0 || t.c.closing || time.Since(t.started) > patience {
+	if t.joined == 0 || t.c.closing || t.took > patience {
 		decline(locals)
 		return
 	}

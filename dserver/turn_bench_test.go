@@ -1,0 +1,70 @@
+package dserver_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/sqlite"
+	"github.com/dserver-go/dserver/dserver"
+)
+
+// BenchmarkCall is many callers over some servers, on SQLite: what to profile when make bench shows a change.
+func BenchmarkCall(b *testing.B) {
+	for _, c := range []struct {
+		callers, servers int
+		remote           bool
+	}{{1, 1, false}, {64, 1, false}, {256, 1000, false}, {1, 1, true}, {64, 1, true}} {
+		b.Run(fmt.Sprintf("callers=%d/servers=%d/remote=%v", c.callers, c.servers, c.remote), func(b *testing.B) {
+			benchmarkCall(b, c.callers, c.servers, c.remote)
+		})
+	}
+}
+
+type Add struct {
+	dserver.Returns[int64]
+	By int64
+}
+
+func benchmarkCall(b *testing.B, callers, servers int, remote bool) {
+	path := filepath.Join(b.TempDir(), "bench.db")
+	db := openBench(b, path)
+	start(b, db, counters.With(dserver.HandleCall(func(_ *dserver.Context, c *Counter, m Add) (int64, error) {
+		c.Count += m.By
+		return c.Count, nil
+	})))
+	if remote {
+		db = openBench(b, path)
+	}
+	address := dserver.Define[Counter]("counter")
+	ctx := context.Background()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	b.ReportAllocs()
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			for n := i; left.Add(-1) >= 0; n += callers {
+				if _, err := dserver.Call(ctx, address.At(db, fmt.Sprint(n%servers)), Add{By: 1}); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func openBench(b *testing.B, path string) backend.Database {
+	db, err := sqlite.Open(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = db.Close() })
+	return db
+}
