@@ -55,7 +55,7 @@ type differ struct {
 	at      int // the row met last
 	path    []byte
 	buf     bytes.Buffer
-	labels  []label
+	places  []place // of the lists that are being walked
 	scratch []scratch
 	sets    []Edit
 }
@@ -73,7 +73,7 @@ func newDiffer(s *Schema) *differ {
 
 func (d *differ) begin(committed *Rows) {
 	d.rows, d.epoch = committed, committed.mark()
-	d.met, d.at, d.path, d.sets = 0, -1, d.path[:0], nil
+	d.met, d.at, d.path, d.places, d.sets = 0, -1, d.path[:0], d.places[:0], nil
 	if len(committed.list) >= indexFrom && committed.index.slots == nil {
 		committed.index.build(committed.list)
 	}

@@ -3,8 +3,7 @@ package statediff
 import (
 	"errors"
 	"reflect"
-
-	"github.com/dserver-go/dserver/internal/tuple"
+	"slices"
 )
 
 // list stores a slice of structs that have an id: a key per item, named by its id, and below it a key for the item's
@@ -60,16 +59,124 @@ func (l *list) idOf(v reflect.Value) reflect.Value {
 }
 
 func (l *list) diff(d *differ, v reflect.Value) error {
-	return errors.New("not yet")
+	n, at, base := v.Len(), len(d.path), len(d.places)
+	d.places = slices.Grow(d.places, n)[:base+n]
+	defer func() { d.path, d.places = d.path[:at], d.places[:base] }()
+	ordered, last := true, label{}
+	for i := range n {
+		d.path = d.path[:at]
+		if err := l.diffItem(d, v.Index(i)); err != nil {
+			return err
+		}
+		p := d.place()
+		d.places[base+i] = p // by number, as lists within the item may have moved the slice
+		ordered = ordered && p.labeled && p.label.compare(last) > 0
+		last = p.label
+	}
+	if ordered {
+		return nil
+	}
+	places := d.places[base:]
+	arrange(places)
+	return l.setPlaces(d, v, places, at)
+}
+
+func (l *list) diffItem(d *differ, v reflect.Value) error {
+	if l.pointer && v.IsNil() {
+		return d.fail(errNilItem)
+	}
+	path, err := l.key.encode(d.path, l.idOf(v))
+	if err != nil {
+		return d.fail(err)
+	}
+	d.path = path
+	return l.item.diff(d, v)
+}
+
+// place returns the committed place of the item at d.path.
+func (d *differ) place() place {
+	d.path = append(d.path, orderElement...)
+	i, found := d.find()
+	if !found {
+		return place{}
+	}
+	d.meet(i)
+	return parsePlace(d.rows.list[i].value())
+}
+
+func (l *list) setPlaces(d *differ, v reflect.Value, places []place, at int) error {
+	for i, p := range places {
+		if !p.changed {
+			continue
+		}
+		path, err := l.key.encode(d.path[:at], l.idOf(v.Index(i)))
+		if err != nil {
+			return d.fail(err)
+		}
+		d.path = append(path, orderElement...)
+		d.buf.Reset()
+		d.buf.Write(p.label.append(d.buf.AvailableBuffer()))
+		if err := d.set(string(d.path), d.buf.Bytes()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *list) decode(d *decoder, g group, v reflect.Value) error {
-	return errors.New("not yet")
+	data, rest, err := d.own(g)
+	if err != nil {
+		return err
+	}
+	if data != nil && !isMarker(data) {
+		return d.fail(g, errKind)
+	}
+	items := d.items(rest)
+	if len(items) == 0 {
+		return nil
+	}
+	v.Set(reflect.MakeSlice(l.typ, len(items), len(items)))
+	for i, it := range items {
+		if err := l.decodeItem(d, it.group, d.element(it.group, g), v.Index(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *list) decodeItem(d *decoder, g group, element string, v reflect.Value) error {
+	if err := l.item.decode(d, g, v); err != nil {
+		return err
+	}
+	if l.pointer && v.IsNil() {
+		return d.fail(g, errNilItem)
+	}
+	// The key is what the row is found by, so it is the id, whatever the item says.
+	if err := l.key.decode(element, l.idOf(v)); err != nil {
+		return d.fail(g, err)
+	}
+	return nil
+}
+
+// listed is the rows of an item of a list and its place.
+type listed struct {
+	group group
+	place place
+}
+
+// items returns the items of a list in their order. Items without a place come last: their rows were a map's.
+func (d *decoder) items(g group) []listed {
+	items := make([]listed, 0, d.count(g))
+	for below := range d.groups(g) {
+		it := listed{group: below}
+		if next := below.lo + 1; next < below.hi && d.list[next].key()[below.klen:] == orderElement {
+			it.place = parsePlace(d.list[next].value())
+		}
+		items = append(items, it)
+	}
+	slices.SortStableFunc(items, func(a, b listed) int { return a.place.compare(b.place) })
+	return items
 }
 
 func (l *list) child(string) (node, bool) { return l.item, true }
 func (l *list) owns() bool                { return false }
-
-type label struct{}
-
-var _ = tuple.AppendUint
