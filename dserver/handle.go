@@ -35,7 +35,7 @@ func (s *DServer[S]) Cast(ctx context.Context, m any) error {
 	if out := s.inline(ctx, message, false); !out.declined {
 		return out.err
 	}
-	return s.push(ctx, nil, newEnvelope(message, ""))
+	return s.push(ctx, newEnvelope(message, ""))
 }
 
 // CastAll sends messages as one atomic push, in order, with nothing in between.
@@ -51,7 +51,7 @@ func (s *DServer[S]) CastAll(ctx context.Context, ms []any) error {
 	if len(ms) == 0 {
 		return nil
 	}
-	return s.push(ctx, nil, envelopes...)
+	return s.push(ctx, envelopes...)
 }
 
 // Call sends m and waits until it has taken effect, durably; then it decodes the answer into reply, a pointer, or
@@ -128,7 +128,10 @@ func (h handle) callQueued(ctx context.Context, m Message) ([]byte, error) {
 	defer release()
 	call := p.expect()
 	defer p.forget(call)
-	if err := h.push(ctx, p, newEnvelope(m, address(p.id, call.number))); err != nil {
+	a := p.announce()
+	err := h.pushWith(ctx, a.write, []envelope{newEnvelope(m, address(p.id, call.number))})
+	a.ended(err)
+	if err != nil {
 		return nil, err
 	}
 	d, err := p.await(ctx, call)
@@ -138,9 +141,13 @@ func (h handle) callQueued(ctx context.Context, m Message) ([]byte, error) {
 	return d.reply, d.err
 }
 
-// push appends messages to the queue, in one commit with all that makes them found: the ready mark, the bell, and for
-// a call the caller's process record.
-func (h handle) push(ctx context.Context, caller *process, envelopes ...envelope) error {
+// push appends messages to the queue, in one commit with all that makes them found: the ready mark and the bell.
+func (h handle) push(ctx context.Context, envelopes ...envelope) error {
+	return h.pushWith(ctx, func(backend.Tx) {}, envelopes)
+}
+
+// pushWith is push with further writes.
+func (h handle) pushWith(ctx context.Context, also func(tx backend.Tx), envelopes []envelope) error {
 	items := make([][]byte, len(envelopes))
 	for i, e := range envelopes {
 		item, err := e.encode()
@@ -149,23 +156,17 @@ func (h handle) push(ctx context.Context, caller *process, envelopes ...envelope
 		}
 		items[i] = item
 	}
-	var committed func()
 	ref := h.Ref()
 	err := h.db.Transact(ctx, func(tx backend.Tx) error {
 		if err := tenantOf(ref).queue().Push(tx, queue.Normal, items...); err != nil {
 			return err
 		}
 		setReady(tx, ref)
-		if caller != nil {
-			committed = caller.announce(tx)
-		}
+		also(tx)
 		return nil
 	})
 	if err != nil {
 		return h.pushError(ctx, err)
-	}
-	if committed != nil {
-		committed()
 	}
 	processOf(h.db).wake(ref)
 	return nil

@@ -35,9 +35,10 @@ type process struct {
 	mu      sync.Mutex
 	calls   uint64
 	pending map[uint64]*pendingCall
-	read    []queue.Item // handled, not removed yet
-	last    queue.Item   // the last one read
-	beaten  time.Time    // when the record was written
+	last    queue.Item // the last answer that was read
+	stale   int        // how many were read and not removed yet
+	cleans  bool       // a push is removing them
+	beaten  time.Time  // when the record was written
 }
 
 // pendingCall waits for an answer. answer is set before done is closed.
@@ -50,7 +51,7 @@ type pendingCall struct {
 const (
 	beatInterval = time.Minute       // how often the record of a process that waits changes
 	sweepAfter   = 10 * beatInterval // a record that did not change for so long belongs to nobody
-	maxRemoved   = 256               // of read mail, by one push
+	minRemoved   = 32                // answers that were read, before a push removes them
 	maxMail      = 512               // read at once
 )
 
@@ -179,34 +180,50 @@ func (p *process) deliver(d delivery) {
 	close(call.done)
 }
 
-// announce writes what a call needs of its process, in the transaction that pushes the call: the record without which
-// nobody answers, when it is new or its beat is due. It also removes mail that was read. The returned function is for
-// after the commit.
-func (p *process) announce(tx backend.Tx) (committed func()) {
+// announcement is what a call's push writes for its process: the record without which nobody answers, when it is new or
+// its beat is due; and the removal of answers that were read.
+type announcement struct {
+	process *process
+	beats   bool
+	drops   int
+	last    queue.Item
+}
+
+func (p *process) announce() announcement {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	beats := time.Since(p.beaten) > beatInterval
-	if beats {
-		tx.Set(presenceOf(p.id).record(), newRecord())
+	a := announcement{process: p, beats: time.Since(p.beaten) > beatInterval}
+	if !p.cleans && p.stale >= minRemoved {
+		p.cleans = true
+		a.drops, a.last = p.stale, p.last
 	}
-	read := p.read[:min(len(p.read), maxRemoved)]
-	if len(read) > 0 {
-		presenceOf(p.id).mail().Remove(tx, read...)
+	return a
+}
+
+func (a announcement) write(tx backend.Tx) {
+	keys := presenceOf(a.process.id)
+	if a.beats {
+		tx.Set(keys.record(), newRecord())
 	}
-	return func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if beats {
-			p.beaten = time.Now()
-		}
-		p.removed(read)
+	if a.drops > 0 {
+		keys.mail().Drop(tx, a.last, a.drops)
 	}
 }
 
-// removed forgets mail that a push removed, which another may have done before.
-func (p *process) removed(read []queue.Item) {
-	for len(read) > 0 && len(p.read) > 0 && p.read[0].Stamp.Compare(read[len(read)-1].Stamp) <= 0 {
-		p.read = p.read[1:]
+// ended is called once, when the transaction has.
+func (a announcement) ended(err error) {
+	p := a.process
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a.drops > 0 {
+		p.cleans = false
+	}
+	if err != nil {
+		return
+	}
+	p.stale -= a.drops
+	if a.beats {
+		p.beaten = time.Now()
 	}
 }
 
@@ -309,11 +326,12 @@ func (p *process) accept(items []queue.Item) error {
 			d.err = m.Err
 		}
 		p.deliver(d)
-		p.last = item
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.read = append(p.read, items...)
+	if len(items) > 0 {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.last, p.stale = items[len(items)-1], p.stale+len(items)
+	}
 	return nil
 }
 
@@ -353,7 +371,7 @@ func (p *process) beat(ctx context.Context) error {
 func (p *process) lose() {
 	p.mu.Lock()
 	lost := p.pending
-	p.pending, p.read, p.beaten = map[uint64]*pendingCall{}, nil, time.Time{}
+	p.pending, p.stale, p.beaten = map[uint64]*pendingCall{}, 0, time.Time{}
 	p.mu.Unlock()
 	for number, call := range lost {
 		call.answer = delivery{call: number, err: ErrReplyLost}

@@ -229,6 +229,16 @@ func (q Queue) Remove(tx backend.Tx, items ...Item) {
 	}
 }
 
+// Drop removes the first n items, of which last is the last one. It conflicts with nothing: it is for a queue that has
+// one reader.
+func (q Queue) Drop(tx backend.Tx, last Item, n int) {
+	tx.Clear(backend.Range{
+		Begin: q.prefix.Int(int64(Priority)),
+		End:   q.prefix.Int(int64(last.Lane)).Stamp(last.last).Only().End,
+	})
+	tx.Add(q.prefix.Int(pops), int64(n))
+}
+
 func (q Queue) key(item Item) backend.Key { return q.prefix.Int(int64(item.Lane)).Stamp(item.Stamp) }
 
 // Len is how many items wait, from two counters. It conflicts with nothing.
