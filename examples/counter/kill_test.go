@@ -18,7 +18,7 @@ import (
 // How often the tests kill, and how long a process lives at most once it works.
 const (
 	defaultKills = 20
-	longestLife  = 120 * time.Millisecond
+	longestLife  = 250 * time.Millisecond
 )
 
 func kills(t *testing.T) int {
