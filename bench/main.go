@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"runtime/pprof"
 	"time"
 )
 
@@ -29,6 +30,7 @@ type options struct {
 	only   *regexp.Regexp
 	dir    string
 	check  bool
+	cpu    string // file for a CPU profile
 }
 
 func main() {
@@ -63,6 +65,7 @@ func parse(args []string) (options, error) {
 	only := flags.String("load", "", "regular expression: the names of the loads to run")
 	flags.StringVar(&o.dir, "dir", ".", "where to make the databases: the disk that is measured")
 	flags.BoolVar(&o.check, "check", false, "fail when a promise is broken")
+	flags.StringVar(&o.cpu, "cpuprofile", "", "write a CPU profile of this process to the file")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -91,6 +94,11 @@ func run(ctx context.Context, o options, w io.Writer) (err error) {
 	if err := printMachine(w, dir, o); err != nil {
 		return err
 	}
+	stop, err := startProfile(o.cpu)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
 	var promises []promise
 	for _, s := range sections() {
 		if !o.only.MatchString(s.name) {
@@ -106,6 +114,24 @@ func run(ctx context.Context, o options, w io.Writer) (err error) {
 		return errors.New("a promise is broken")
 	}
 	return nil
+}
+
+// startProfile profiles this process into a file, if one is named, until stop.
+func startProfile(path string) (stop func() error, err error) {
+	if path == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
 }
 
 // section runs the load and prints it.
