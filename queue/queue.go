@@ -37,8 +37,8 @@ const (
 	pops   = 3
 )
 
-// MaxItemBytes is the largest item.
-const MaxItemBytes = chunk.MaxBytes
+// MaxItemBytes is the largest item. It leaves room in a value for what is kept with an item that is set aside.
+const MaxItemBytes = chunk.MaxBytes - 64<<10
 
 // Queue is a place in the store. It holds no state and does no I/O.
 type Queue struct{ prefix backend.Key }
@@ -60,6 +60,9 @@ type Item struct {
 func (q Queue) Push(tx backend.Tx, lane Lane, items ...[]byte) error {
 	rows := make([][]byte, 0, len(items))
 	for _, item := range items {
+		if len(item) > MaxItemBytes {
+			return fmt.Errorf("%w: an item of %d bytes; at most %d", backend.ErrTooLarge, len(item), MaxItemBytes)
+		}
 		cut, err := chunk.Split(item)
 		if err != nil {
 			return fmt.Errorf("%w: %w", backend.ErrTooLarge, err)

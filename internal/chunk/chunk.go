@@ -16,8 +16,8 @@ const (
 	// Bytes is the most that a row holds. It leaves room below the stores' limit of 100,000.
 	Bytes = 64 << 10
 
-	// MaxBytes is the largest value that may be cut.
-	MaxBytes = 4 << 20
+	// MaxBytes is the largest value that may be cut: 4 MiB of a user's, and what the library writes around it.
+	MaxBytes = 4<<20 + 128<<10
 
 	headerBytes = 9
 )
