@@ -1,0 +1,334 @@
+package dserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/chunk"
+	"github.com/dserver-go/dserver/queue"
+)
+
+// Check reads all that is stored in db and compares it with itself. It returns nil when every invariant holds:
+//
+//  1. A server with messages has a ready mark, or no consumer would come.
+//  2. The length of each queue, and the number of dead letters, are those that the counters say; each item is whole.
+//  3. A server that has a state has a version and a record of its creation, and the state of one of types can be decoded.
+//  4. Nothing is in the mailbox of a process that has no record, since nobody will read it.
+//  5. Every key is one that the library writes, and every record can be read.
+//
+// Else its error joins what it found, at most a hundred findings, each with its place and backend.ErrCorrupt. It
+// changes nothing, and may run while consumers do: what is compared was read in one snapshot. Another error is the
+// store's or ctx's, and then the check is not complete.
+func Check(ctx context.Context, db backend.Database, types ...Type) error {
+	c := &checker{ctx: ctx, db: db, types: map[string]*definition{}}
+	for _, t := range types {
+		c.types[t.Name()] = t.sealed()
+	}
+	if err := c.all(); err != nil && !errors.Is(err, errEnough) {
+		return fmt.Errorf("dserver: check: %w", err)
+	}
+	return errors.Join(c.findings...)
+}
+
+// maxFindings bounds what Check reports of a database that is thoroughly wrong.
+const maxFindings = 100
+
+var errEnough = errors.New("dserver: enough findings")
+
+type checker struct {
+	ctx      context.Context
+	db       backend.Database
+	types    map[string]*definition
+	findings []error
+}
+
+// damage is a violation of an invariant.
+func damage(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", backend.ErrCorrupt, fmt.Sprintf(format, args...))
+}
+
+// note keeps damage as a finding, and leaves other errors alone. It is called outside of the reads, which may run twice.
+func (c *checker) note(place any, err error) error {
+	if !errors.Is(err, backend.ErrCorrupt) {
+		return err
+	}
+	c.findings = append(c.findings, fmt.Errorf("%v: %w", place, err))
+	if len(c.findings) >= maxFindings {
+		return errEnough
+	}
+	return nil
+}
+
+// all checks what is below each first element of the keys.
+func (c *checker) all() error {
+	sections := map[string]func(backend.Key) error{
+		keyServer:  c.servers,
+		keyReady:   c.marks,
+		keyBell:    c.bells,
+		keyProcess: c.processes,
+	}
+	return c.below(nil, func(name string) error {
+		check := sections[name]
+		if check == nil {
+			return c.note(backend.NewKey(name), damage("keys that belong to nothing"))
+		}
+		return check(backend.NewKey(name))
+	})
+}
+
+// below calls fn with each name that follows prefix in some key.
+func (c *checker) below(prefix backend.Key, fn func(name string) error) error {
+	var names []string
+	err := c.db.Read(c.ctx, func(tx backend.ReadTx) error {
+		names = nil
+		return children(tx, prefix, func(name string) error {
+			names = append(names, name)
+			return nil
+		})
+	})
+	if err != nil {
+		return c.note(prefix, err)
+	}
+	for _, name := range names {
+		if err := fn(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *checker) servers(prefix backend.Key) error {
+	return c.below(prefix, func(typ string) error {
+		return c.below(prefix.Str(typ), func(id string) error { return c.server(Ref{typ, id}) })
+	})
+}
+
+// server checks one server, each part in a snapshot of its own.
+func (c *checker) server(ref Ref) error {
+	parts := map[string]func(backend.Reader, Ref) error{
+		keyHead:  c.head,
+		keyQueue: c.queue,
+		keyState: c.state,
+		keyDead:  c.letters,
+	}
+	err := c.below(tenantOf(ref).key, func(name string) error {
+		if parts[name] == nil {
+			return c.note(ref, damage("keys below %q belong to nothing", name))
+		}
+		return nil
+	})
+	for _, name := range slices.Sorted(maps.Keys(parts)) {
+		if err != nil {
+			return err
+		}
+		err = c.note(ref, c.db.Read(c.ctx, func(tx backend.ReadTx) error { return parts[name](tx, ref) }))
+	}
+	return err
+}
+
+// head checks the records of a server.
+func (*checker) head(tx backend.Reader, ref Ref) error {
+	known := map[string]bool{recordVersion: true, recordMeta: true, recordAttempts: true, recordLock: true}
+	keys := tenantOf(ref)
+	pairs, err := tx.GetRange(keys.head().Tree(), backend.RangeOptions{Limit: headRecords}).Get()
+	if err != nil {
+		return err
+	}
+	for _, pair := range pairs {
+		if name, _ := pair.Key.CutPrefix(keys.head()); !known[string(name)] {
+			return damage("the record %v belongs to nothing", pair.Key)
+		}
+	}
+	var h head
+	if _, err := h.records(keys.head(), pairs); err != nil {
+		return err
+	}
+	if h.version.IsZero() != (h.meta.Created == 0) {
+		return damage("version %v, and created at %d", h.version, h.meta.Created)
+	}
+	return nil
+}
+
+// queue checks that the messages can be found and counted. One that cannot be decoded is no damage: the turn sets it
+// aside.
+func (c *checker) queue(tx backend.Reader, ref Ref) error {
+	var waiting int
+	err := tenantOf(ref).queue().Check(tx, func(queue.Item) error {
+		waiting++
+		return nil
+	})
+	if err != nil || waiting == 0 {
+		return err
+	}
+	mark, err := tx.Get(readyMark(ref)).Get()
+	if err == nil && mark == nil {
+		return damage("%d messages and no ready mark", waiting)
+	}
+	return err
+}
+
+// state decodes the state, when its type is known.
+func (c *checker) state(tx backend.Reader, ref Ref) error {
+	rows, err := loadRows(tx, tenantOf(ref))
+	if err != nil {
+		return err
+	}
+	version, err := tx.Get(tenantOf(ref).version()).Get()
+	if err != nil {
+		return err
+	}
+	if rows.Len() > 0 && version == nil {
+		return damage("a state of %d rows without a version", rows.Len())
+	}
+	if def := c.types[ref.Type]; def != nil && def.schema != nil {
+		_, err = decodeState(def, rows)
+	}
+	return err
+}
+
+// letters checks the dead letters and their number.
+func (c *checker) letters(tx backend.Reader, ref Ref) error {
+	dead := tenantOf(ref).dead()
+	counter, err := tx.Get(dead).Get()
+	if err != nil {
+		return err
+	}
+	count, err := backend.Counter(counter)
+	if err != nil {
+		return err
+	}
+	pairs, err := tx.GetRange(dead.Below(), backend.RangeOptions{}).Get()
+	if err != nil {
+		return err
+	}
+	var found int64
+	for ; len(pairs) > 0; found++ {
+		if pairs, err = cutLetter(dead, pairs); err != nil {
+			return err
+		}
+	}
+	if found != count {
+		return damage("%d dead letters, and a counter that says %d", found, count)
+	}
+	return nil
+}
+
+// cutLetter reads the first letter of pairs, and returns the pairs after it.
+func cutLetter(dead backend.Key, pairs []backend.KeyValue) ([]backend.KeyValue, error) {
+	stamp, ok := pairs[0].Key.CutStamp(dead)
+	if !ok {
+		return nil, damage("key %v is no dead letter", pairs[0].Key)
+	}
+	n, err := chunk.Count(pairs[0].Value)
+	if err != nil || n > len(pairs) {
+		return nil, damage("the dead letter %v has %d rows of %d: %v", stamp, len(pairs), n, err)
+	}
+	rows := [][]byte{pairs[0].Value}
+	for i, pair := range pairs[1:n] {
+		if pair.Key.Compare(dead.Stamp(stamp).Int(int64(i+1))) != 0 {
+			return nil, damage("key %v in the dead letter %v", pair.Key, stamp)
+		}
+		rows = append(rows, pair.Value)
+	}
+	value, err := chunk.Join(rows)
+	if err != nil {
+		return nil, damage("the dead letter %v: %v", stamp, err)
+	}
+	var l letter
+	return pairs[n:], decodeRecord(value, &l)
+}
+
+// marks checks that each ready mark is where consumers look for it. One of an empty queue is no damage: it costs a
+// look, and is cleared.
+func (c *checker) marks(prefix backend.Key) error {
+	return c.each(prefix, func(key backend.Key, elements []any, _ []byte) error {
+		if len(elements) == 4 {
+			typ, isType := elements[0].(string)
+			id, isID := elements[2].(string)
+			if isType && isID && key.Compare(readyMark(Ref{typ, id})) == 0 {
+				return nil
+			}
+		}
+		return damage("%v is no ready mark", key)
+	})
+}
+
+func (c *checker) bells(prefix backend.Key) error {
+	return c.each(prefix, func(key backend.Key, elements []any, value []byte) error {
+		if len(elements) == 2 {
+			shard, ok := elements[1].(int64)
+			if _, err := backend.Counter(value); ok && err == nil && shard >= 0 && shard < shards {
+				return nil
+			}
+		}
+		return damage("%v is no bell", key)
+	})
+}
+
+// each calls fn with each pair below prefix, in pages, with the elements of its key after prefix.
+func (c *checker) each(prefix backend.Key, fn func(key backend.Key, elements []any, value []byte) error) error {
+	for rest := prefix.Below(); ; {
+		var pairs []backend.KeyValue
+		err := c.db.Read(c.ctx, func(tx backend.ReadTx) (err error) {
+			pairs, err = tx.GetRange(rest, backend.RangeOptions{Limit: maxScan}).Get()
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, pair := range pairs {
+			suffix, _ := pair.Key.CutPrefix(prefix)
+			elements, err := suffix.Elements()
+			if err == nil {
+				err = fn(pair.Key, elements, pair.Value)
+			}
+			if err := c.note(pair.Key, err); err != nil {
+				return err
+			}
+		}
+		if len(pairs) < maxScan {
+			return nil
+		}
+		rest.Begin = pairs[len(pairs)-1].Key.Only().End
+	}
+}
+
+func (c *checker) processes(prefix backend.Key) error {
+	return c.below(prefix, func(id string) error {
+		return c.note("process "+id, c.db.Read(c.ctx, func(tx backend.ReadTx) error { return c.process(tx, id) }))
+	})
+}
+
+// process checks a mailbox. Its counters are not compared: who empties it is told once in a lifetime that it is
+// unknown whether that happened, and counts it again.
+func (c *checker) process(tx backend.Reader, id string) error {
+	keys := presenceOf(id)
+	value, err := tx.Get(keys.record()).Get()
+	if err != nil {
+		return err
+	}
+	if value == nil {
+		return damage("keys without a record")
+	}
+	var r record
+	if err := decodeRecord(value, &r); err != nil {
+		return err
+	}
+	for after := (queue.Item{}); ; {
+		items, err := keys.mail().Read(tx, after, maxMail)
+		if err != nil || len(items) == 0 {
+			return err
+		}
+		for _, item := range items {
+			var m mail
+			if err := decodeRecord(item.Body, &m); err != nil {
+				return err
+			}
+		}
+		after = items[len(items)-1]
+	}
+}
