@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/dserver-go/dserver/internal/chunk"
-	"github.com/dserver-go/dserver/internal/tuple"
 )
 
 // Decode reads rows into the value that ptr points to and overwrites all of it: fields without a row are zero, maps are
@@ -42,38 +41,45 @@ func (d *decoder) key(g group) string { return d.list[g.lo].key()[:g.klen] }
 func (d *decoder) element(g, outer group) string { return d.key(g)[outer.klen:] }
 
 func (d *decoder) fail(g group, err error) error {
-	return fmt.Errorf("statediff: %v: %s: %w", d.schema.typ, Path(d.key(g)), err)
+	return placed(d.schema.typ, d.key(g), err)
 }
 
-// own returns the value at the key of the group, put together when it is large, and the rows that remain. It is nil
-// when there is none, and is valid until the next call.
+// own returns the value at the key of the group, put together when it is large, and the rows that remain without that
+// of its place in a list. It is nil when there is none, and is valid until the next call.
 func (d *decoder) own(g group) (value []byte, rest group, err error) {
-	first := &d.list[g.lo]
-	if int(first.klen) != g.klen {
+	if g.lo == g.hi || int(d.list[g.lo].klen) != g.klen {
 		return nil, g, nil
 	}
-	d.buf = append(d.buf[:0], first.value()...)
+	d.buf = append(d.buf[:0], d.list[g.lo].value()...)
 	rest = group{g.lo + 1, g.hi, g.klen}
+	if rest.lo < g.hi && d.list[rest.lo].key()[g.klen:] == orderElement {
+		rest.lo++
+	}
 	if len(d.buf) == 0 || d.buf[0] != cborTag4 {
 		return d.buf, rest, nil
 	}
-	count, err := chunk.Count(d.buf)
-	if err != nil || count > g.hi-g.lo {
-		return nil, rest, d.fail(g, fmt.Errorf("a large value without its rows"))
-	}
-	parts := [][]byte{d.buf}
-	for i := 1; i < count; i++ {
-		r := &d.list[g.lo+i]
-		if r.key()[g.klen:] != string(tuple.AppendUint(nil, uint64(i))) {
-			return nil, rest, d.fail(g, fmt.Errorf("a large value without row %d", i))
-		}
-		parts = append(parts, []byte(r.value()))
-	}
-	value, err = chunk.Join(parts)
+	value, err = d.join(g, &rest)
 	if err != nil {
 		return nil, rest, d.fail(g, err)
 	}
-	return value, group{g.lo + count, g.hi, g.klen}, nil
+	return value, rest, nil
+}
+
+// join puts the large value together whose first row is in d.buf, and takes its other rows from the rest.
+func (d *decoder) join(g group, rest *group) ([]byte, error) {
+	count, err := chunk.Count(d.buf)
+	if err != nil {
+		return nil, err
+	}
+	parts := [][]byte{d.buf}
+	for i := 1; i < count; i++ {
+		if rest.lo == rest.hi || d.list[rest.lo].key()[g.klen:] != string(appendPart(nil, i)) {
+			return nil, fmt.Errorf("row %d of %d of a large value is missing", i+1, count)
+		}
+		parts = append(parts, []byte(d.list[rest.lo].value()))
+		rest.lo++
+	}
+	return chunk.Join(parts)
 }
 
 // groups yields the groups of rows that share the next element. Rows whose key cannot be read come alone.

@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/dserver-go/dserver/internal/chunk"
-	"github.com/dserver-go/dserver/internal/tuple"
 )
 
 // MaxKeyBytes is the most that the key of a row may have. It leaves room below the stores' limit for the key of the state.
@@ -18,7 +17,7 @@ const MaxKeyBytes = 6 << 10
 var errDuplicate = errors.New("this key or id occurs twice")
 
 // Diff returns the edits that turn the committed rows into those of the value that ptr points to: first what is
-// cleared, then what is set, each in the order of keys. They are the fewest that do. It changes neither the value nor
+// cleared, then what is set. They are the fewest that do. It changes neither the value nor
 // the rows. Rows under names that the type does not have are left alone, as a newer program may have written them.
 //
 // It fails, and nothing is lost, when an id occurs twice in a list, when an item of a list is nil, when a value is
@@ -57,6 +56,7 @@ type differ struct {
 	buf     bytes.Buffer
 	places  []place // of the lists that are being walked
 	scratch []scratch
+	cleared []Edit // trees that are set anew
 	sets    []Edit
 }
 
@@ -73,7 +73,7 @@ func newDiffer(s *Schema) *differ {
 
 func (d *differ) begin(committed *Rows) {
 	d.rows, d.epoch = committed, committed.mark()
-	d.met, d.at, d.path, d.places, d.sets = 0, -1, d.path[:0], d.places[:0], nil
+	d.met, d.at, d.path, d.places = 0, -1, d.path[:0], d.places[:0]
 	if len(committed.list) >= indexFrom && committed.index.slots == nil {
 		committed.index.build(committed.list)
 	}
@@ -83,7 +83,7 @@ func (d *differ) begin(committed *Rows) {
 const keptBytes = 256 << 10
 
 func (d *differ) release() {
-	d.rows, d.sets = nil, nil
+	d.rows, d.cleared, d.sets = nil, nil, nil
 	if d.buf.Cap() > keptBytes {
 		d.buf = bytes.Buffer{}
 	}
@@ -103,15 +103,17 @@ func (d *differ) made(w *whole) reflect.Value {
 
 // fail says where an error occurred.
 func (d *differ) fail(err error) error {
-	return fmt.Errorf("statediff: %v: %s: %w", d.schema.typ, Path(string(d.path)), err)
+	return placed(d.schema.typ, string(d.path), err)
 }
 
 // emit compares the encoded value in d.buf with the row at d.path, and the rows below it when it is large.
-func (d *differ) emit(w *whole, t reflect.Type) error {
+func (d *differ) emit(e *entity) error {
 	value := d.buf.Bytes()
 	if len(value) <= chunk.Bytes && value[0] != cborTag4 {
-		_, err := d.emitRow(value)
-		return err
+		if e.isLeaf() && d.shrink(value) {
+			return d.set(string(d.path), value)
+		}
+		return d.emitRow(value)
 	}
 	parts, err := chunk.Split(value)
 	if err != nil {
@@ -120,9 +122,9 @@ func (d *differ) emit(w *whole, t reflect.Type) error {
 	at := len(d.path)
 	for i, part := range parts {
 		if i > 0 {
-			d.path = tuple.AppendUint(d.path[:at], uint64(i))
+			d.path = appendPart(d.path[:at], i)
 		}
-		if _, err := d.emitRow(part); err != nil {
+		if err := d.emitRow(part); err != nil {
 			return err
 		}
 	}
@@ -130,24 +132,44 @@ func (d *differ) emit(w *whole, t reflect.Type) error {
 	return nil
 }
 
+// isCommitted tells whether the row at d.path is what d.buf holds.
+func (d *differ) isCommitted() bool {
+	i, found := d.find()
+	return found && d.rows.list[i].value() == string(d.buf.Bytes())
+}
+
+// shrink clears the rows of a value that was large and is not any more, in one edit instead of one for each.
+func (d *differ) shrink(value []byte) bool {
+	i, found := d.find()
+	if !found || d.rows.list[i].value()[0] != cborTag4 {
+		return false
+	}
+	list, key := d.rows.list, d.rows.list[i].key()
+	for ; i < len(list) && isBelow(list[i].key(), key); i++ {
+		d.meet(i)
+	}
+	d.cleared = append(d.cleared, Edit{Key: key, Clear: Tree})
+	return true
+}
+
 // cborTag4 is how a tag of four bytes begins, with which chunk marks the first row of a large value.
 const cborTag4 = 0xda
 
-// emitRow compares one row. It reports whether it has to be set.
-func (d *differ) emitRow(value []byte) (changed bool, err error) {
+// emitRow compares one row.
+func (d *differ) emitRow(value []byte) error {
 	i, found := d.find()
 	if !found {
-		return true, d.set(string(d.path), value)
+		return d.set(string(d.path), value)
 	}
 	row := &d.rows.list[i]
 	if row.seen == d.epoch {
-		return false, d.fail(errDuplicate)
+		return d.fail(errDuplicate)
 	}
 	d.meet(i)
 	if row.value() == string(value) {
-		return false, nil
+		return nil
 	}
-	return true, d.set(row.key(), value)
+	return d.set(row.key(), value)
 }
 
 // meet notes that a committed row is still there.
@@ -196,11 +218,14 @@ func (d *differ) finish(rewrite bool) ([]Edit, error) {
 			return nil, d.fail(errDuplicate)
 		}
 	}
-	if d.met == len(d.rows.list) {
+	if d.met < len(d.rows.list) {
+		if !rewrite {
+			d.keepUnknown()
+		}
+		d.cleared = append(d.cleared, d.clears()...)
+	}
+	if d.cleared == nil {
 		return d.sets, nil
 	}
-	if !rewrite {
-		d.keepUnknown()
-	}
-	return append(d.clears(), d.sets...), nil
+	return append(d.cleared, d.sets...), nil
 }

@@ -92,7 +92,12 @@ func (e *entity) diffRow(d *differ, v reflect.Value) error {
 	if e.presence == nonZero && bytes.Equal(d.buf.Bytes(), e.zero) {
 		return nil
 	}
-	return d.emit(e.row, v.Type())
+	if e.row.verify && !d.isCommitted() {
+		if err := e.row.check(d.buf.Bytes(), v.Type()); err != nil {
+			return d.fail(err)
+		}
+	}
+	return d.emit(e)
 }
 
 func (e *entity) decode(d *decoder, g group, v reflect.Value) error {
@@ -134,7 +139,7 @@ func (e *entity) decodeChildren(d *decoder, g group, v reflect.Value) error {
 			if err := n.decode(d, below, e.field(element).of(v)); err != nil {
 				return err
 			}
-		case known && element != orderElement:
+		case known:
 			return d.fail(g, errKind)
 		}
 	}
@@ -160,6 +165,9 @@ func (e *entity) child(element string) (node, bool) {
 	}
 	return nil, !e.open || element == "" || element[0] != codeString
 }
+
+// isLeaf tells whether there can be nothing below the row but rows of the same value.
+func (e *entity) isLeaf() bool { return e.presence == nonZero && e.inner == nil && !e.open }
 
 func (e *entity) owns() bool { return e.row != nil }
 

@@ -85,6 +85,9 @@ func same(a, b reflect.Value) bool {
 	}
 	switch a.Kind() {
 	case reflect.Struct:
+		if marshals(a.Type()) {
+			return a.Interface() == b.Interface()
+		}
 		for i := range a.NumField() {
 			if g, _ := parseTag(a.Type().Field(i)); !g.skip && !same(a.Field(i), b.Field(i)) {
 				return false

@@ -2,10 +2,12 @@ package statediff
 
 import (
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 	"unicode"
 
+	"github.com/dserver-go/dserver/internal/chunk"
 	"github.com/dserver-go/dserver/internal/tuple"
 )
 
@@ -17,6 +19,15 @@ const (
 	codeZero   = 0x14 // an integer of n bytes is n above, a negative one n below
 	escape     = 0xff // follows a zero byte that belongs to a string
 )
+
+// appendPart appends the tuple element of row i, from 1, of a large value: a byte string, which nothing else has here.
+// It sorts behind the place in a list and ahead of all fields, so that these rows follow the first one.
+func appendPart(key []byte, i int) []byte {
+	return tuple.AppendBytes(key, []byte{byte(i)})
+}
+
+// One byte numbers the rows of a large value.
+const _ = uint8(chunk.MaxBytes/chunk.Bytes + 2)
 
 // elementLen returns the length of the first tuple element of key, 0 when it is none of those that rows have.
 func elementLen(key string) int {
@@ -58,7 +69,7 @@ func isBelow(key, prefix string) bool {
 }
 
 // Path renders a row's key for people: fields by name, keys of maps and ids of lists in brackets where they are not
-// plain words. It is not meant to be parsed.
+// plain words, the place in a list as #, further rows of a large value as +1, +2. It is not meant to be parsed.
 func Path(key string) string {
 	elements, err := tuple.Decode([]byte(key))
 	if err != nil {
@@ -78,11 +89,25 @@ func Path(key string) string {
 			}
 		case nil:
 			b.WriteString("#")
+		case []byte:
+			fmt.Fprintf(&b, "+%x", e)
 		default:
 			fmt.Fprintf(&b, "[%v]", e)
 		}
 	}
 	return strings.TrimPrefix(b.String(), ".")
+}
+
+// pathInErrors is the most of a path that an error shows.
+const pathInErrors = 200
+
+// placed adds the place to an error.
+func placed(t reflect.Type, key string, err error) error {
+	path := Path(key)
+	if len(path) > pathInErrors {
+		path = path[:pathInErrors] + "..."
+	}
+	return fmt.Errorf("statediff: %v: %s: %w", t, path, err)
 }
 
 func isWord(s string) bool {

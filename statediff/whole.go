@@ -130,4 +130,15 @@ func (w *whole) decode(data []byte, v reflect.Value) error {
 	return nil
 }
 
+// check reports why data, which was encoded from a value of type t, cannot be read back.
+func (w *whole) check(data []byte, t reflect.Type) error {
+	if isNull(data) {
+		return nil
+	}
+	if w.made != nil {
+		t = w.made
+	}
+	return w.codec.decode(data, reflect.New(t).Elem())
+}
+
 const cborNull = 0xf6
