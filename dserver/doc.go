@@ -1,0 +1,93 @@
+// Package dserver runs durable servers: a mailbox and a state, both kept in a strictly serializable store, and handlers
+// that turn one into the other.
+//
+//	 any process                 the store                       a process that consumes
+//	                   ┌─────────────────────────────┐
+//	visits.Cast ──────>│ queue of counter/visits     │<────── 1  take a batch of messages
+//	visits.Call ──┐    │   Increment, Increment, ... │
+//	              │    │ state of counter/visits     │<────── 2  run their handlers on the state
+//	              │    │   Count = 41                │
+//	              │    │ queues of other servers     │<────── 3  ONE commit: messages removed, changed fields,
+//	              │    │ mailbox of the caller       │           new version, replies, messages to other servers
+//	              │    └──────────────┬──────────────┘
+//	       answer <───────────────────┘                        4  AfterCommit functions
+//
+// # What to write
+//
+// A server is defined by the Go type of its state and by a handler for each type of message ([Define], [HandleCast],
+// [HandleCall]). A message that embeds [Returns] is a request. [Definition.At] gives a handle, [DServer], to the server
+// of some id: a value without a process, that does nothing until it is used. Servers need not be created: one that has
+// handled nothing yet has an empty state.
+//
+// A process that calls [Run] consumes: it takes the messages of all servers of the types that it is given. Any number
+// of processes may, for the same types, and none of them owns a server: the store's transaction alone decides whose
+// turn counts. A process that only sends needs no consumer of its own.
+//
+// # What it promises
+//
+// When Cast returns nil, the message is durable and will take effect once. When Call returns, its effect and its answer
+// are durable. Whatever was acknowledged to anyone before another message to the same server was sent is handled first.
+// A message's whole effect is one transaction ("a turn"): the message removed, the state's changed fields, the reply and
+// the messages to other servers happen together, once or not at all, whoever dies at whatever moment.
+//
+// When caller and consumer share a process and nothing is queued, a message joins the turn without being written to
+// the queue first: then it costs one commit instead of three. Nothing but the speed differs, with one exception: a call
+// that breaks there is answered after its first attempt.
+//
+// # In a handler
+//
+// A handler gets the current state, which is its own to change, and a [Context]. It may run more than once for one
+// message, if its transaction lost a race; only one run counts. So it touches nothing but its state and its Context: no
+// network, no files, no handle. What it sends by [Context.Cast] is part of the commit; what it registers by
+// [Context.AfterCommit] runs after it. Its time limit is 4 seconds.
+//
+// What you return is a decision; what breaks is tried again:
+//
+//	the handler                  state and sends    a call's caller gets       a cast becomes
+//	returns nil                  committed          the reply                  -
+//	returns err                  rolled back        err, as *Error             a dead letter
+//	returns Keep(err)            committed          err, as *Error             a dead letter
+//	panics, overruns, cannot     rolled back;       ErrFault, after            a dead letter, after
+//	be decoded, has no handler   tried again with   MaxAttempts                MaxAttempts
+//	in this consumer             back-off
+//
+// A dead letter is a message that was set aside, with why: nothing is dropped, and the queue goes on.
+//
+// # The wire
+//
+// A message is its name, which is that of its Go type or what its method MessageName returns, and its CBOR. Fields are
+// matched by name: unknown ones are ignored and missing ones are zero, so fields may be added. Before you rename a type,
+// give it a MessageName. Messages are encoded when they are sent and replies when the handler returns, also within one
+// process: what was passed may be changed afterwards, and nobody shares memory with a state.
+//
+// # Limits
+//
+//	a message, a reply                            nearly 4 MiB
+//	all that one turn writes                      9 MB
+//	the name of a type, an id                     1 KiB each
+//	the time of a turn's handlers                 4 s
+//	messages of one turn                          256
+//
+// # Situation -> test
+//
+//	the handler refused, with a condition         errors.Is(err, ErrSoldOut): codes are compared, wrapping keeps
+//	  of yours                                    the code and adds text
+//	the handler refused, with any other error     var e *dserver.Error; errors.As(err, &e); e.Code is "", e.Text the text
+//	it broke, MaxAttempts times                   errors.Is(err, dserver.ErrFault)
+//	no handler for this message; found before     errors.Is(err, dserver.ErrNoHandler)
+//	  it is sent, or by Query
+//	nobody answered in time                       errors.Is(err, context.DeadlineExceeded), or Canceled; the message
+//	                                              was not withdrawn and may have taken effect
+//	ctx ended during the commit of a Cast         errors.Is(err, backend.ErrCommitUnknown), and ctx's error as well;
+//	                                              the message may have been sent
+//	this process was taken for dead while a       errors.Is(err, dserver.ErrReplyLost); the message may have taken
+//	  call waited                                 effect
+//	the server has no state                       errors.Is(err, dserver.ErrNotFound)
+//	a message that is too large                   errors.Is(err, backend.ErrTooLarge); nothing was sent
+//	the database was closed, or ended itself      errors.Is(err, backend.ErrClosed); open it again
+//	  after a failed write
+//	the stored bytes are damaged                  errors.Is(err, backend.ErrCorrupt); an operator must look
+//	a handle used with a handler's context,       an error with text only: a bug to mend, not to branch on
+//	  a Query that changes, a nil message
+//	a wrong definition                            a panic in Define, With or Run, with both places
+package dserver
