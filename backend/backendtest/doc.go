@@ -3,10 +3,12 @@
 //   - [Run]: the conformance suite. What passes it is a backend.
 //   - [Store], [NewModel] and [Model]: the model, a store in memory that keeps the contract to the letter.
 //   - [EachFault]: a scenario, with each fault at each of its commits. [Chaos]: random faults, for tortures.
+//   - [Dump]: all that a database has as text, the same for each run, for goldens.
+//   - [Bench]: what the layers above do most, measured.
 //
 // # How to write a backend
 //
-// Its own test is an [Opener] and a call:
+// Its own test is an [Opener] and a call, and the same with Bench:
 //
 //	func TestConformance(t *testing.T) {
 //		backendtest.Run(t, func(t testing.TB) func() backend.Database {

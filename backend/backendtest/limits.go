@@ -69,8 +69,7 @@ func fillTransaction(tx backend.Tx, more int) {
 	}
 }
 
-// fillConflicts is fillTransaction for conflicts, leaving room for a Set of key a. The last one is longer by more than
-// needed, since a byte of key counts twice.
+// fillConflicts is fillTransaction for conflicts, leaving room for a Set of key a.
 func fillConflicts(tx backend.Tx, more int) {
 	var size backend.Size
 	if size.Write(key("a"), 0) != nil {

@@ -1,11 +1,8 @@
 package backendtest
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
-
-	"github.com/dserver-go/dserver/backend"
 )
 
 func TestModel(t *testing.T) { Run(t, Model) }
@@ -15,14 +12,4 @@ func TestModelGrowsOldInABubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { tooOldFails(newTrial(t, Model)) })
 }
 
-func BenchmarkModelCounter(b *testing.B) {
-	db, key := NewModel(), backend.NewKey("counter")
-	for b.Loop() {
-		err := transact(context.Background(), db, func(s *script) {
-			s.tx.Set(key, backend.CounterValue(s.counter(key)+1))
-		})
-		if err != nil {
-			b.Fatal(err)
-		}
-	}
-}
+func BenchmarkModel(b *testing.B) { Bench(b, Model) }

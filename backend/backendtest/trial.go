@@ -12,15 +12,21 @@ import (
 // trial is one check under way: a fresh store, and two handles as of two processes.
 type trial struct {
 	*testing.T
+	ctx       context.Context
 	open      func() backend.Database
 	db, other backend.Database
 }
 
 func newTrial(t *testing.T, open Opener) *trial {
-	x := &trial{T: t, open: open(t)}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	t.Cleanup(cancel)
+	x := &trial{T: t, ctx: ctx, open: open(t)}
 	x.db, x.other = x.open(), x.open()
 	return x
 }
+
+// Context ends a transaction that would otherwise run again for ever.
+func (x *trial) Context() context.Context { return x.ctx }
 
 // expect compares what should be equal, in words.
 func (x *trial) expect(what, got, want string) {
