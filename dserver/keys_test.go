@@ -1,0 +1,123 @@
+package dserver_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/backendtest"
+	"github.com/dserver-go/dserver/dserver"
+)
+
+// keysFile draws the key space. What stands between the fences after the marker is what this test dumps.
+const (
+	keysFile   = "../docs/keys.md"
+	keysMarker = "<!-- GOLDEN=1 go test -run Golden ./dserver writes this block -->\n```text\n"
+	keysEnd    = "```\n"
+)
+
+func TestGoldenKeysAreWhatTheDocumentDraws(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := backendtest.NewStore()
+		fillKeySpace(t, db)
+		dump, err := backendtest.Dump(t.Context(), db.Open(), backendtest.Counters(isCounter), isLarge)
+		must(t, err)
+		compareBlock(t, keysFile, withoutChance(dump))
+	})
+}
+
+// isCounter tells counters, which are eight bytes like others, by the keys that docs/keys.md draws.
+func isCounter(key backend.Key) bool {
+	elements, err := key.Elements()
+	if err != nil || len(elements) < 3 {
+		return false
+	}
+	last := elements[len(elements)-1]
+	switch elements[0] {
+	case "b":
+		return true
+	case "s":
+		return last == "d" || elements[3] == "q" && (last == int64(2) || last == int64(3))
+	case "p":
+		return last == "b" || last == int64(2) || last == int64(3)
+	}
+	return false
+}
+
+// isLarge shows rows of a value that was cut into chunks.
+func isLarge(_ backend.Key, value []byte) (string, bool) {
+	return fmt.Sprintf("<%d bytes>", len(value)), len(value) > 1000
+}
+
+// fillKeySpace makes one of each kind of key: a server with state, with messages, one of which broke, and with a dead
+// letter; and a process that waits for a call, with an answer that it has not read.
+func fillKeySpace(t *testing.T, store *backendtest.Store) {
+	db, other := store.Open(), store.Open() // other stands for another process
+	ada := carts.At(db, "ada")
+	must(t, ada.Cast(t.Context(), AddLine{"tea", 250}))
+	giveUp(t, func(ctx context.Context) error {
+		return carts.At(other, "ada").Call(ctx, AddLine{"cup", 900}, nil)
+	})
+
+	stop := run(t, dserver.Consumer{}, db, carts)
+	synctest.Wait() // it has handled both
+	must(t, ada.Cast(t.Context(), AddLine{"pot", 1500}))
+	must(t, ada.Cast(t.Context(), AddLine{"tea", 260})) // refused: it is there already
+	must(t, ada.Ref().At(db).Cast(t.Context(), dserver.Message{Name: "Unheard", Body: []byte{0xa0}}))
+	<-time.After(time.Second) // it was tried once, and waits
+	stop()
+
+	must(t, ada.CastAll(t.Context(), []any{AddLine{"milk", 120}, AddLine{strings.Repeat("long ", 20_000), 1}}))
+	giveUp(t, func(ctx context.Context) error {
+		return carts.At(other, "bob").Call(ctx, AddLine{"jam", 300}, nil)
+	})
+}
+
+// giveUp makes a call that nobody answers in time.
+func giveUp(t *testing.T, call func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if call(ctx) == nil {
+		t.Fatal("somebody answered")
+	}
+}
+
+// withoutChance replaces what differs from run to run.
+func withoutChance(dump string) string {
+	for _, r := range []struct{ pattern, text string }{
+		{`\b[A-Z2-7]{26}\b`, "PROCESS"},
+		{`"host": "[^"]*"`, `"host": "HOST"`},
+		{`"pid": \d+`, `"pid": 4711`},
+		{`"wait": \d+`, `"wait": 29000000000`},
+		{`"item": h'[0-9a-f]*'`, `"item": <the message as on the queue>`},
+	} {
+		dump = regexp.MustCompile(r.pattern).ReplaceAllString(dump, r.text)
+	}
+	return dump
+}
+
+// compareBlock compares the text with what the document has after the marker. With GOLDEN=1 it writes it there.
+func compareBlock(t *testing.T, path, text string) {
+	t.Helper()
+	document, err := os.ReadFile(path)
+	must(t, err)
+	before, rest, found := strings.Cut(string(document), keysMarker)
+	block, after, closed := strings.Cut(rest, keysEnd)
+	if !found || !closed {
+		t.Fatalf("%s has no block after %q", path, keysMarker)
+	}
+	if block == text {
+		return
+	}
+	if os.Getenv("GOLDEN") == "" {
+		t.Fatalf("%s draws\n%s\nthe key space is\n%s\nIf that is meant: GOLDEN=1 go test -run Golden ./dserver", path, block, text)
+	}
+	must(t, os.WriteFile(path, []byte(before+keysMarker+text+keysEnd+after), 0o644))
+}
