@@ -34,14 +34,14 @@ type reads struct {
 	ranges []rangeRead
 }
 
-// keyRead is a key and its value, nil when it was absent. A key of Conflict was not read.
+// keyRead is a key and its value, nil when it was absent.
 type keyRead struct {
-	key     backend.Key
-	value   []byte
-	isKnown bool
+	key   backend.Key
+	value []byte
 }
 
-// rangeRead is a range and its pairs. One of a snapshot read is no conflict; it tells the values of keys in it.
+// rangeRead is a range and its pairs. One of a snapshot read is no conflict; it tells the values of keys in it, for
+// Conflict.
 type rangeRead struct {
 	r          backend.Range
 	pairs      []backend.KeyValue
@@ -92,14 +92,7 @@ func (w *writer) lost(t *tx, group *record) (bool, error) {
 func (r *reads) differ(c *connection) (bool, error) {
 	for i := range r.keys {
 		x := &r.keys[i]
-		value, isKnown := x.value, x.isKnown
-		if !isKnown {
-			value, isKnown = r.lookUp(x.key)
-		}
-		if !isKnown {
-			return true, nil
-		}
-		if now, err := c.value(x.key); err != nil || !isSame(now, value) {
+		if now, err := c.value(x.key); err != nil || !isSame(now, x.value) {
 			return true, err
 		}
 	}

@@ -41,6 +41,8 @@ type DB struct {
 	checkpoints checkpoints
 
 	ended      atomic.Pointer[error] // why the handle is over
+	calls      atomic.Int64          // of Transact and Read, under way
+	left       chan struct{}         // the last call has left after the end
 	stopOnce   sync.Once
 	stopped    chan struct{}
 	background sync.WaitGroup
@@ -74,7 +76,7 @@ func Open(path string, opts ...Option) (*DB, error) {
 }
 
 func newDB(path string) *DB {
-	db := &DB{path: path, opened: time.Now(), stopped: make(chan struct{})}
+	db := &DB{path: path, opened: time.Now(), stopped: make(chan struct{}), left: make(chan struct{}, 1)}
 	db.pool.path = path
 	db.watches = watches{db: db, kick: make(chan struct{}, 1), keys: map[string][]*watch{}}
 	db.checkpoints = checkpoints{db: db, due: make(chan struct{}, 1)}
@@ -118,6 +120,10 @@ func closeAll(conns ...*driver.Conn) (err error) {
 // get [backend.ErrCommitUnknown] with the cause, all later calls [backend.ErrClosed] with it, and only a new Open,
 // which reads what is really on the disk, can go on.
 func (db *DB) Transact(ctx context.Context, fn func(tx backend.Tx) error) error {
+	if err := db.enter(); err != nil {
+		return err
+	}
+	defer db.leave()
 	wasOld := false
 	for {
 		if err := db.check(ctx); err != nil {
@@ -139,7 +145,6 @@ func (db *DB) Transact(ctx context.Context, fn func(tx backend.Tx) error) error 
 
 // attempt runs fn once and commits what it wrote.
 func (t *tx) attempt(fn func(tx backend.Tx) error) error {
-	t.eager = t.db.writer.isShared()
 	err := t.run(fn)
 	if err == nil {
 		err = t.err
@@ -166,6 +171,10 @@ func (t *tx) run(fn func(tx backend.Tx) error) error {
 
 // Read implements [backend.Database].
 func (db *DB) Read(ctx context.Context, fn func(tx backend.ReadTx) error) error {
+	if err := db.enter(); err != nil {
+		return err
+	}
+	defer db.leave()
 	for wasOld := false; ; wasOld = true {
 		if err := db.check(ctx); err != nil {
 			return err
@@ -228,6 +237,32 @@ func (t *readTx) fail(err error) {
 	}
 }
 
+// enter counts a call that Close waits for.
+func (db *DB) enter() error {
+	db.calls.Add(1)
+	if ended := db.ended.Load(); ended != nil {
+		db.leave()
+		return *ended
+	}
+	return nil
+}
+
+func (db *DB) leave() {
+	if db.calls.Add(-1) == 0 && db.ended.Load() != nil {
+		select {
+		case db.left <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// awaitCalls waits until no call is in the database, after stop.
+func (db *DB) awaitCalls() {
+	for db.calls.Load() > 0 {
+		<-db.left
+	}
+}
+
 // check refuses what should not begin.
 func (db *DB) check(ctx context.Context) error {
 	if ended := db.ended.Load(); ended != nil {
@@ -247,7 +282,7 @@ func (db *DB) Close() error {
 
 func (db *DB) close() error {
 	db.stop(closedBy(nil))
-	db.writer.finish(closedBy(nil))
+	db.awaitCalls()
 	db.background.Wait()
 	return errors.Join(db.pool.close(), closeAll(db.checkpoints.conn, db.writer.conn.conn))
 }

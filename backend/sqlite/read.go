@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	driver "zombiezen.com/go/sqlite"
 
@@ -29,6 +30,10 @@ func (s *snapshot) locked() (*connection, error) {
 		return nil, s.ended
 	}
 	if s.conn != nil {
+		if time.Since(s.conn.since) > backend.MaxDuration {
+			s.finishLocked(errTooOld)
+			return nil, errTooOld
+		}
 		return s.conn, nil
 	}
 	if err := s.ctx.Err(); err != nil {
@@ -51,6 +56,10 @@ func (s *snapshot) locked() (*connection, error) {
 func (s *snapshot) finish(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.finishLocked(cause)
+}
+
+func (s *snapshot) finishLocked(cause error) {
 	if s.ended == nil {
 		s.ended = cause
 	}
@@ -58,13 +67,6 @@ func (s *snapshot) finish(cause error) {
 		s.db.pool.release(s.conn, drain(s.conn.end) != nil)
 		s.conn = nil
 	}
-}
-
-// endedBy returns why reads fail now, or nil.
-func (s *snapshot) endedBy() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ended
 }
 
 // get reads the stored value, nil when there is none.

@@ -28,7 +28,6 @@ type tx struct {
 	err     error // the first error of a read or a write: it fails the commit
 	outcome *outcome
 	arena   arena
-	eager   bool // reads what Conflict names, as other processes are writing too
 
 	place  queued
 	commit backend.Versionstamp
@@ -102,7 +101,7 @@ func (t *tx) read(key backend.Key) ([]byte, error) {
 	if err := t.size.Conflict(key.Only()); err != nil {
 		return nil, err
 	}
-	t.reads.keys = append(t.reads.keys, keyRead{t.arena.copy(key), value, true})
+	t.reads.keys = append(t.reads.keys, keyRead{t.arena.copy(key), value})
 	if own != nil {
 		return sum(value, own.delta), nil
 	}
@@ -224,20 +223,20 @@ func (t *tx) Stamp(key backend.Key) {
 	}
 }
 
-// Conflict implements [backend.Tx].
+// Conflict implements [backend.Tx]. It needs the value, for the case that another process commits meanwhile. Where a
+// range that was read has it, it costs nothing.
 func (t *tx) Conflict(key backend.Key) {
 	t.start()
 	t.fail(t.size.Conflict(key.Only()))
-	if t.err != nil {
-		return
-	}
-	read := keyRead{key: t.arena.copy(key)}
-	if t.eager {
-		value, err := t.get(key)
+	value, isKnown := t.reads.lookUp(key)
+	if t.err == nil && !isKnown {
+		var err error
+		value, err = t.get(key)
 		t.fail(err)
-		read.value, read.isKnown = value, true
 	}
-	t.reads.keys = append(t.reads.keys, read)
+	if t.err == nil {
+		t.reads.keys = append(t.reads.keys, keyRead{t.arena.copy(key), value})
+	}
 }
 
 // Version implements [backend.Tx].

@@ -30,8 +30,7 @@ type writer struct {
 	queue   []*tx
 	spare   []*tx // the queue before, to be used again
 	leading bool
-	ended   error          // why nothing is queued any more
-	active  sync.WaitGroup // counts the one leader
+	ended   error // why nothing is queued any more
 
 	last   atomic.Pointer[record] // the newest commits
 	shared atomic.Int64           // when another process was last seen to commit, as db.clock; 0 is never
@@ -92,7 +91,6 @@ func (w *writer) submit(ctx context.Context, t *tx) error {
 		return w.await(ctx, t)
 	}
 	w.leading = true
-	w.active.Add(1)
 	w.mu.Unlock()
 	return w.lead(ctx, t)
 }
@@ -135,7 +133,6 @@ func (w *writer) withdraw(t *tx) bool {
 func (w *writer) passOn() {
 	if len(w.queue) == 0 {
 		w.leading = false
-		w.active.Done()
 		return
 	}
 	first := w.queue[0]
@@ -233,12 +230,6 @@ func (w *writer) refuse(members []*tx, err error) {
 	for _, m := range members {
 		m.place.result = err
 	}
-}
-
-// finish makes later submits fail with cause and waits for the group under way.
-func (w *writer) finish(cause error) {
-	w.stop(cause)
-	w.active.Wait()
 }
 
 // stop makes later submits fail with cause. The first cause stays.
