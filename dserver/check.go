@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/dserver-go/dserver/backend"
-	"github.com/dserver-go/dserver/internal/chunk"
 	"github.com/dserver-go/dserver/queue"
 )
 
@@ -132,7 +131,7 @@ func (c *checker) server(ref Ref) error {
 
 // head checks the records of a server.
 func (*checker) head(tx backend.Reader, ref Ref) error {
-	known := map[string]bool{recordVersion: true, recordMeta: true, recordAttempts: true, recordLock: true}
+	known := map[string]bool{recordVersion: true, recordMeta: true, recordAttempts: true, recordLock: true, recordKilled: true}
 	keys := tenantOf(ref)
 	pairs, err := tx.GetRange(keys.head().Tree(), backend.RangeOptions{Limit: headRecords}).Get()
 	if err != nil {
@@ -206,8 +205,19 @@ func (c *checker) letters(tx backend.Reader, ref Ref) error {
 		return err
 	}
 	var found int64
-	for ; len(pairs) > 0; found++ {
-		if pairs, err = cutLetter(dead, pairs); err != nil {
+	var last backend.Key // of a letter
+	rows := int64(0)     // below it
+	for _, pair := range pairs {
+		stamp, ok := pair.Key.CutStamp(dead)
+		if !ok {
+			if last == nil || pair.Key.Compare(last.Int(rows)) != 0 {
+				return damage("key %v is no dead letter, nor a row of one", pair.Key)
+			}
+			rows++
+			continue
+		}
+		found, last, rows = found+1, pair.Key, 0
+		if _, err := tenantOf(ref).letterOf(tx, stamp, pair.Value); err != nil {
 			return err
 		}
 	}
@@ -215,31 +225,6 @@ func (c *checker) letters(tx backend.Reader, ref Ref) error {
 		return damage("%d dead letters, and a counter that says %d", found, count)
 	}
 	return nil
-}
-
-// cutLetter reads the first letter of pairs, and returns the pairs after it.
-func cutLetter(dead backend.Key, pairs []backend.KeyValue) ([]backend.KeyValue, error) {
-	stamp, ok := pairs[0].Key.CutStamp(dead)
-	if !ok {
-		return nil, damage("key %v is no dead letter", pairs[0].Key)
-	}
-	n, err := chunk.Count(pairs[0].Value)
-	if err != nil || n > len(pairs) {
-		return nil, damage("the dead letter %v has %d rows of %d: %v", stamp, len(pairs), n, err)
-	}
-	rows := [][]byte{pairs[0].Value}
-	for i, pair := range pairs[1:n] {
-		if pair.Key.Compare(dead.Stamp(stamp).Int(int64(i+1))) != 0 {
-			return nil, damage("key %v in the dead letter %v", pair.Key, stamp)
-		}
-		rows = append(rows, pair.Value)
-	}
-	value, err := chunk.Join(rows)
-	if err != nil {
-		return nil, damage("the dead letter %v: %v", stamp, err)
-	}
-	var l letter
-	return pairs[n:], decodeRecord(value, &l)
 }
 
 // marks checks that each ready mark is where consumers look for it. One of an empty queue is no damage: it costs a

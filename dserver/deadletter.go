@@ -1,6 +1,11 @@
 package dserver
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
@@ -11,8 +16,11 @@ import (
 // letter is a dead letter as it is stored: below the tenant's key, by the stamp that the message had on the queue. A
 // message that was never on the queue gets the stamp of the commit that set it aside. Its field names are part of the
 // stored format.
+//
+// An item that makes the letter larger than a row stands in rows of its own below it. So whatever fits on the queue can
+// be set aside, with all that is added here.
 type letter struct {
-	Item     []byte `cbor:"item"` // the message as it was on the queue, readable or not
+	Item     []byte `cbor:"item,omitempty"` // the message as it was on the queue, readable or not
 	Err      Error  `cbor:"error"`
 	Stack    string `cbor:"stack,omitempty"`
 	Attempts int    `cbor:"attempts"`
@@ -40,19 +48,222 @@ func (t *turn) setAside(tx backend.Tx, r result) error {
 
 // writeLetter stores a letter and counts it.
 func (t tenant) writeLetter(tx backend.Tx, item *queue.Item, l letter) error {
-	rows, err := chunk.Split(encodeRecord(l))
-	if err != nil {
-		return err
-	}
 	tx.Add(t.dead(), 1)
+	row := encodeRecord(l)
 	if item == nil { // a local arrival is small: one row
-		tx.Append(t.dead(), rows[0])
+		tx.Append(t.dead(), row)
 		return nil
 	}
 	key := t.dead().Stamp(item.Stamp)
-	tx.Set(key, rows[0])
-	for i, row := range rows[1:] {
-		tx.Set(key.Int(int64(i+1)), row)
+	if len(row) > chunk.Bytes {
+		rows, err := chunk.Split(l.Item)
+		if err != nil {
+			return err
+		}
+		for i, part := range rows {
+			tx.Set(key.Int(int64(i)), part)
+		}
+		l.Item = nil
+		row = encodeRecord(l)
 	}
+	tx.Set(key, row)
 	return nil
+}
+
+// letterOf reads a letter whose first row is value.
+func (t tenant) letterOf(tx backend.Reader, stamp backend.Versionstamp, value []byte) (letter, error) {
+	var l letter
+	if err := decodeRecord(value, &l); err != nil {
+		return l, fmt.Errorf("the dead letter %v: %w", stamp, err)
+	}
+	if l.Item != nil {
+		return l, nil
+	}
+	pairs, err := tx.GetRange(t.dead().Stamp(stamp).Below(), backend.RangeOptions{Snapshot: true}).Get()
+	if err != nil {
+		return l, err
+	}
+	rows := make([][]byte, len(pairs))
+	for i, pair := range pairs {
+		rows[i] = pair.Value
+	}
+	if l.Item, err = chunk.Join(rows); err != nil {
+		return l, fmt.Errorf("%w: the dead letter %v: %w", backend.ErrCorrupt, stamp, err)
+	}
+	return l, nil
+}
+
+// findLetter reads a letter. In a transaction its disappearance is a conflict.
+func (t tenant) findLetter(tx backend.Reader, stamp backend.Versionstamp) (letter, error) {
+	value, err := tx.Get(t.dead().Stamp(stamp)).Get()
+	if err != nil {
+		return letter{}, err
+	}
+	if value == nil {
+		return letter{}, noLetter(stamp)
+	}
+	return t.letterOf(tx, stamp, value)
+}
+
+func noLetter(stamp backend.Versionstamp) error {
+	return because(ErrNotFound, "there is no dead letter %v", stamp)
+}
+
+// removeLetter clears a letter that was found in the same transaction.
+func (t tenant) removeLetter(tx backend.Tx, stamp backend.Versionstamp) {
+	tx.Clear(t.dead().Stamp(stamp).Tree())
+	tx.Add(t.dead(), -1)
+}
+
+// DeadLetter is a message that was set aside, and why.
+type DeadLetter struct {
+	Stamp    backend.Versionstamp // when it was pushed, in commit order; names it
+	Message  Message              // without a Name when it cannot be read: then Body is all that is stored
+	Err      Error
+	Stack    string // of a panic
+	Attempts int
+	Since    time.Time // when it was set aside, by the clock of the consumer
+}
+
+func (l letter) public(stamp backend.Versionstamp) DeadLetter {
+	message, _ := readable(l.Item)
+	return DeadLetter{
+		Stamp: stamp, Message: message, Err: l.Err, Stack: l.Stack, Attempts: l.Attempts, Since: time.UnixMilli(l.Since),
+	}
+}
+
+// What is read of dead letters from one snapshot.
+const (
+	maxLetters     = 100
+	maxLetterBytes = 1 << 20
+)
+
+// DeadLetters yields what was set aside, oldest first. An error ends it. It reads page by page, so it may be left
+// waiting; letters that come or go meanwhile may be missed.
+func (s *DServer[S]) DeadLetters(ctx context.Context) iter.Seq2[DeadLetter, error] {
+	return func(yield func(DeadLetter, error) bool) {
+		if err := s.check(ctx, "DeadLetters"); err != nil {
+			yield(DeadLetter{}, err)
+			return
+		}
+		for rest := tenantOf(s.Ref()).dead().Below(); ; {
+			page, err := s.letters(ctx, rest)
+			if err != nil {
+				yield(DeadLetter{}, err)
+				return
+			}
+			for _, d := range page {
+				if !yield(d, nil) {
+					return
+				}
+			}
+			if len(page) == 0 {
+				return
+			}
+			rest = rest.After(tenantOf(s.Ref()).dead().Stamp(page[len(page)-1].Stamp))
+		}
+	}
+}
+
+// letters reads the first letters of a range. Rows of a large one count as well, so that a page stays small.
+func (h handle) letters(ctx context.Context, rest backend.Range) (page []DeadLetter, err error) {
+	err = h.read(ctx, "read the dead letters", func(tx backend.ReadTx, keys tenant) error {
+		page = nil
+		pairs, err := tx.GetRange(rest, backend.RangeOptions{Limit: maxLetters, Bytes: maxLetterBytes}).Get()
+		if err != nil {
+			return err
+		}
+		for _, pair := range pairs {
+			stamp, ok := pair.Key.CutStamp(keys.dead())
+			if !ok {
+				continue // a row of a large letter
+			}
+			l, err := keys.letterOf(tx, stamp, pair.Value)
+			if errors.Is(err, backend.ErrCorrupt) { // to be seen, and discarded
+				l, err = letter{Item: pair.Value, Err: Error{Text: err.Error()}}, nil
+			}
+			if err != nil {
+				return err
+			}
+			page = append(page, l.public(stamp))
+		}
+		return nil
+	})
+	return page, err
+}
+
+// DeadLetter returns the dead letter of this stamp, or ErrNotFound.
+func (s *DServer[S]) DeadLetter(ctx context.Context, stamp backend.Versionstamp) (DeadLetter, error) {
+	if err := s.check(ctx, "DeadLetter"); err != nil {
+		return DeadLetter{}, err
+	}
+	var d DeadLetter
+	err := s.read(ctx, "read a dead letter", func(tx backend.ReadTx, keys tenant) error {
+		l, err := keys.findLetter(tx, stamp)
+		d = l.public(stamp)
+		return err
+	})
+	if err != nil {
+		return DeadLetter{}, err
+	}
+	return d, nil
+}
+
+// Retry sends a dead letter's Message, which may have been edited, again, behind the queue, and removes the letter, in
+// one commit. Nobody waits for its answer any more. It is ErrNotFound when the letter is gone, so of two at once only
+// one sends. A message that cannot be read is sent as it is stored, for a consumer that can, or must be given a Name.
+func (s *DServer[S]) Retry(ctx context.Context, d DeadLetter) error {
+	return s.retry(ctx, d, queue.Normal)
+}
+
+func (h handle) retry(ctx context.Context, d DeadLetter, lane queue.Lane) error {
+	item, err := h.retried(ctx, d.Message)
+	if err != nil {
+		return err
+	}
+	return h.change(ctx, "Retry", func(tx backend.Tx, keys tenant) error {
+		l, err := keys.findLetter(tx, d.Stamp)
+		if err != nil {
+			return err
+		}
+		again := item
+		if again == nil {
+			again = l.Item
+			if !bytes.Equal(again, d.Message.Body) {
+				return errNameless
+			}
+		}
+		keys.removeLetter(tx, d.Stamp)
+		setReady(tx, h.Ref())
+		return keys.queue().Push(tx, lane, again)
+	})
+}
+
+var errNameless = errors.New("a message that was edited needs a Name")
+
+// retried is what is pushed for a message; nil for one that could not be read.
+func (h handle) retried(ctx context.Context, m Message) ([]byte, error) {
+	if m.Name == "" {
+		return nil, nil
+	}
+	message, err := h.prepare(ctx, "Retry", m)
+	if err != nil {
+		return nil, err
+	}
+	return newEnvelope(message, "").encode()
+}
+
+// Discard removes a dead letter. It is ErrNotFound when the letter is gone.
+func (s *DServer[S]) Discard(ctx context.Context, d DeadLetter) error {
+	return s.change(ctx, "Discard", func(tx backend.Tx, keys tenant) error {
+		value, err := tx.Get(keys.dead().Stamp(d.Stamp)).Get()
+		if err != nil {
+			return err
+		}
+		if value == nil {
+			return noLetter(d.Stamp)
+		}
+		keys.removeLetter(tx, d.Stamp)
+		return nil
+	})
 }

@@ -44,6 +44,12 @@ var (
 	// taken effect: call again with Once.
 	ErrReplyLost = &Error{Code: "dserver/reply-lost", Text: "dserver: the reply was lost"}
 
+	// When waiting: the server was killed before it handled the message.
+	ErrKilled = &Error{Code: "dserver/killed", Text: "dserver: killed"}
+
+	// When waiting: an operator took the message off the queue before it was handled.
+	ErrWithdrawn = &Error{Code: "dserver/withdrawn", Text: "dserver: withdrawn"}
+
 	// When reading: the server has no state, or what was named is gone.
 	ErrNotFound = &Error{Code: "dserver/not-found", Text: "dserver: not found"}
 )

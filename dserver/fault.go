@@ -37,6 +37,15 @@ func (a attempts) isOf(items []queue.Item) bool {
 	return false
 }
 
+// readAttempts reads the record; in a transaction a change is a conflict.
+func (t tenant) readAttempts(tx backend.Reader) (a attempts, err error) {
+	value, err := tx.Get(t.attempts()).Get()
+	if err == nil && value != nil {
+		err = decodeRecord(value, &a)
+	}
+	return a, err
+}
+
 // The back-off is four times longer after each attempt. A message that this consumer has no handler for waits longest,
 // as consumers of a newer version may be starting.
 const (
@@ -109,17 +118,15 @@ func (t *turn) count(w work, f *fault) error {
 		if err != nil {
 			return err
 		}
-		stored, err := tx.Get(t.keys.attempts()).Get()
+		now, err := t.keys.readAttempts(tx)
 		if err != nil {
 			return err
 		}
-		var now attempts
-		if stored != nil {
-			if err := decodeRecord(stored, &now); err != nil {
-				return err
-			}
+		killed, err := t.keys.killedAt(tx)
+		if err != nil {
+			return err
 		}
-		if !found || now != t.head.attempts {
+		if !found || !killed.IsZero() || now != t.head.attempts {
 			return nil
 		}
 		count := now.of(*w.item) + 1

@@ -78,13 +78,7 @@ func Call[S, R any](ctx context.Context, s *DServer[S], m Request[R]) (R, error)
 
 // prepare checks what can be checked before anything is sent.
 func (h handle) prepare(ctx context.Context, verb string, m any) (Message, error) {
-	if err := refuseTurn(ctx, verb); err != nil {
-		return Message{}, err
-	}
-	if h.db == nil {
-		return Message{}, fmt.Errorf("dserver: the handle of %v has no database", h.Ref())
-	}
-	if err := h.Ref().check(); err != nil {
+	if err := h.check(ctx, verb); err != nil {
 		return Message{}, err
 	}
 	message, err := encodeMessage(m)

@@ -15,6 +15,7 @@ type head struct {
 	meta     meta
 	attempts attempts
 	locked   bool
+	killed   backend.Versionstamp // all that was pushed before is dead, and not buried yet
 	items    []queue.Item
 	all      bool // items are all that is stored
 }
@@ -83,6 +84,8 @@ func (h *head) record(name backend.Key, value []byte) (err error) {
 		err = decodeRecord(value, &h.attempts)
 	case recordLock:
 		h.locked = true
+	case recordKilled:
+		h.killed, err = backend.StampOf(value)
 	}
 	return err
 }
@@ -93,6 +96,7 @@ var (
 	recordMeta     = string(backend.NewKey(keyMeta))
 	recordAttempts = string(backend.NewKey(keyAttempts))
 	recordLock     = string(backend.NewKey(keyLock))
+	recordKilled   = string(backend.NewKey(keyKilled))
 )
 
 // large reads the first item when it is larger than a batch.

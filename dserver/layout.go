@@ -9,11 +9,11 @@ import (
 
 // All keys of the library are made here. docs/keys.md draws them, and a golden test keeps the drawing true.
 //
-//	server  type id  head  attempts | lock | meta | version     read together with the queue's rows, in one range
+//	server  type id  head  attempts lock meta version killed      read together with the queue's rows, in one range
 //	                 queue …                                    package queue
 //	                 state …                                    package statediff
 //	                 dead                                       how many dead letters, a counter
-//	                 dead stamp                                 a dead letter; its further rows follow below it
+//	                 dead stamp                                 a dead letter; a large item stands below it
 //	ready   type shard id  mark                                 the server has something to do
 //	bell    type shard                                          a counter to watch: a mark of the shard was set
 //	process id  record | bell | mail …                          a process that waits for replies, and its mailbox
@@ -32,6 +32,7 @@ const (
 	keyLock     = "k"
 	keyMeta     = "m"
 	keyVersion  = "v"
+	keyKilled   = "x"
 
 	keyMark = "m"
 
@@ -52,6 +53,7 @@ func (t tenant) attempts() backend.Key { return t.head().Str(keyAttempts) }
 func (t tenant) lock() backend.Key     { return t.head().Str(keyLock) }
 func (t tenant) meta() backend.Key     { return t.head().Str(keyMeta) }
 func (t tenant) version() backend.Key  { return t.head().Str(keyVersion) }
+func (t tenant) killed() backend.Key   { return t.head().Str(keyKilled) }
 func (t tenant) queue() queue.Queue    { return queue.At(t.key.Str(keyQueue)) }
 func (t tenant) state() backend.Key    { return t.key.Str(keyState) }
 func (t tenant) dead() backend.Key     { return t.key.Str(keyDead) }

@@ -69,7 +69,7 @@ func checkRaw(m Message) error {
 	if m.Name == "" {
 		return errors.New("dserver: a Message without a Name")
 	}
-	if err := cbor.Wellformed(m.Body); err != nil {
+	if err := decoder.Wellformed(m.Body); err != nil {
 		return fmt.Errorf("dserver: the body of %s is not CBOR: %w", m.Name, err)
 	}
 	return checkSize(m.Name, m.Body)

@@ -75,26 +75,3 @@ func (p *process) remove(ctx context.Context, id string, seen []byte) error {
 		return nil
 	})
 }
-
-// children calls fn with each text element that follows prefix in some key, reading one key of each.
-func children(tx backend.Reader, prefix backend.Key, fn func(name string) error) error {
-	for r := prefix.Below(); ; {
-		pairs, err := tx.GetRange(r, backend.RangeOptions{Limit: 1, Snapshot: true}).Get()
-		if err != nil || len(pairs) == 0 {
-			return err
-		}
-		rest, _ := pairs[0].Key.CutPrefix(prefix)
-		elements, err := rest.Elements()
-		if err != nil {
-			return err
-		}
-		name, ok := elements[0].(string)
-		if !ok {
-			return backend.ErrCorrupt
-		}
-		if err := fn(name); err != nil {
-			return err
-		}
-		r.Begin = prefix.Str(name).Tree().End
-	}
-}

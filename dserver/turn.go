@@ -126,7 +126,7 @@ func (t *turn) attempt(tx backend.Tx) (err error) {
 // choose decides what the attempt handles. A lost race pushes the arrivals: then the queue is not empty for anybody,
 // which ends the race.
 func (t *turn) choose() []work {
-	if t.head.locked {
+	if t.head.locked || !t.head.killed.IsZero() {
 		return nil
 	}
 	if t.waits = t.s.backOff(t.head, time.Now()); t.waits > 0 {
@@ -286,6 +286,9 @@ func (t *turn) finish() nextTurn {
 	b := t.batch
 	if b == nil {
 		t.giveBack(t.locals)
+		if !t.head.killed.IsZero() {
+			return t.bury()
+		}
 		return t.idle()
 	}
 	if err := t.remember(); err != nil {

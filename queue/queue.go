@@ -152,6 +152,21 @@ func (q Queue) Read(tx backend.Reader, after Item, limit int) ([]Item, error) {
 	if !after.Stamp.IsZero() {
 		r = r.After(q.prefix.Int(int64(after.Lane)).Stamp(after.last))
 	}
+	return q.read(tx, r, limit)
+}
+
+// ReadBefore returns the first items that were pushed before a stamp, as a snapshot: at most limit, and none only when
+// none is left.
+func (q Queue) ReadBefore(tx backend.Reader, stamp backend.Versionstamp, limit int) (items []Item, err error) {
+	for lane := Priority; lane < lanes && len(items) == 0 && err == nil; lane++ {
+		prefix := q.prefix.Int(int64(lane))
+		items, err = q.read(tx, backend.Range{Begin: prefix, End: prefix.Stamp(stamp)}, limit)
+	}
+	return items, err
+}
+
+// read returns items of a range of rows.
+func (q Queue) read(tx backend.Reader, r backend.Range, limit int) ([]Item, error) {
 	pairs, err := tx.GetRange(r, backend.RangeOptions{Limit: limit, Bytes: readBytes, Snapshot: true}).Get()
 	if err != nil {
 		return nil, err
@@ -195,8 +210,8 @@ func (q Queue) First(tx backend.Reader, r backend.Range) (Item, bool, error) {
 	return items[0], true, nil
 }
 
-// Find returns the item of this stamp. Its disappearance before the commit is a conflict.
-func (q Queue) Find(tx backend.Tx, stamp backend.Versionstamp) (Item, bool, error) {
+// Find returns the item of this stamp. In a Tx its disappearance before the commit is a conflict.
+func (q Queue) Find(tx backend.Reader, stamp backend.Versionstamp) (Item, bool, error) {
 	for lane := range lanes {
 		prefix := q.prefix.Int(int64(lane))
 		key := prefix.Stamp(stamp)

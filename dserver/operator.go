@@ -1,0 +1,76 @@
+package dserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/queue"
+)
+
+// What operators do to a server is a transaction that conflicts with the turns that it touches: of an operator and a
+// consumer that take one message only one commits, and the other looks again.
+
+// check is what a handle needs to be of use.
+func (h handle) check(ctx context.Context, verb string) error {
+	if err := refuseTurn(ctx, verb); err != nil {
+		return err
+	}
+	if h.db == nil {
+		return fmt.Errorf("dserver: the handle of %v has no database", h.Ref())
+	}
+	return h.Ref().check()
+}
+
+// read runs fn on a snapshot.
+func (h handle) read(ctx context.Context, verb string, fn func(tx backend.ReadTx, keys tenant) error) error {
+	keys := tenantOf(h.Ref())
+	return h.named(verb, h.db.Read(ctx, func(tx backend.ReadTx) error { return fn(tx, keys) }))
+}
+
+// change runs fn in a transaction, after which the consumers of this process look at the server.
+func (h handle) change(ctx context.Context, verb string, fn func(tx backend.Tx, keys tenant) error) error {
+	if err := h.check(ctx, verb); err != nil {
+		return err
+	}
+	ref := h.Ref()
+	err := h.db.Transact(ctx, func(tx backend.Tx) error { return fn(tx, tenantOf(ref)) })
+	if err == nil {
+		processOf(h.db).wake(ref)
+	}
+	return h.named(verb, err)
+}
+
+// named says what was being done, but for the library's own errors, which do.
+func (h handle) named(verb string, err error) error {
+	var e *Error
+	if err == nil || errors.As(err, &e) {
+		return err
+	}
+	return fmt.Errorf("dserver: %s of %v: %w", verb, h.Ref(), err)
+}
+
+// readable is an item of the queue as operators see it. One that cannot be read is a message without a name, whose body
+// is the item.
+func readable(item []byte) (Message, envelope) {
+	env, err := decodeEnvelope(item)
+	if err != nil || env.Name == "" {
+		return Message{Body: item}, envelope{}
+	}
+	return env.message(), env
+}
+
+// dismiss prepares the answers to the callers of messages that are removed unhandled. It only reads.
+func dismiss(tx backend.Reader, items []queue.Item, why *Error) (outgoing, error) {
+	out := outgoing{}
+	for _, item := range items {
+		_, env := readable(item.Body)
+		process, call, err := parseAddress(env.From)
+		if err != nil {
+			continue // nobody waits
+		}
+		out[process] = append(out[process], mail{Call: call, Err: why})
+	}
+	return out, out.dropGone(tx)
+}
