@@ -51,38 +51,39 @@ func (t *tx) commit() error {
 	if t.isTooOld() {
 		return errTooOld
 	}
-	s, err := t.db.takeSlot(t.ctx)
-	if err != nil {
-		return err
-	}
-	if err := t.prepare(s); err != nil {
-		s.release()
+	if err := t.prepare(); err != nil {
 		return err
 	}
 	if !t.db.commits.enter() {
-		s.release()
 		return fmt.Errorf("fdb: begin a commit: %w", backend.ErrClosed)
 	}
 	known := make(chan error, 1)
+	slot := t.slot
+	t.slot = nil // it is settle's now
 	go func() {
 		defer t.db.commits.leave()
-		known <- t.settle(s)
+		known <- t.settle(slot)
 	}()
 	return t.await(known)
 }
 
 // prepare makes the attempt safe to send (1, 2).
-func (t *tx) prepare(s *slot) error {
+func (t *tx) prepare() (err error) {
+	if t.slot == nil {
+		if t.slot, err = t.db.takeSlot(t.ctx, t.base != nil); err != nil {
+			return err
+		}
+	}
 	if t.base == nil {
 		t.base = t.tr.GetReadVersion()
 	}
 	if _, err := t.base.Get(); err != nil {
 		return t.judge("begin a commit", err)
 	}
-	if err := t.tr.AddReadConflictKey(s.key); err != nil {
+	if err := t.tr.AddReadConflictKey(t.slot.key); err != nil {
 		return describe("begin a commit", err)
 	}
-	t.tr.SetVersionstampedValue(s.key, s.token())
+	t.tr.SetVersionstampedValue(t.slot.key, t.slot.token())
 	return t.disarm()
 }
 

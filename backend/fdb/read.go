@@ -19,7 +19,7 @@ type readTx struct {
 
 func newReadTx(ctx context.Context, db *DB, s *space) *readTx {
 	t := new(readTx)
-	t.begin(ctx, db, s)
+	t.open(ctx, db, s)
 	return t
 }
 

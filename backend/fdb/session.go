@@ -73,8 +73,8 @@ func (db *DB) openSession() (*session, error) {
 	return s, nil
 }
 
-// takeSlot returns a slot for one attempt.
-func (db *DB) takeSlot(ctx context.Context) (*slot, error) {
+// takeSlot returns a slot for one attempt: one that was never used, if the attempt has read before the session was there.
+func (db *DB) takeSlot(ctx context.Context, isUnused bool) (*slot, error) {
 	s, err := db.session.get(ctx, db.openSession)
 	if err != nil {
 		if ctx.Err() != nil && db.life.Err() == nil {
@@ -82,14 +82,14 @@ func (db *DB) takeSlot(ctx context.Context) (*slot, error) {
 		}
 		return nil, err
 	}
-	return s.take(), nil
+	return s.take(isUnused), nil
 }
 
-func (s *session) take() *slot {
+func (s *session) take(isUnused bool) *slot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var x *slot
-	if n := len(s.free); n > 0 {
+	if n := len(s.free); n > 0 && !isUnused {
 		x, s.free = s.free[n-1], s.free[:n-1]
 	} else {
 		x = &slot{session: s, key: fdb.Key(s.tokens.Int(s.slots))}

@@ -29,8 +29,8 @@ type snapshot struct {
 	base  fdb.FutureInt64       // the read version, asked for with the first read
 }
 
-// begin makes the attempt. It fails only where memory does.
-func (s *snapshot) begin(ctx context.Context, db *DB, sp *space) {
+// open makes the attempt. It fails only where memory does.
+func (s *snapshot) open(ctx context.Context, db *DB, sp *space) {
 	s.db, s.space, s.ctx = db, sp, ctx
 	tr, err := db.cluster.conn.CreateTransaction()
 	if err != nil {

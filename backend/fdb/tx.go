@@ -27,6 +27,7 @@ type tx struct {
 	isWrite bool
 	appends uint16
 	size    backend.Size
+	slot    *slot // from the first read on, or for the commit
 	outcome *outcome
 }
 
@@ -57,8 +58,25 @@ type outcome struct {
 
 func newTx(ctx context.Context, db *DB, s *space) *tx {
 	t := new(tx)
-	t.begin(ctx, db, s)
+	t.open(ctx, db, s)
 	return t
+}
+
+// begin is called before each read. The slot is taken before the read version is asked for: the last attempt of that
+// slot may have been committed a moment ago, and its token must not be a conflict.
+func (t *tx) begin() error {
+	if s := t.db.session.value.Load(); t.slot == nil && t.base == nil && s != nil {
+		t.slot = s.take(false)
+	}
+	return t.start()
+}
+
+// giveBack returns the slot of an attempt that was not sent.
+func (t *tx) giveBack() {
+	if t.slot != nil {
+		t.slot.release()
+		t.slot = nil
+	}
 }
 
 // attempt runs fn once and commits what it wrote.
@@ -67,6 +85,7 @@ func (t *tx) attempt(fn func(tx backend.Tx) error) error {
 		return t.err
 	}
 	defer t.finish()
+	defer t.giveBack()
 	if err := run(&t.snapshot, fn, backend.Tx(t)); err != nil {
 		return err
 	}
@@ -127,7 +146,7 @@ func (t *tx) conflictWith(x *rangeRead, r backend.Range, isOurs bool) {
 
 // startRead hands over the writes, so that they are read.
 func (t *tx) startRead() error {
-	if err := t.start(); err != nil {
+	if err := t.begin(); err != nil {
 		return err
 	}
 	t.flush()
@@ -226,7 +245,7 @@ func (t *tx) Stamp(key backend.Key) {
 
 // Conflict implements [backend.Tx].
 func (t *tx) Conflict(key backend.Key) {
-	if t.start() != nil {
+	if t.begin() != nil {
 		return
 	}
 	if err := t.size.Conflict(key.Only()); err != nil {
