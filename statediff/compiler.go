@@ -155,8 +155,15 @@ func (c *compiler) record(t, s reflect.Type) (node, error) {
 		return nil, err
 	}
 	e := &entity{presence: always, pointer: t.Kind() == reflect.Pointer, fill: fillerFor(s)}
-	plain := slices.DeleteFunc(list, func(f field) bool { return splits(f.typ, f.tag) })
-	if e.row, err = c.copied(s, plain); err != nil {
+	plain, below := []field(nil), []string(nil)
+	for _, f := range list {
+		if splits(f.typ, f.tag) {
+			below = append(below, f.name)
+		} else {
+			plain = append(plain, f)
+		}
+	}
+	if e.row, err = c.copied(s, plain, below...); err != nil {
 		return nil, err
 	}
 	return e, c.children(e, s, func(f field) bool { return splits(f.typ, f.tag) })

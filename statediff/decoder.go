@@ -21,7 +21,7 @@ func (s *Schema) Decode(r *Rows, ptr any) error {
 	if len(r.list) == 0 {
 		return nil
 	}
-	d := &decoder{schema: s, list: r.list}
+	d := &decoder{schema: s, list: r.list, buf: make([]byte, 0, 64)}
 	return s.root.decode(d, group{hi: len(r.list)}, v)
 }
 
@@ -55,7 +55,7 @@ func (d *decoder) own(g group) (value []byte, rest group, err error) {
 	if rest.lo < g.hi && d.list[rest.lo].key()[g.klen:] == orderElement {
 		rest.lo++
 	}
-	if len(d.buf) == 0 || d.buf[0] != cborTag4 {
+	if !mayBeFirstPart(d.buf) {
 		return d.buf, rest, nil
 	}
 	value, err = d.join(g, &rest)

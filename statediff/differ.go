@@ -74,8 +74,8 @@ func newDiffer(s *Schema) *differ {
 func (d *differ) begin(committed *Rows) {
 	d.rows, d.epoch = committed, committed.mark()
 	d.met, d.at, d.path, d.places = 0, -1, d.path[:0], d.places[:0]
-	if len(committed.list) >= indexFrom && committed.index.slots == nil {
-		committed.index.build(committed.list)
+	if len(committed.list) >= indexFrom && committed.index == nil {
+		committed.index = newIndex(committed.list)
 	}
 }
 
@@ -109,7 +109,7 @@ func (d *differ) fail(err error) error {
 // emit compares the encoded value in d.buf with the row at d.path, and the rows below it when it is large.
 func (d *differ) emit(e *entity) error {
 	value := d.buf.Bytes()
-	if len(value) <= chunk.Bytes && value[0] != cborTag4 {
+	if len(value) <= chunk.Bytes && !mayBeFirstPart(value) {
 		if e.isLeaf() && d.shrink(value) {
 			return d.set(string(d.path), value)
 		}
@@ -141,7 +141,7 @@ func (d *differ) isCommitted() bool {
 // shrink clears the rows of a value that was large and is not any more, in one edit instead of one for each.
 func (d *differ) shrink(value []byte) bool {
 	i, found := d.find()
-	if !found || d.rows.list[i].value()[0] != cborTag4 {
+	if !found || !mayBeFirstPart(d.rows.list[i].value()) {
 		return false
 	}
 	list, key := d.rows.list, d.rows.list[i].key()
@@ -152,8 +152,9 @@ func (d *differ) shrink(value []byte) bool {
 	return true
 }
 
-// cborTag4 is how a tag of four bytes begins, with which chunk marks the first row of a large value.
-const cborTag4 = 0xda
+// mayBeFirstPart tells whether a value begins as the first row of a large one does, with a tag of four bytes. Only
+// then does chunk need to look at it.
+func mayBeFirstPart[T string | []byte](value T) bool { return len(value) > 0 && value[0] == 0xda }
 
 // emitRow compares one row.
 func (d *differ) emitRow(value []byte) error {
@@ -193,7 +194,7 @@ func (d *differ) find() (int, bool) {
 	if next < len(list) && list[next].key() == string(d.path) {
 		return next, true
 	}
-	if d.rows.index.slots != nil {
+	if d.rows.index != nil {
 		return d.rows.index.find(list, d.path)
 	}
 	return slices.BinarySearchFunc(list, d.path, func(r row, path []byte) int {

@@ -12,7 +12,7 @@ import (
 // Rows are not safe for concurrent use, not even by Diff, which keeps its marks in them.
 type Rows struct {
 	list  []row
-	index index
+	index *index // nil until a Diff needs it
 	size  int64  // of the keys and values
 	epoch uint32 // of the latest Diff
 }
@@ -50,13 +50,13 @@ func (r *Rows) set(added row) {
 	key := added.key()
 	if n := len(r.list); n == 0 || r.list[n-1].key() < key {
 		r.list = append(r.list, added)
-		r.index.drop()
+		r.index = nil
 	} else if i, found := r.search(key); found {
 		r.size -= int64(len(r.list[i].data))
 		r.list[i] = added
 	} else {
 		r.list = slices.Insert(r.list, i, added)
-		r.index.drop()
+		r.index = nil
 	}
 	r.size += int64(len(added.data))
 }
@@ -132,7 +132,7 @@ func (r *Rows) clear(edits []Edit) {
 		return e.seen == dead
 	})
 	if len(r.list) != before {
-		r.index.drop()
+		r.index = nil
 		r.shrink()
 	}
 }
@@ -194,7 +194,7 @@ func (r *Rows) merge(added []row) {
 		r.size += int64(len(added[next].data))
 		next--
 	}
-	r.index.drop()
+	r.index = nil
 }
 
 // mark begins a Diff: rows that it meets get the new epoch.
