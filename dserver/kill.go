@@ -87,7 +87,7 @@ func bury(ctx context.Context, db backend.Database, ref Ref) error {
 		runs := 0
 		err := db.Transact(ctx, func(tx backend.Tx) (err error) {
 			runs++
-			done, err = buryPage(tx, tenantOf(ref), runs <= patientRuns)
+			done, err = buryPage(tx, ref, runs <= patientRuns)
 			return err
 		})
 		if err != nil {
@@ -98,7 +98,8 @@ func bury(ctx context.Context, db backend.Database, ref Ref) error {
 }
 
 // buryPage removes the first dead messages, and with the last of them the record.
-func buryPage(tx backend.Tx, keys tenant, patient bool) (done bool, err error) {
+func buryPage(tx backend.Tx, ref Ref, patient bool) (done bool, err error) {
+	keys := tenantOf(ref)
 	q := keys.queue()
 	killed, err := keys.killedAt(tx)
 	if err != nil || killed.IsZero() {
@@ -121,21 +122,23 @@ func buryPage(tx backend.Tx, keys tenant, patient bool) (done bool, err error) {
 	}
 	if len(rest) == 0 {
 		tx.Clear(keys.killed().Only())
-		if err := forgetQueue(tx, keys, patient); err != nil {
+		if err := forgetQueue(tx, keys, ref, patient); err != nil {
 			return false, err
 		}
 	}
 	return len(rest) == 0, answers.write(tx)
 }
 
-// forgetQueue clears the counters of a queue that nobody pushes to, so that a server that is gone leaves nothing.
-func forgetQueue(tx backend.Tx, keys tenant, patient bool) error {
+// forgetQueue clears the counters and the ready mark of a queue that nobody pushes to, so that a server that is gone
+// leaves nothing.
+func forgetQueue(tx backend.Tx, keys tenant, ref Ref, patient bool) error {
 	if !patient {
 		return nil
 	}
 	empty, err := keys.queue().IsEmpty(tx)
 	if empty {
 		tx.Clear(keys.key.Str(keyQueue).Tree())
+		tx.Clear(readyMark(ref).Only())
 	}
 	return err
 }
