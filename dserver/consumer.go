@@ -65,6 +65,8 @@ type consumer struct {
 	turns context.Context // of handlers
 	abort context.CancelCauseFunc
 
+	working context.Context // of locked work: it ends with Run's
+
 	wg sync.WaitGroup
 
 	mu       sync.Mutex
@@ -72,6 +74,7 @@ type consumer struct {
 	runnable runQueue
 	workers  int
 	closing  bool
+	holding  map[Ref]backend.Versionstamp // the locks whose work runs here
 }
 
 // served is a type that a consumer runs.
@@ -85,7 +88,9 @@ func newConsumer(c Consumer, db backend.Database, types []Type) *consumer {
 		db: db, log: c.Logger, max: c.Turns,
 		types: map[string]*served{},
 		room:  make(chan struct{}, 1),
-		cache: cache{limit: c.Cache},
+
+		holding: map[Ref]backend.Versionstamp{},
+		cache:   cache{limit: c.Cache},
 	}
 	if run.max <= 0 {
 		run.max = defaultTurnsPerCPU * runtime.GOMAXPROCS(0)
@@ -98,7 +103,7 @@ func newConsumer(c Consumer, db backend.Database, types []Type) *consumer {
 		if other := run.types[def.name]; other != nil {
 			panic(fmt.Sprintf("dserver: Run is given two types named %q, from %s and %s", def.name, other.def.place, def.place))
 		}
-		if len(def.handlers) == 0 {
+		if !def.hasHandlers() {
 			panic(fmt.Sprintf("dserver: Run is given %q without handlers (Define at %s)", def.name, def.place))
 		}
 		run.types[def.name] = &served{def: def, servers: map[string]*server{}}
@@ -114,9 +119,11 @@ func (c *consumer) run(ctx context.Context) error {
 	c.log.Info().Int(logTypes, len(c.types)).Msg("consumer started")
 
 	scans, stopScans := context.WithCancel(ctx)
-	for _, t := range c.types {
+	c.working = scans
+	for name := range c.types {
 		for shard := range int64(shards) {
-			c.wg.Go(func() { c.scan(scans, t.def, shard) })
+			c.wg.Go(func() { c.scan(scans, name, shard) })
+			c.wg.Go(func() { c.move(scans, name, shard) })
 		}
 	}
 	c.wg.Go(func() { c.process.sweep(scans, c) })
@@ -296,6 +303,12 @@ func (c *consumer) isMarked(s *server) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return s.marked
+}
+
+func (c *consumer) isOpen() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.closing
 }
 
 // unmark is called before the mark is cleared in the store: a push in between sets it again.

@@ -29,9 +29,10 @@ type server struct {
 
 	// Of the running turn, of which there is one at a time.
 	state   state
-	waiting waiting
-	emptied time.Time // when the last stored message was taken
-	crowded bool      // the last turn had several arrivals: more are on their way
+	waiting [2]waiting // of the lanes
+	sight   sight      // of another process's lock
+	emptied time.Time  // when the last stored message was taken
+	crowded bool       // the last turn had several arrivals: more are on their way
 }
 
 // waiting is the back-off of a queue's head, as this process observes it: the stored duration, from first sight.
