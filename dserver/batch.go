@@ -74,6 +74,12 @@ const smallState = 4 << 10
 
 // run handles messages in order, until one has to be left to another turn. The first is always handled.
 func (b *batch) run(messages []work) {
+	ended := false
+	defer func() {
+		if !ended {
+			b.broke(recover())
+		}
+	}()
 	for i, m := range messages {
 		if i > 0 && b.late(m) {
 			break
@@ -83,6 +89,20 @@ func (b *batch) run(messages []work) {
 		}
 	}
 	b.finish()
+	ended = true
+}
+
+// broke ends the batch before the message in hand, which broke outside of its handler: a value panicked when it was
+// encoded, an error when it was asked for its text. Or its handler ended its goroutine, as testing.T.Fatal does.
+func (b *batch) broke(p any) {
+	if len(b.results) > 0 {
+		b.cut = true
+		return
+	}
+	b.faulted = &fault{Text: "the handler ended its goroutine"}
+	if p != nil {
+		b.faulted = panicked(p)
+	}
 }
 
 // finish compares a large state once for all messages. When it cannot be stored, nobody knows whose change it is: the
@@ -91,9 +111,13 @@ func (b *batch) finish() {
 	if b.abandoned.Load() || b.cut || b.unchecked == 0 {
 		return
 	}
+	results := b.results
+	b.results = results[:1] // also when the comparison panics
 	if b.check() != nil {
-		b.cut, b.results = true, b.results[:1]
+		b.cut = true
+		return
 	}
+	b.results = results
 }
 
 // abandon gives up on a handler that does not return. What it leaves is a batch that begins with its message, or one

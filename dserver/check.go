@@ -137,18 +137,14 @@ func (c *checker) server(ref Ref) error {
 
 // head checks the records of a server.
 func (*checker) head(tx backend.Reader, ref Ref) error {
-	known := map[string]bool{
-		recordVersion: true, recordMeta: true, recordKilled: true,
-		recordAttempts[queue.Priority]: true, recordAttempts[queue.Normal]: true,
-		recordLock: true, recordFence: true, recordBeat: true,
-	}
+	known := append([]string{recordVersion, recordMeta, recordKilled, recordLock, recordFence, recordBeat}, recordAttempts[:]...)
 	keys := tenantOf(ref)
 	pairs, err := tx.GetRange(keys.head().Tree(), backend.RangeOptions{Limit: headRecords}).Get()
 	if err != nil {
 		return err
 	}
 	for _, pair := range pairs {
-		if name, _ := pair.Key.CutPrefix(keys.head()); !known[string(name)] {
+		if name, _ := pair.Key.CutPrefix(keys.head()); !slices.Contains(known, string(name)) {
 			return damage("the record %v belongs to nothing", pair.Key)
 		}
 	}
@@ -312,26 +308,38 @@ func (c *checker) letters(tx backend.Reader, ref Ref) error {
 		return err
 	}
 	var found int64
-	var last backend.Key // of a letter
-	rows := int64(0)     // below it
-	for _, pair := range pairs {
-		stamp, ok := pair.Key.CutStamp(dead)
-		if !ok {
-			if last == nil || pair.Key.Compare(last.Int(rows)) != 0 {
-				return damage("key %v is no dead letter, nor a row of one", pair.Key)
-			}
-			rows++
-			continue
-		}
-		found, last, rows = found+1, pair.Key, 0
-		if _, err := tenantOf(ref).letterOf(tx, stamp, pair.Value); err != nil {
+	for ; len(pairs) > 0; found++ {
+		n, err := tenantOf(ref).letterRows(tx, pairs)
+		if err != nil {
 			return err
 		}
+		pairs = pairs[n:]
 	}
 	if found != count {
 		return damage("%d dead letters, and a counter that says %d", found, count)
 	}
 	return nil
+}
+
+// letterRows reads the letter with which pairs begin, and returns how many of them are its.
+func (t tenant) letterRows(tx backend.Reader, pairs []backend.KeyValue) (int, error) {
+	stamp, ok := pairs[0].Key.CutStamp(t.dead())
+	if !ok {
+		return 0, damage("key %v is no dead letter", pairs[0].Key)
+	}
+	var l letter
+	if err := decodeRecord(pairs[0].Value, &l); err != nil {
+		return 0, err
+	}
+	n := 1
+	for n < len(pairs) && pairs[n].Key.Compare(t.dead().Stamp(stamp).Int(int64(n-1))) == 0 {
+		n++
+	}
+	if isWhole := n == 1; isWhole != (l.Item != nil) {
+		return 0, damage("the dead letter %v has %d rows, and its item in it is %v", stamp, n, isWhole)
+	}
+	_, err := t.letterOf(tx, stamp, pairs[0].Value)
+	return n, err
 }
 
 // marks checks that each ready mark is where consumers look for it. One of an empty queue is no damage: it costs a

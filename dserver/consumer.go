@@ -281,20 +281,26 @@ func (c *consumer) settle(s *server, again nextTurn) {
 		return
 	}
 	s.scheduled = false
-	c.cache.add(s)
-	c.evict()
+	if s.timer == nil { // else the cache could forget since when a message backs off, which it would for ever
+		c.cache.add(s)
+		c.evict()
+	}
 }
 
-// lookLater schedules a server when some time has passed. The mutex is held.
+// lookLater schedules a server when some time has passed, unless that is the case sooner. The mutex is held.
 func (c *consumer) lookLater(s *server, d time.Duration) {
-	if s.timed {
-		return
+	due := time.Now().Add(d)
+	if s.timer != nil {
+		if !due.Before(s.due) {
+			return
+		}
+		s.timer.Stop() // when that is too late, the server is looked at twice
 	}
-	s.timed = true
-	time.AfterFunc(d, func() {
+	s.due = due
+	s.timer = time.AfterFunc(d, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		s.timed = false
+		s.timer = nil
 		c.lookAt(s.ref()) // s itself may have been forgotten meanwhile
 	})
 }

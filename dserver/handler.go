@@ -138,21 +138,16 @@ type fault struct {
 
 func (f *fault) Error() string { return f.Text }
 
-// invoke runs one handler. It is the one place in which a handler's panic ends.
+func panicked(p any) *fault {
+	return &fault{Text: fmt.Sprintf("panic: %v", p), Stack: string(debug.Stack())}
+}
+
+// invoke runs one handler, and makes a fault of its panic.
 func invoke(h *handler, ctx *Context, state any, body []byte) (reply []byte, err error) {
-	finished := false
 	defer func() {
-		if finished {
-			return
-		}
-		reply = nil
 		if p := recover(); p != nil {
-			err = &fault{Text: fmt.Sprintf("panic: %v", p), Stack: string(debug.Stack())}
-			return
+			reply, err = nil, panicked(p)
 		}
-		err = &fault{Text: "the handler ended its goroutine"}
 	}()
-	reply, err = h.run(ctx, state, body)
-	finished = true
-	return reply, err
+	return h.run(ctx, state, body)
 }

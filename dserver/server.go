@@ -23,7 +23,9 @@ type server struct {
 	look      bool // the stored queue may have something: a turn is wanted without arrivals too
 	marked    bool // its ready mark may be set
 	slow      bool // its last turn was: casts do not join
-	timed     bool // a timer will look again
+
+	timer *time.Timer // will look again; nil when there is none
+	due   time.Time   // when
 
 	handling atomic.Int64 // when the handlers of the running turn began, in Unix nanoseconds; 0 while none run
 

@@ -594,6 +594,7 @@ func (t *turn) idle() nextTurn {
 		return nextTurn{}
 	}
 	if t.waits > 0 {
+		t.s.state = state{} // while it waits, the cache does not count it
 		return nextTurn{after: t.waits}
 	}
 	if !t.c.isMarked(t.s) || t.head.meta.Schema > t.s.def.version {
@@ -647,13 +648,26 @@ func (t *turn) giveBack(locals []*arrival) {
 	t.s.arrivals = append(locals, t.s.arrivals...)
 }
 
-// failed answers for a turn whose transaction did not commit because of the store.
+// failed ends a turn whose transaction did not commit because of the store. What may have been committed, and what
+// cannot be handled before an operator looks, is answered with the error: nobody else would tell these callers. The
+// other arrivals go to the queue, where their senders meet the store themselves.
 func (t *turn) failed(err error) nextTurn {
 	t.s.state = state{}
-	for _, a := range t.locals {
-		a.done <- outcome{err: fmt.Errorf("dserver: %v: %w", t.s.ref(), err)}
+	unknown := errors.Is(err, backend.ErrCommitUnknown)
+	told := fmt.Errorf("dserver: %v: %w", t.s.ref(), err)
+	for i, a := range t.locals {
+		if unknown && i < t.joined || errors.Is(err, backend.ErrCorrupt) {
+			a.done <- outcome{err: told}
+		} else {
+			a.done <- outcome{declined: true}
+		}
 	}
 	t.locals = nil
+	for _, d := range t.mine {
+		if unknown {
+			t.c.process.deliver(delivery{call: d.call, err: told})
+		}
+	}
 	if !errors.Is(err, context.Canceled) {
 		t.c.log.Error().Err(err).Stringer(logServer, t.s.ref()).Msg("a turn did not commit")
 	}
