@@ -426,6 +426,20 @@ func TestApplyKeepsTheOrderOfEdits(t *testing.T) {
 	})
 }
 
+func TestCloneIsApart(t *testing.T) {
+	s := schemaOf[cart](t)
+	c := &cart{lines("a", "b")}
+	r := rowsOf(t, s, c)
+	mustCount(t, commit(t, s, r, c), 0)
+	clone := r.Clone()
+	c.Lines = lines("b")
+	mustCount(t, commit(t, s, clone, c), 2)
+	mustBeSame(t, decode[cart](t, s, clone), c)
+	mustBeSame(t, decode[cart](t, s, r), &cart{lines("a", "b")})
+	mustBeLoadable(t, clone)
+	mustBeLoadable(t, r)
+}
+
 func TestTreeEndsBeforeLongerStringsWithZeroBytes(t *testing.T) {
 	type state struct{ M map[string]map[string]int }
 	s := schemaOf[state](t)

@@ -37,6 +37,9 @@ func FuzzDecode(f *testing.F) {
 		r.Set(k2, v2)
 		r.Set(k3, v3)
 		v := new(world)
+		if _, err := Generic(r); err != nil {
+			_ = r.String()
+		}
 		if err := s.Decode(r, v); err != nil {
 			_ = err.Error()
 			v = w

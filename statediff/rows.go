@@ -48,6 +48,7 @@ func (r *Rows) Set(key string, value []byte) {
 
 func (r *Rows) set(added row) {
 	key := added.key()
+	added.seen = 0
 	if n := len(r.list); n == 0 || r.list[n-1].key() < key {
 		r.list = append(r.list, added)
 		r.index = nil
@@ -68,6 +69,11 @@ func (r *Rows) Get(key string) (value []byte, found bool) {
 		return nil, false
 	}
 	return []byte(r.list[i].value()), true
+}
+
+// Clone returns rows that can be changed apart. It shares the memory of keys and values, which never change.
+func (r *Rows) Clone() *Rows {
+	return &Rows{list: slices.Clone(r.list), size: r.size, epoch: r.epoch}
 }
 
 // All yields the rows in the order of their keys. The values are copies.
@@ -151,6 +157,9 @@ func (r *Rows) shrink() {
 func (r *Rows) insert(edits []Edit) {
 	var added []row
 	for _, e := range edits {
+		if e.aside {
+			continue
+		}
 		if i, found := r.search(e.Key); found {
 			r.size += int64(len(e.Value)) - int64(len(r.list[i].value()))
 			r.list[i].data = newRow(e.Key, e.Value).data
