@@ -552,10 +552,20 @@ func (r result) outcome() outcome {
 	return outcome{reply: r.reply}
 }
 
-// act runs what AfterCommit was given. A panic there cannot undo anything: it is logged.
+// act runs what AfterCommit was given. A panic there cannot undo anything: it is logged. An action that ends its
+// goroutine takes neither the worker nor the actions after it along.
 func (t *turn) act(actions []func()) {
-	for _, action := range actions {
-		t.actOnce(action)
+	for len(actions) > 0 {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for len(actions) > 0 {
+				action := actions[0]
+				actions = actions[1:]
+				t.actOnce(action)
+			}
+		}()
+		<-done
 	}
 }
 
@@ -656,7 +666,8 @@ func (t *turn) failed(err error) nextTurn {
 	unknown := errors.Is(err, backend.ErrCommitUnknown)
 	told := fmt.Errorf("dserver: %v: %w", t.s.ref(), err)
 	for i, a := range t.locals {
-		if unknown && i < t.joined || errors.Is(err, backend.ErrCorrupt) {
+		stays := a.info || a.released != nil // the queue is not for them
+		if stays || unknown && i < t.joined || errors.Is(err, backend.ErrCorrupt) {
 			a.done <- outcome{err: told}
 		} else {
 			a.done <- outcome{declined: true}
