@@ -24,6 +24,8 @@ const maxLocalBytes = 32 << 10
 type arrival struct {
 	message   Message
 	call      bool
+	info      bool         // for HandleInfo
+	released  *release     // locked work that has ended
 	done      chan outcome // has room for one
 	taken     bool         // a turn has it
 	withdrawn bool         // its sender has it back

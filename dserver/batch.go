@@ -19,19 +19,20 @@ import (
 // state is not compared after each message: there a failure after others ends the attempt, and the next one stops
 // before it.
 type batch struct {
-	def   *definition
-	self  Ref
-	ctx   context.Context
-	state state
-	fresh bool // the server has no state: Init runs first
+	def     *definition
+	self    Ref
+	ctx     context.Context
+	state   state
+	fresh   bool // the server has no state: Init runs first
+	mayLock bool // the server is not locked
 
 	edits     []statediff.Edit // from state.rows to the last checkpoint
 	unchecked int              // messages that succeeded since then
 	results   []result
-	sends     []send
-	actions   []func()
+	effects
 
 	cut     bool   // the attempt must be repeated with only as many messages as there are results
+	waits   bool   // the next message needs the lock, which is taken
 	faulted *fault // of the first message
 	broken  error  // the state cannot be decoded
 
@@ -41,35 +42,67 @@ type batch struct {
 	abandoned atomic.Bool             // the turn does not wait any more: nothing of its state may be touched
 }
 
-// work is a message in a turn, from the queue or from this process.
+// work is a message in a turn: from the queue, from this process, or from locked work that has ended.
 type work struct {
 	envelope envelope
 	item     *queue.Item // of the queue
 	arrival  *arrival    // or of this process
+	released *release    // or taken off the queue by the lock
 	unread   error       // the item is no message
+	stale    bool        // the timer that sent it was moved or cancelled
 }
 
-// result is what became of a message that is consumed.
+// isCall reports whether somebody waits for the outcome, to whom an error goes. A cast's error makes a dead letter.
+func (w work) isCall() bool {
+	return w.envelope.From != "" || w.arrival != nil && w.arrival.call
+}
+
+// result is what became of a message.
 type result struct {
 	work
-	reply []byte
-	err   *Error // refused, or kept
+	reply    []byte
+	err      *Error // refused, or kept
+	declined bool   // a local arrival that must take the queue's way
+	later    bool   // it is answered by somebody else
 }
+
+// released reports whether the batch is the end of locked work.
+func (b *batch) released() bool { return len(b.results) > 0 && b.results[0].released != nil }
 
 // smallState is how large a state may be for a comparison after each message.
 const smallState = 4 << 10
 
 // run handles messages in order, until one has to be left to another turn. The first is always handled.
 func (b *batch) run(messages []work) {
+	ended := false
+	defer func() {
+		if !ended {
+			b.broke(recover())
+		}
+	}()
 	for i, m := range messages {
 		if i > 0 && b.late(m) {
 			break
 		}
-		if !b.handle(m, len(messages) == 1) {
+		if !b.handle(m, len(messages) == 1) || b.locks || b.resets {
 			break
 		}
 	}
 	b.finish()
+	ended = true
+}
+
+// broke ends the batch before the message in hand, which broke outside of its handler: a value panicked when it was
+// encoded, an error when it was asked for its text. Or its handler ended its goroutine, as testing.T.Fatal does.
+func (b *batch) broke(p any) {
+	if len(b.results) > 0 {
+		b.cut = true
+		return
+	}
+	b.faulted = &fault{Text: "the handler ended its goroutine"}
+	if p != nil {
+		b.faulted = panicked(p)
+	}
 }
 
 // finish compares a large state once for all messages. When it cannot be stored, nobody knows whose change it is: the
@@ -78,9 +111,13 @@ func (b *batch) finish() {
 	if b.abandoned.Load() || b.cut || b.unchecked == 0 {
 		return
 	}
+	results := b.results
+	b.results = results[:1] // also when the comparison panics
 	if b.check() != nil {
-		b.cut, b.results = true, b.results[:1]
+		b.cut = true
+		return
 	}
+	b.results = results
 }
 
 // abandon gives up on a handler that does not return. What it leaves is a batch that begins with its message, or one
@@ -105,22 +142,32 @@ func (b *batch) late(m work) bool {
 
 // handle runs one message and reports whether the batch can go on.
 func (b *batch) handle(m work, alone bool) bool {
-	ctx := &Context{turn: b.ctx, self: b.self}
+	if b.isStale(m) {
+		b.consume(result{work: m, later: true})
+		return true
+	}
+	ctx := &Context{turn: b.ctx, self: b.self, caller: m.envelope.From, local: m.arrival != nil}
 	b.running.Store(ctx)
 	reply, err := b.invoke(ctx, m)
 	ctx.over.Store(true)
 	if b.abandoned.Load() {
 		return false
 	}
-	if ctx.err != nil {
-		err = ctx.err
+	if err == nil || ctx.err != nil {
+		err = errors.Join(ctx.err, b.checkLock(ctx, m))
 	}
 	var f *fault
-	if errors.As(err, &f) {
+	switch {
+	case ctx.queue && ctx.local:
+		return b.decline(m)
+	case errors.As(err, &f):
 		return b.fault(f)
-	}
-	if _, ok := asKept(err); err != nil && !ok {
+	case err != nil && !isKept(err):
 		return b.refuse(m, err)
+	case ctx.locks && err == nil && !b.mayLock:
+		b.waits = true
+		b.undo()
+		return false
 	}
 	b.unchecked++
 	if alone || b.state.rows.Bytes() <= smallState {
@@ -129,15 +176,43 @@ func (b *batch) handle(m work, alone bool) bool {
 			return b.refuse(m, diffErr)
 		}
 	}
-	r := result{work: m, reply: reply}
+	b.succeed(ctx, m, reply, err)
+	return true
+}
+
+// isStale reports whether a timer's message was overtaken, in the store or by a message of this batch.
+func (b *batch) isStale(m work) bool {
+	if m.envelope.Timer == "" {
+		return false
+	}
+	_, changed := b.timers[m.envelope.Timer]
+	return m.stale || changed
+}
+
+// checkLock refuses a lock that nothing would release, and makes a local message that locks take the queue's way: its
+// answer may come from another process.
+func (b *batch) checkLock(ctx *Context, m work) error {
+	if !ctx.locks {
+		return nil
+	}
+	if m.released != nil {
+		return errors.New("dserver: Lock in the apply of locked work")
+	}
+	if b.def.locked[m.envelope.Name] == nil {
+		return fmt.Errorf("dserver: Lock in the handler of %s, which has no HandleLocked", m.envelope.Name)
+	}
+	ctx.queue = ctx.local
+	return nil
+}
+
+func (b *batch) succeed(ctx *Context, m work, reply []byte, err error) {
+	r := result{work: m, reply: reply, later: ctx.defers || ctx.locks}
 	if err != nil {
-		r.err = asError(err)
+		r.err, r.later, ctx.locks = asError(err), false, false
 	}
 	b.fresh = false
+	b.add(ctx.effects)
 	b.consume(r)
-	b.sends = append(b.sends, ctx.sends...)
-	b.actions = append(b.actions, ctx.actions...)
-	return true
 }
 
 // invoke finds the handler of a message and runs it, on a state that is prepared.
@@ -145,22 +220,32 @@ func (b *batch) invoke(ctx *Context, m work) ([]byte, error) {
 	if m.unread != nil {
 		return nil, &fault{Text: m.unread.Error()}
 	}
+	if m.released != nil {
+		return m.released.apply(ctx, b.state.value)
+	}
 	h := b.def.handlers[m.envelope.Name]
-	if h == nil {
+	if m.arrival != nil && m.arrival.info {
+		h = b.def.infos[m.envelope.Name]
+	}
+	locked := b.def.locked[m.envelope.Name] != nil
+	if h == nil && !locked {
 		return nil, &fault{Text: "no handler for " + m.envelope.Name + " in this consumer", later: true}
 	}
 	if b.fresh && b.def.init != nil {
-		init := &handler{run: func(ctx *Context, state any, _ []byte) ([]byte, error) { return nil, b.def.init(ctx, state) }}
-		if _, err := invoke(init, ctx, b.state.value, nil); err != nil {
+		if _, err := invoke(b.def.init, ctx, b.state.value, nil); err != nil {
 			return nil, err
 		}
+	}
+	if h == nil {
+		ctx.locks = true
+		return nil, nil
 	}
 	return invoke(h, ctx, b.state.value, m.envelope.Body)
 }
 
 // check compares the value with what is committed, which makes a checkpoint.
 func (b *batch) check() error {
-	edits, err := b.def.schema.Diff(b.state.rows, b.state.value)
+	edits, err := b.state.diff(b.def, b.state.value)
 	if err != nil {
 		return err
 	}
@@ -177,7 +262,23 @@ func (b *batch) refuse(m work, err error) bool {
 	return true
 }
 
+// decline sends a local arrival to the queue.
+func (b *batch) decline(m work) bool {
+	if !b.undo() {
+		return false
+	}
+	b.results = append(b.results, result{work: m, declined: true})
+	b.handled.Store(int64(len(b.results)))
+	return true
+}
+
+// consume ends a message. The timer that sent it has fired, unless its handler has set it again.
 func (b *batch) consume(r result) {
+	if name := r.envelope.Timer; name != "" && !r.stale {
+		if _, changed := b.timers[name]; !changed {
+			b.setTimer(name, timerOp{})
+		}
+	}
 	b.results = append(b.results, r)
 	b.handled.Store(int64(len(b.results)))
 }
@@ -198,15 +299,19 @@ func (b *batch) undo() bool {
 		b.cut = true
 		return false
 	}
-	rows := b.state.rows
-	if len(b.edits) > 0 {
-		rows = withEdits(rows, b.edits)
-	}
-	value, err := decodeState(b.def, rows)
+	value, err := b.checkpoint()
 	if err != nil {
 		b.broken = err
 		return false
 	}
 	b.state.value = value
 	return true
+}
+
+// checkpoint decodes the state as it was at the checkpoint.
+func (b *batch) checkpoint() (any, error) {
+	if len(b.edits) == 0 {
+		return b.state.decode(b.def)
+	}
+	return decodeRows(b.def, withEdits(b.state.rows, b.edits))
 }

@@ -68,6 +68,8 @@ func (c *checker) all() error {
 		keyServer:  c.servers,
 		keyReady:   c.marks,
 		keyBell:    c.bells,
+		keyDue:     c.dues,
+		keyAlarm:   c.bells,
 		keyProcess: c.processes,
 	}
 	return c.below(nil, func(name string) error {
@@ -113,6 +115,10 @@ func (c *checker) server(ref Ref) error {
 		keyQueue: c.queue,
 		keyState: c.state,
 		keyDead:  c.letters,
+		keyLater: c.delayed,
+		keyOnce:  c.onces,
+		keyTimer: c.timers,
+		keyWork:  c.work,
 	}
 	err := c.below(tenantOf(ref).key, func(name string) error {
 		if parts[name] == nil {
@@ -131,14 +137,14 @@ func (c *checker) server(ref Ref) error {
 
 // head checks the records of a server.
 func (*checker) head(tx backend.Reader, ref Ref) error {
-	known := map[string]bool{recordVersion: true, recordMeta: true, recordAttempts: true, recordLock: true, recordKilled: true}
+	known := append([]string{recordVersion, recordMeta, recordKilled, recordLock, recordFence, recordBeat}, recordAttempts[:]...)
 	keys := tenantOf(ref)
 	pairs, err := tx.GetRange(keys.head().Tree(), backend.RangeOptions{Limit: headRecords}).Get()
 	if err != nil {
 		return err
 	}
 	for _, pair := range pairs {
-		if name, _ := pair.Key.CutPrefix(keys.head()); !known[string(name)] {
+		if name, _ := pair.Key.CutPrefix(keys.head()); !slices.Contains(known, string(name)) {
 			return damage("the record %v belongs to nothing", pair.Key)
 		}
 	}
@@ -183,10 +189,107 @@ func (c *checker) state(tx backend.Reader, ref Ref) error {
 	if rows.Len() > 0 && version == nil {
 		return damage("a state of %d rows without a version", rows.Len())
 	}
-	if def := c.types[ref.Type]; def != nil && def.schema != nil {
-		_, err = decodeState(def, rows)
+	about, err := tx.Get(tenantOf(ref).meta()).Get()
+	if err != nil || about == nil {
+		return err
+	}
+	var m meta
+	if err := decodeRecord(about, &m); err != nil {
+		return err
+	}
+	if def := c.types[ref.Type]; def != nil && def.schema != nil && m.Schema <= def.version {
+		_, err = state{version: backend.Versionstamp{1}, schema: m.Schema, rows: rows}.decode(def)
 	}
 	return err
+}
+
+// delayed checks the messages that were sent with After: each has its row in the index, or it would never come.
+func (c *checker) delayed(tx backend.Reader, ref Ref) error {
+	return c.indexed(tx, ref, keyLater, dueMessage, func(value []byte) (due, error) {
+		var d delayed
+		return due{}, decodeRecord(value, &d)
+	})
+}
+
+// onces checks the idempotency keys: each has its row in the index, or it would stay for ever.
+func (c *checker) onces(tx backend.Reader, ref Ref) error {
+	return c.indexed(tx, ref, keyOnce, dueOnce, func(value []byte) (due, error) {
+		var r onceRecord
+		return due{}, decodeRecord(value, &r)
+	})
+}
+
+// timers checks the timers. One that has fired has its message on the queue instead of a row in the index.
+func (c *checker) timers(tx backend.Reader, ref Ref) error {
+	return c.records(tx, ref, keyTimer, func(_ string, value []byte) error {
+		var r timerRecord
+		return decodeRecord(value, &r)
+	})
+}
+
+// indexed checks records that need a row in the index of what is due.
+func (c *checker) indexed(tx backend.Reader, ref Ref, section string, kind dueKind, read func([]byte) (due, error)) error {
+	indexed := map[string]bool{}
+	shard := dueShard(ref.Type, shardOf(ref.ID))
+	pairs, err := tx.GetRange(shard.Below(), backend.RangeOptions{Snapshot: true}).Get()
+	if err != nil {
+		return err
+	}
+	for _, pair := range pairs {
+		if id, d, err := parseDue(shard, pair.Key); err == nil && id == ref.ID && d.Kind == kind {
+			indexed[d.Name] = true
+		}
+	}
+	return c.records(tx, ref, section, func(name string, value []byte) error {
+		if _, err := read(value); err != nil {
+			return err
+		}
+		if !indexed[name] {
+			return damage("%q below %q is not in the index of what is due", name, section)
+		}
+		return nil
+	})
+}
+
+// records calls fn with each large value of a section of the server.
+func (c *checker) records(tx backend.Reader, ref Ref, section string, fn func(name string, value []byte) error) error {
+	prefix := tenantOf(ref).key.Str(section)
+	return children(tx, prefix, func(name string) error {
+		value, err := readLarge(tx, prefix.Str(name)).get()
+		if err != nil {
+			return err
+		}
+		return fn(name, value)
+	})
+}
+
+// work checks that a message that was taken off the queue has its lock.
+func (c *checker) work(tx backend.Reader, ref Ref) error {
+	body, err := readLarge(tx, tenantOf(ref).lockedMessage()).get()
+	if err != nil {
+		return err
+	}
+	l, err := readLock(tx, tenantOf(ref))
+	if err == nil && l.isHeld() != (body != nil) {
+		return damage("the lock is held: %v, and its message is there: %v", l.isHeld(), body != nil)
+	}
+	return err
+}
+
+// dues checks the index of what is due.
+func (c *checker) dues(prefix backend.Key) error {
+	return c.each(prefix, func(key backend.Key, elements []any, _ []byte) error {
+		if len(elements) < 2 {
+			return damage("%v is no row of the index of what is due", key)
+		}
+		typ, isType := elements[0].(string)
+		shard, isShard := elements[1].(int64)
+		if !isType || !isShard {
+			return damage("%v is no row of the index of what is due", key)
+		}
+		_, _, err := parseDue(dueShard(typ, shard), key)
+		return err
+	})
 }
 
 // letters checks the dead letters and their number.
@@ -205,26 +308,38 @@ func (c *checker) letters(tx backend.Reader, ref Ref) error {
 		return err
 	}
 	var found int64
-	var last backend.Key // of a letter
-	rows := int64(0)     // below it
-	for _, pair := range pairs {
-		stamp, ok := pair.Key.CutStamp(dead)
-		if !ok {
-			if last == nil || pair.Key.Compare(last.Int(rows)) != 0 {
-				return damage("key %v is no dead letter, nor a row of one", pair.Key)
-			}
-			rows++
-			continue
-		}
-		found, last, rows = found+1, pair.Key, 0
-		if _, err := tenantOf(ref).letterOf(tx, stamp, pair.Value); err != nil {
+	for ; len(pairs) > 0; found++ {
+		n, err := tenantOf(ref).letterRows(tx, pairs)
+		if err != nil {
 			return err
 		}
+		pairs = pairs[n:]
 	}
 	if found != count {
 		return damage("%d dead letters, and a counter that says %d", found, count)
 	}
 	return nil
+}
+
+// letterRows reads the letter with which pairs begin, and returns how many of them are its.
+func (t tenant) letterRows(tx backend.Reader, pairs []backend.KeyValue) (int, error) {
+	stamp, ok := pairs[0].Key.CutStamp(t.dead())
+	if !ok {
+		return 0, damage("key %v is no dead letter", pairs[0].Key)
+	}
+	var l letter
+	if err := decodeRecord(pairs[0].Value, &l); err != nil {
+		return 0, err
+	}
+	n := 1
+	for n < len(pairs) && pairs[n].Key.Compare(t.dead().Stamp(stamp).Int(int64(n-1))) == 0 {
+		n++
+	}
+	if isWhole := n == 1; isWhole != (l.Item != nil) {
+		return 0, damage("the dead letter %v has %d rows, and its item in it is %v", stamp, n, isWhole)
+	}
+	_, err := t.letterOf(tx, stamp, pairs[0].Value)
+	return n, err
 }
 
 // marks checks that each ready mark is where consumers look for it. One of an empty queue is no damage: it costs a

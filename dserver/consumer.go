@@ -65,6 +65,8 @@ type consumer struct {
 	turns context.Context // of handlers
 	abort context.CancelCauseFunc
 
+	working context.Context // of locked work: it ends with Run's
+
 	wg sync.WaitGroup
 
 	mu       sync.Mutex
@@ -72,6 +74,7 @@ type consumer struct {
 	runnable runQueue
 	workers  int
 	closing  bool
+	holding  map[Ref]backend.Versionstamp // the locks whose work runs here
 }
 
 // served is a type that a consumer runs.
@@ -85,7 +88,9 @@ func newConsumer(c Consumer, db backend.Database, types []Type) *consumer {
 		db: db, log: c.Logger, max: c.Turns,
 		types: map[string]*served{},
 		room:  make(chan struct{}, 1),
-		cache: cache{limit: c.Cache},
+
+		holding: map[Ref]backend.Versionstamp{},
+		cache:   cache{limit: c.Cache},
 	}
 	if run.max <= 0 {
 		run.max = defaultTurnsPerCPU * runtime.GOMAXPROCS(0)
@@ -98,7 +103,7 @@ func newConsumer(c Consumer, db backend.Database, types []Type) *consumer {
 		if other := run.types[def.name]; other != nil {
 			panic(fmt.Sprintf("dserver: Run is given two types named %q, from %s and %s", def.name, other.def.place, def.place))
 		}
-		if len(def.handlers) == 0 {
+		if !def.hasHandlers() {
 			panic(fmt.Sprintf("dserver: Run is given %q without handlers (Define at %s)", def.name, def.place))
 		}
 		run.types[def.name] = &served{def: def, servers: map[string]*server{}}
@@ -114,9 +119,11 @@ func (c *consumer) run(ctx context.Context) error {
 	c.log.Info().Int(logTypes, len(c.types)).Msg("consumer started")
 
 	scans, stopScans := context.WithCancel(ctx)
-	for _, t := range c.types {
+	c.working = scans
+	for name := range c.types {
 		for shard := range int64(shards) {
-			c.wg.Go(func() { c.scan(scans, t.def, shard) })
+			c.wg.Go(func() { c.scan(scans, name, shard) })
+			c.wg.Go(func() { c.move(scans, name, shard) })
 		}
 	}
 	c.wg.Go(func() { c.process.sweep(scans, c) })
@@ -274,20 +281,26 @@ func (c *consumer) settle(s *server, again nextTurn) {
 		return
 	}
 	s.scheduled = false
-	c.cache.add(s)
-	c.evict()
+	if s.timer == nil { // else the cache could forget since when a message backs off, which it would for ever
+		c.cache.add(s)
+		c.evict()
+	}
 }
 
-// lookLater schedules a server when some time has passed. The mutex is held.
+// lookLater schedules a server when some time has passed, unless that is the case sooner. The mutex is held.
 func (c *consumer) lookLater(s *server, d time.Duration) {
-	if s.timed {
-		return
+	due := time.Now().Add(d)
+	if s.timer != nil {
+		if !due.Before(s.due) {
+			return
+		}
+		s.timer.Stop() // when that is too late, the server is looked at twice
 	}
-	s.timed = true
-	time.AfterFunc(d, func() {
+	s.due = due
+	s.timer = time.AfterFunc(d, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		s.timed = false
+		s.timer = nil
 		c.lookAt(s.ref()) // s itself may have been forgotten meanwhile
 	})
 }
@@ -296,6 +309,12 @@ func (c *consumer) isMarked(s *server) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return s.marked
+}
+
+func (c *consumer) isOpen() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.closing
 }
 
 // unmark is called before the mark is cleared in the store: a push in between sets it again.

@@ -9,23 +9,57 @@ import (
 
 // Context is a handler's turn. It is valid until the handler returns and is not safe for concurrent use. What it is
 // asked to do is part of the turn's commit: it happens once if the handler succeeds and never if not; an impossible
-// request (a message too large) fails the message. It is not a context.Context on purpose: outside work does not
-// belong in a transaction, which may run more than once.
+// request (a message too large) fails the message. It is not a context.Context on purpose: outside work belongs in
+// HandleLocked, as a turn may run more than once.
 // The zero Context may be used to test a handler; it does nothing.
 type Context struct {
-	turn    context.Context
-	self    Ref
-	query   bool // nothing may be changed or sent
-	over    atomic.Bool
-	err     error // the first impossible request
-	sends   []send
-	actions []func()
+	turn   context.Context
+	self   Ref
+	caller string // the address that an answer goes to; "" is nobody
+	local  bool   // the message is not stored, so nobody could answer it later
+	query  bool   // nothing may be changed or sent
+	over   atomic.Bool
+	err    error // the first impossible request
+	effects
 }
 
-// send is a message to a server, in the turn's commit.
-type send struct {
-	to   Ref
-	item []byte
+// effects is what handlers asked for beside changing the state.
+type effects struct {
+	parcels []*parcel
+	answers []answer
+	actions []func()
+	timers  map[string]timerOp
+
+	defers bool // the reply comes later
+	locks  bool
+	resets bool
+	queue  bool // a local message must take the queue's way after all
+}
+
+// answer is a reply to an address.
+type answer struct {
+	to    string
+	reply []byte
+	err   *Error
+}
+
+// add appends what a message's handler asked for to what those before it did.
+func (e *effects) add(more effects) {
+	e.parcels = append(e.parcels, more.parcels...)
+	e.answers = append(e.answers, more.answers...)
+	e.actions = append(e.actions, more.actions...)
+	for name, op := range more.timers {
+		e.setTimer(name, op)
+	}
+	e.locks = e.locks || more.locks
+	e.resets = e.resets || more.resets
+}
+
+func (e *effects) setTimer(name string, op timerOp) {
+	if e.timers == nil {
+		e.timers = map[string]timerOp{}
+	}
+	e.timers[name] = op
 }
 
 // turnKey marks a context that came from Context.Context.
@@ -44,27 +78,31 @@ func (c *Context) Context() context.Context {
 func (c *Context) Self() Ref { return c.self }
 
 // Cast sends m to a server, this one too, as part of this turn's commit.
-func (c *Context) Cast(to Ref, m any) {
+func (c *Context) Cast(to Ref, m any, opts ...Option) {
 	if !c.usable() {
 		return
 	}
-	item, err := encodeSend(to, m)
+	p, err := prepareSend(to, m, opts)
 	if err != nil {
 		c.fail(err)
 		return
 	}
-	c.sends = append(c.sends, send{to, item})
+	c.parcels = append(c.parcels, p)
 }
 
-func encodeSend(to Ref, m any) ([]byte, error) {
+func prepareSend(to Ref, m any, opts []Option) (*parcel, error) {
 	if err := to.check(); err != nil {
+		return nil, err
+	}
+	how, err := options(opts)
+	if err != nil {
 		return nil, err
 	}
 	message, err := encodeMessage(m)
 	if err != nil {
 		return nil, err
 	}
-	return newEnvelope(message, "").encode()
+	return newParcel(to, how, newEnvelope(message, ""))
 }
 
 // AfterCommit runs fn in this process after the commit, in order, at most once: for logs, metrics and hints to caches.
@@ -72,6 +110,21 @@ func encodeSend(to Ref, m any) ([]byte, error) {
 func (c *Context) AfterCommit(fn func()) {
 	if c.usable() {
 		c.actions = append(c.actions, fn)
+	}
+}
+
+// Lock commits this handler's changes, takes the message off the queue, locks the server and hands the message to its
+// HandleLocked. The handler's reply is dropped; its error wins over Lock.
+func (c *Context) Lock() {
+	if c.usable() {
+		c.locks = true
+	}
+}
+
+// Reset is DServer.Reset, after this message has been answered: how a server ends its life.
+func (c *Context) Reset() {
+	if c.usable() {
+		c.resets = true
 	}
 }
 
@@ -107,10 +160,9 @@ func Keep(err error) error {
 	return &kept{err}
 }
 
-func asKept(err error) (*kept, bool) {
+func isKept(err error) bool {
 	var k *kept
-	ok := errors.As(err, &k)
-	return k, ok
+	return errors.As(err, &k)
 }
 
 // refuseTurn is the error of using a handle with a handler's context.

@@ -37,15 +37,6 @@ func newLetter(r result) letter {
 	return l
 }
 
-// setAside writes the dead letter of a cast that its handler refused. A call's error goes to its caller instead.
-func (t *turn) setAside(tx backend.Tx, r result) error {
-	isCall := r.envelope.From != "" || r.arrival != nil && r.arrival.call
-	if r.err == nil || isCall {
-		return nil
-	}
-	return t.keys.writeLetter(tx, r.item, newLetter(r))
-}
-
 // writeLetter stores a letter and counts it.
 func (t tenant) writeLetter(tx backend.Tx, item *queue.Item, l letter) error {
 	tx.Add(t.dead(), 1)
@@ -209,11 +200,18 @@ func (s *DServer[S]) DeadLetter(ctx context.Context, stamp backend.Versionstamp)
 	return d, nil
 }
 
-// Retry sends a dead letter's Message, which may have been edited, again, behind the queue, and removes the letter, in
-// one commit. Nobody waits for its answer any more. It is ErrNotFound when the letter is gone, so of two at once only
+// Retry sends a dead letter's Message, which may have been edited, again, and removes the letter, in one commit: with
+// Priority ahead of the queue, else behind it; other options are refused. Nobody waits for its answer any more. It is ErrNotFound when the letter is gone, so of two at once only
 // one sends. A message that cannot be read is sent as it is stored, for a consumer that can, or must be given a Name.
-func (s *DServer[S]) Retry(ctx context.Context, d DeadLetter) error {
-	return s.retry(ctx, d, queue.Normal)
+func (s *DServer[S]) Retry(ctx context.Context, d DeadLetter, opts ...Option) error {
+	how, err := options(opts)
+	if err != nil {
+		return err
+	}
+	if how.once != "" || how.after != 0 {
+		return errors.New("dserver: Retry takes no option but Priority")
+	}
+	return s.retry(ctx, d, how.lane())
 }
 
 func (h handle) retry(ctx context.Context, d DeadLetter, lane queue.Lane) error {
@@ -246,7 +244,7 @@ func (h handle) retried(ctx context.Context, m Message) ([]byte, error) {
 	if m.Name == "" {
 		return nil, nil
 	}
-	message, err := h.prepare(ctx, "Retry", m)
+	message, _, err := h.prepare(ctx, "Retry", m, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package dserver
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"runtime"
 	"time"
@@ -20,8 +21,11 @@ type definition struct {
 	place    string            // where Define was called
 	schema   *statediff.Schema // nil of a bare Ref
 	handlers map[string]*handler
-	init     func(ctx *Context, state any) error
-	initAt   string
+	infos    map[string]*handler
+	locked   map[string]*lockedHandler
+	upgrades map[int]upgrade
+	version  int // of the schema
+	init     *handler
 	settings settings
 }
 
@@ -31,7 +35,7 @@ type Type interface {
 	sealed() *definition
 }
 
-// Part is what Define is given: a handler, Init or Settings.
+// Part is what Define is given: a handler, Init, Upgrade or Settings.
 type Part[S any] interface{ addTo(d *Definition[S]) }
 
 // part is every Part: what it does to a definition that is being made.
@@ -41,22 +45,30 @@ func (p part[S]) addTo(d *Definition[S]) { p(d.core) }
 
 // Settings are what a type may have other than the defaults; a field's zero value is its default.
 type Settings[S any] struct {
-	MaxAttempts int // attempts of a message that faults before it is set aside; 5
+	MaxAttempts int           // attempts of a message that faults before it is set aside; 5
+	WorkLimit   time.Duration // how long one attempt of locked work may take; a minute
+	Halt        bool          // a message with no attempts left stops the server until an operator acts, and is not set aside
 }
 
 type settings struct {
 	maxAttempts int
+	workLimit   time.Duration
+	halt        bool
 }
 
 const defaultMaxAttempts = 5
 
 func (s Settings[S]) addTo(d *Definition[S]) {
-	if s.MaxAttempts < 0 {
-		panic(fmt.Sprintf("dserver: %s: MaxAttempts is %d", d.core.name, s.MaxAttempts))
+	if s.MaxAttempts < 0 || s.WorkLimit < 0 {
+		panic(fmt.Sprintf("dserver: the settings of %q (Define at %s) are negative: %+v", d.core.name, d.core.place, s))
 	}
 	if s.MaxAttempts > 0 {
 		d.core.settings.maxAttempts = s.MaxAttempts
 	}
+	if s.WorkLimit > 0 {
+		d.core.settings.workLimit = s.WorkLimit
+	}
+	d.core.settings.halt = d.core.settings.halt || s.Halt
 }
 
 // Define names a type of server. It panics, naming the places, when a state, message or reply cannot be stored (an
@@ -74,9 +86,12 @@ func Define[S any](name string, parts ...Part[S]) *Definition[S] {
 		panic(fmt.Sprintf("dserver: the state of %q cannot be stored: %v (Define at %s)", name, err, place))
 	}
 	core := &definition{
-		name: name, place: place, schema: schema,
+		name: name, place: place, schema: schema, version: 1,
 		handlers: map[string]*handler{},
-		settings: settings{maxAttempts: defaultMaxAttempts},
+		infos:    map[string]*handler{},
+		locked:   map[string]*lockedHandler{},
+		upgrades: map[int]upgrade{},
+		settings: settings{maxAttempts: defaultMaxAttempts, workLimit: defaultWorkLimit},
 	}
 	return (&Definition[S]{core}).add(parts)
 }
@@ -86,17 +101,15 @@ func Define[S any](name string, parts ...Part[S]) *Definition[S] {
 // other avoid Go's "initialization cycle". It panics as Define does.
 func (d *Definition[S]) With(parts ...Part[S]) *Definition[S] {
 	core := *d.core
-	core.handlers = make(map[string]*handler, len(d.core.handlers)+len(parts))
-	for name, h := range d.core.handlers {
-		core.handlers[name] = h
-	}
+	core.handlers, core.infos = maps.Clone(core.handlers), maps.Clone(core.infos)
+	core.locked, core.upgrades = maps.Clone(core.locked), maps.Clone(core.upgrades)
 	return (&Definition[S]{&core}).add(parts)
 }
 
 func (d *Definition[S]) add(parts []Part[S]) *Definition[S] {
 	for _, p := range parts {
 		if p == nil {
-			panic(fmt.Sprintf("dserver: %q is given a nil part", d.core.name))
+			panic(fmt.Sprintf("dserver: %q (Define at %s) is given a nil part", d.core.name, d.core.place))
 		}
 		p.addTo(d)
 	}
@@ -122,20 +135,23 @@ func Init[S any](fn func(ctx *Context, s *S) error) Part[S] {
 	place := caller(1)
 	return part[S](func(d *definition) {
 		if d.init != nil {
-			panic(fmt.Sprintf("dserver: %q has two Init, at %s and at %s", d.name, d.initAt, place))
+			panic(fmt.Sprintf("dserver: %q has two Init, at %s and at %s", d.name, d.init.place, place))
 		}
-		d.initAt = place
-		d.init = func(ctx *Context, state any) error { return fn(ctx, state.(*S)) }
+		d.init = &handler{place: place, run: func(ctx *Context, state any, _ []byte) ([]byte, error) {
+			return nil, fn(ctx, state.(*S))
+		}}
 	})
 }
 
-// handlerFor finds what handles a message, before it is sent: an address sends whatever it is given.
+// accepts checks a message before it is sent. An address sends whatever it is given.
 func (d *definition) accepts(name string) error {
-	if len(d.handlers) == 0 || d.handlers[name] != nil {
+	if !d.hasHandlers() || d.handlers[name] != nil || d.locked[name] != nil {
 		return nil
 	}
 	return because(ErrNoHandler, "%q has none for %s", d.name, name)
 }
+
+func (d *definition) hasHandlers() bool { return len(d.handlers)+len(d.locked) > 0 }
 
 // caller is a place in the user's program, for panics that name it.
 func caller(skip int) string {

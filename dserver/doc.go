@@ -51,7 +51,10 @@
 //	be decoded, has no handler   tried again with   MaxAttempts                MaxAttempts
 //	in this consumer             back-off
 //
-// A dead letter is a message that was set aside, with why: nothing is dropped, and the queue goes on.
+// A dead letter is a message that was set aside, with why: nothing is dropped, and the queue goes on. Operators list
+// dead letters, and retry, edit or discard them ([DServer.DeadLetters], [DServer.Retry]). They see and withdraw what
+// waits ([DServer.Queue], [DServer.Withdraw]), and end a server ([DServer.Reset], [DServer.Kill]). Command dserver does
+// the same without the program's types.
 //
 // # The wire
 //
@@ -82,7 +85,10 @@
 //	                                              the message may have been sent
 //	this process was taken for dead while a       errors.Is(err, dserver.ErrReplyLost); the message may have taken
 //	  call waited                                 effect
-//	the server has no state                       errors.Is(err, dserver.ErrNotFound)
+//	killed, or taken off the queue by an          errors.Is(err, dserver.ErrKilled), dserver.ErrWithdrawn; the message
+//	  operator, while a call waited               took no effect
+//	the server has no state; the message or       errors.Is(err, dserver.ErrNotFound)
+//	  dead letter is gone
 //	a message that is too large                   errors.Is(err, backend.ErrTooLarge); nothing was sent
 //	the database was closed, or ended itself      errors.Is(err, backend.ErrClosed); open it again
 //	  after a failed write

@@ -1,6 +1,7 @@
 package dserver
 
 import (
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -14,7 +15,8 @@ import (
 type attempts struct {
 	Stamp [12]byte      `cbor:"stamp"`
 	Count int           `cbor:"count"`
-	Wait  time.Duration `cbor:"wait"` // nanoseconds
+	Wait  time.Duration `cbor:"wait"`            // nanoseconds
+	Halts bool          `cbor:"halts,omitempty"` // the server stops until an operator acts
 }
 
 func (a attempts) isZero() bool { return a.Count == 0 }
@@ -27,19 +29,9 @@ func (a attempts) of(item queue.Item) int {
 	return a.Count
 }
 
-// isOf reports whether the record is of one of the items.
-func (a attempts) isOf(items []queue.Item) bool {
-	for _, item := range items {
-		if a.of(item) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// readAttempts reads the record; in a transaction a change is a conflict.
-func (t tenant) readAttempts(tx backend.Reader) (a attempts, err error) {
-	value, err := tx.Get(t.attempts()).Get()
+// readAttempts reads the record of a lane; in a transaction a change is a conflict.
+func (t tenant) readAttempts(tx backend.Reader, lane queue.Lane) (a attempts, err error) {
+	value, err := tx.Get(t.attempts(lane)).Get()
 	if err == nil && value != nil {
 		err = decodeRecord(value, &a)
 	}
@@ -66,25 +58,39 @@ func (f *fault) backOff(count int) time.Duration {
 	return wait - rand.N(wait/4)
 }
 
-// backOff is how long the head of the queue has to wait still.
-func (s *server) backOff(h head, now time.Time) time.Duration {
-	if len(h.items) == 0 || h.attempts.of(h.items[0]) == 0 {
-		s.waiting = waiting{}
+// forever is the back-off of a server that halts.
+const forever = time.Duration(math.MaxInt64)
+
+// backOff is how long the head of a lane has to wait still.
+func (s *server) backOff(h head, item queue.Item, now time.Time) time.Duration {
+	a, w := h.attempts[item.Lane], &s.waiting[item.Lane]
+	if a.of(item) == 0 {
+		*w = waiting{}
 		return 0
 	}
-	if s.waiting.stamp != h.items[0].Stamp || s.waiting.count != h.attempts.Count {
-		s.waiting = waiting{h.items[0].Stamp, h.attempts.Count, now.Add(h.attempts.Wait)}
+	if a.Halts {
+		return forever
 	}
-	return max(0, s.waiting.until.Sub(now))
+	if w.stamp != item.Stamp || w.count != a.Count {
+		*w = waiting{item.Stamp, a.Count, now.Add(a.Wait)}
+	}
+	return max(0, w.until.Sub(now))
 }
 
 // faulted ends a turn whose first message broke: nothing was committed. A message of the queue is counted. A local call
-// is answered, as it was never stored; a local cast takes the queue's way.
+// is answered, as it was never stored; a local cast takes the queue's way; the end of locked work goes back to its
+// holder.
 func (t *turn) faulted(f *fault) nextTurn {
-	if len(t.head.items) > 0 {
-		return t.faultedStored(t.head.items[0], f)
+	first := t.messages[0]
+	switch {
+	case first.released != nil:
+		t.locals[0].done <- outcome{err: f}
+		t.giveBack(t.locals[1:])
+		return t.idle()
+	case first.item != nil:
+		return t.faultedStored(first, f)
 	}
-	a := t.locals[0]
+	a := first.arrival
 	t.c.log.Warn().Stringer(logServer, t.s.ref()).Str(logMessage, a.message.Name).Msg(f.Text)
 	if a.call {
 		a.done <- outcome{err: because(ErrFault, "%s", f.Text)}
@@ -95,10 +101,9 @@ func (t *turn) faulted(f *fault) nextTurn {
 	return t.idle()
 }
 
-func (t *turn) faultedStored(item queue.Item, f *fault) nextTurn {
-	w := storedWork(&item)
+func (t *turn) faultedStored(w work, f *fault) nextTurn {
 	t.c.log.Warn().Stringer(logServer, t.s.ref()).Str(logMessage, w.envelope.Name).
-		Int(logAttempts, t.head.attempts.of(item)+1).Msg(f.Text)
+		Int(logAttempts, t.head.attempts[w.item.Lane].of(*w.item)+1).Msg(f.Text)
 	t.giveBack(t.locals)
 	if err := t.count(w, f); err != nil {
 		return t.failed(err)
@@ -112,13 +117,14 @@ func (t *turn) faultedStored(item queue.Item, f *fault) nextTurn {
 // count stores that an attempt failed, and sets the message aside after the last. It is a compare-and-set: when another
 // consumer counted or took the message meanwhile, there is nothing to count.
 func (t *turn) count(w work, f *fault) error {
+	key := t.keys.attempts(w.item.Lane)
 	return t.c.db.Transact(t.c.base, func(tx backend.Tx) error {
 		t.mine = nil
 		_, found, err := t.keys.queue().Find(tx, w.item.Stamp)
 		if err != nil {
 			return err
 		}
-		now, err := t.keys.readAttempts(tx)
+		now, err := t.keys.readAttempts(tx, w.item.Lane)
 		if err != nil {
 			return err
 		}
@@ -126,14 +132,15 @@ func (t *turn) count(w work, f *fault) error {
 		if err != nil {
 			return err
 		}
-		if !found || !killed.IsZero() || now != t.head.attempts {
+		if !found || !killed.IsZero() || now != t.head.attempts[w.item.Lane] {
 			return nil
 		}
 		count := now.of(*w.item) + 1
-		if count >= t.s.def.settings.maxAttempts {
+		last := count >= t.s.def.settings.maxAttempts
+		if last && !t.s.def.settings.halt {
 			return t.giveUp(tx, w, f, count)
 		}
-		tx.Set(t.keys.attempts(), encodeRecord(attempts{w.item.Stamp, count, f.backOff(count)}))
+		tx.Set(key, encodeRecord(attempts{w.item.Stamp, count, f.backOff(count), last}))
 		return nil
 	})
 }
@@ -141,19 +148,26 @@ func (t *turn) count(w work, f *fault) error {
 // giveUp sets the message aside, so that the queue goes on.
 func (t *turn) giveUp(tx backend.Tx, w work, f *fault, count int) error {
 	r := result{work: w, err: because(ErrFault, "%s", f.Text)}
-	replies, err := t.answer(tx, []result{r})
-	if err != nil {
+	out := outbox{}
+	t.mine = out.add(t.c.process.id, r.answers())
+	if err := out.dropGone(tx); err != nil {
 		return err
 	}
 	t.keys.queue().Remove(tx, *w.item)
-	tx.Clear(t.keys.attempts().Only())
+	tx.Clear(t.keys.attempts(w.item.Lane).Only())
 	letter := newLetter(r)
 	letter.Stack, letter.Attempts = truncate(f.Stack, maxStack), count
 	if err := t.keys.writeLetter(tx, w.item, letter); err != nil {
 		return err
 	}
+	if name := w.envelope.Timer; name != "" {
+		tx.Clear(t.keys.timer(name).Tree())
+	}
+	if err := t.keys.concludeOnce(tx, r); err != nil {
+		return err
+	}
 	setReady(tx, t.s.ref())
-	return replies.write(tx)
+	return out.write(tx)
 }
 
 // maxStack bounds the stack of a panic in a dead letter.

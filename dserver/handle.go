@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/dserver-go/dserver/backend"
-	"github.com/dserver-go/dserver/queue"
 )
 
 // DServer is a handle to one server: a value without a process, safe for concurrent use. It is for outside of handlers
@@ -26,40 +25,45 @@ func (h handle) Ref() Ref { return Ref{h.def.name, h.id} }
 
 // Cast sends m. When it returns nil, m is durable and will take effect once, after all that were sent before it
 // returned. A definition that has handlers refuses a message without one (ErrNoHandler). When it returns an error m
-// was not sent, but for backend.ErrCommitUnknown (ctx ended during the commit).
-func (s *DServer[S]) Cast(ctx context.Context, m any) error {
-	message, err := s.prepare(ctx, "Cast", m)
+// was not sent, but for backend.ErrCommitUnknown (ctx ended during the commit): send again with Once.
+func (s *DServer[S]) Cast(ctx context.Context, m any, opts ...Option) error {
+	message, how, err := s.prepare(ctx, "Cast", m, opts)
 	if err != nil {
 		return err
 	}
-	if out := s.inline(ctx, message, false); !out.declined {
-		return out.err
+	if how.isPlain() {
+		if out := s.inline(ctx, message, false); !out.declined {
+			return out.err
+		}
 	}
-	return s.push(ctx, newEnvelope(message, ""))
+	_, err = s.push(ctx, how, newEnvelope(message, ""))
+	return err
 }
 
-// CastAll sends messages as one atomic push, in order, with nothing in between.
-func (s *DServer[S]) CastAll(ctx context.Context, ms []any) error {
+// CastAll sends messages as one atomic push, in order, with nothing in between. With Once, all or none are new.
+func (s *DServer[S]) CastAll(ctx context.Context, ms []any, opts ...Option) error {
 	envelopes := make([]envelope, len(ms))
+	var how sending
 	for i, m := range ms {
-		message, err := s.prepare(ctx, "CastAll", m)
+		message, options, err := s.prepare(ctx, "CastAll", m, opts)
 		if err != nil {
 			return fmt.Errorf("message %d of %d: %w", i+1, len(ms), err)
 		}
-		envelopes[i] = newEnvelope(message, "")
+		how, envelopes[i] = options, newEnvelope(message, "")
 	}
 	if len(ms) == 0 {
 		return nil
 	}
-	return s.push(ctx, envelopes...)
+	_, err := s.push(ctx, how, envelopes...)
+	return err
 }
 
 // Call sends m and waits until it has taken effect, durably; then it decodes the answer into reply, a pointer, or
 // drops it when reply is nil. Any message can be called, one without a reply too. What the handler returned as error
-// comes back as *Error. The wait is as long as ctx: when it ends, m is not withdrawn and may yet take effect.
-// Without a consumer and a deadline it waits for ever.
-func (s *DServer[S]) Call(ctx context.Context, m, reply any) error {
-	body, err := s.call(ctx, m)
+// comes back as *Error. The wait is as long as ctx: when it ends, m is not withdrawn and may yet take effect; call
+// again with Once. Without a consumer and a deadline it waits for ever.
+func (s *DServer[S]) Call(ctx context.Context, m, reply any, opts ...Option) error {
+	body, err := s.call(ctx, m, opts)
 	if err != nil || reply == nil || body == nil {
 		return err
 	}
@@ -70,28 +74,36 @@ func (s *DServer[S]) Call(ctx context.Context, m, reply any) error {
 }
 
 // Call is DServer.Call with the reply's type inferred from m.
-func Call[S, R any](ctx context.Context, s *DServer[S], m Request[R]) (R, error) {
+func Call[S, R any](ctx context.Context, s *DServer[S], m Request[R], opts ...Option) (R, error) {
 	var reply R
-	err := s.Call(ctx, m, &reply)
+	err := s.Call(ctx, m, &reply, opts...)
 	return reply, err
 }
 
 // prepare checks what can be checked before anything is sent.
-func (h handle) prepare(ctx context.Context, verb string, m any) (Message, error) {
+func (h handle) prepare(ctx context.Context, verb string, m any, opts []Option) (Message, sending, error) {
+	how, err := options(opts)
+	if err != nil {
+		return Message{}, how, err
+	}
+	message, err := h.encode(ctx, verb, m)
+	if err != nil {
+		return Message{}, how, err
+	}
+	return message, how, h.def.accepts(message.Name)
+}
+
+func (h handle) encode(ctx context.Context, verb string, m any) (Message, error) {
 	if err := h.check(ctx, verb); err != nil {
 		return Message{}, err
 	}
-	message, err := encodeMessage(m)
-	if err != nil {
-		return Message{}, err
-	}
-	return message, h.def.accepts(message.Name)
+	return encodeMessage(m)
 }
 
 // inline lets the message join a turn of this process, when a consumer of it runs the type.
 func (h handle) inline(ctx context.Context, m Message, call bool) outcome {
 	c := processOf(h.db).consumerOf(h.def.name)
-	if c == nil || len(m.Body) > maxLocalBytes {
+	if c == nil || len(m.Body) > maxLocalBytes || c.types[h.def.name].def.locked[m.Name] != nil {
 		return outcome{declined: true}
 	}
 	if err := ctx.Err(); err != nil {
@@ -105,28 +117,33 @@ func (h handle) inline(ctx context.Context, m Message, call bool) outcome {
 	return c.await(ctx, s, a)
 }
 
-func (h handle) call(ctx context.Context, m any) ([]byte, error) {
-	message, err := h.prepare(ctx, "Call", m)
+func (h handle) call(ctx context.Context, m any, opts []Option) ([]byte, error) {
+	message, how, err := h.prepare(ctx, "Call", m, opts)
 	if err != nil {
 		return nil, err
 	}
-	if out := h.inline(ctx, message, true); !out.declined {
-		return out.reply, out.err
+	if how.isPlain() {
+		if out := h.inline(ctx, message, true); !out.declined {
+			return out.reply, out.err
+		}
 	}
-	return h.callQueued(ctx, message)
+	return h.callQueued(ctx, message, how)
 }
 
 // callQueued pushes the call and waits for its answer in the mailbox of this process.
-func (h handle) callQueued(ctx context.Context, m Message) ([]byte, error) {
+func (h handle) callQueued(ctx context.Context, m Message, how sending) ([]byte, error) {
 	p, release := acquireProcess(h.db)
 	defer release()
 	call := p.expect()
 	defer p.forget(call)
 	a := p.announce()
-	err := h.pushWith(ctx, a.write, []envelope{newEnvelope(m, address(p.id, call.number))})
+	known, err := h.pushWith(ctx, a.write, how, newEnvelope(m, address(p.id, call.number)))
 	a.ended(err)
 	if err != nil {
 		return nil, err
+	}
+	if known != nil {
+		return h.awaitOnce(ctx, how.once)
 	}
 	d, err := p.await(ctx, call)
 	if err != nil {
@@ -135,35 +152,31 @@ func (h handle) callQueued(ctx context.Context, m Message) ([]byte, error) {
 	return d.reply, d.err
 }
 
-// push appends messages to the queue, in one commit with all that makes them found: the ready mark and the bell.
-func (h handle) push(ctx context.Context, envelopes ...envelope) error {
-	return h.pushWith(ctx, func(backend.Tx) {}, envelopes)
+// push appends messages to the queue, in one commit with all that makes them found. It returns what is known of their
+// idempotency key when that was sent before, and then sends nothing.
+func (h handle) push(ctx context.Context, how sending, envelopes ...envelope) (*onceRecord, error) {
+	return h.pushWith(ctx, func(backend.Tx) {}, how, envelopes...)
 }
 
 // pushWith is push with further writes.
-func (h handle) pushWith(ctx context.Context, also func(tx backend.Tx), envelopes []envelope) error {
-	items := make([][]byte, len(envelopes))
-	for i, e := range envelopes {
-		item, err := e.encode()
-		if err != nil {
-			return err
-		}
-		items[i] = item
+func (h handle) pushWith(ctx context.Context, also func(tx backend.Tx), how sending, envelopes ...envelope) (*onceRecord, error) {
+	p, err := newParcel(h.Ref(), how, envelopes...)
+	if err != nil {
+		return nil, err
 	}
-	ref := h.Ref()
-	err := h.db.Transact(ctx, func(tx backend.Tx) error {
-		if err := tenantOf(ref).queue().Push(tx, queue.Normal, items...); err != nil {
+	err = h.db.Transact(ctx, func(tx backend.Tx) error {
+		p.look(tx)
+		if err := p.write(tx); err != nil {
 			return err
 		}
-		setReady(tx, ref)
 		also(tx)
 		return nil
 	})
 	if err != nil {
-		return h.pushError(ctx, err)
+		return nil, h.pushError(ctx, err)
 	}
-	processOf(h.db).wake(ref)
-	return nil
+	processOf(h.db).wake(h.Ref())
+	return p.known, nil
 }
 
 func (h handle) pushError(ctx context.Context, err error) error {

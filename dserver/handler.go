@@ -31,7 +31,7 @@ func HandleCast[S, M any](fn func(ctx *Context, s *S, m M) error) Part[S] {
 			}
 			return nil, fn(ctx, state.(*S), m)
 		}
-		d.addHandler(h)
+		addHandler(d, d.handlers, h)
 	})
 }
 
@@ -56,7 +56,23 @@ func HandleCall[S any, M Request[R], R any](fn func(ctx *Context, s *S, m M) (R,
 			}
 			return encodeReply(reply)
 		}
-		d.addHandler(h)
+		addHandler(d, d.handlers, h)
+	})
+}
+
+// HandleInfo handles messages that are sent by Info: not queued, not durable, past the lock.
+func HandleInfo[S, M any](fn func(ctx *Context, s *S, m M) error) Part[S] {
+	place := caller(1)
+	return part[S](func(d *definition) {
+		h := newHandler[M](d, place)
+		h.run = func(ctx *Context, state any, body []byte) ([]byte, error) {
+			m, err := decodeMessage[M](body)
+			if err != nil {
+				return nil, err
+			}
+			return nil, fn(ctx, state.(*S), m)
+		}
+		addHandler(d, d.infos, h)
 	})
 }
 
@@ -82,11 +98,11 @@ func newHandler[M any](d *definition, place string) *handler {
 	return &handler{name: name, typ: t, place: place}
 }
 
-func (d *definition) addHandler(h *handler) {
-	other := d.handlers[h.name]
+func addHandler(d *definition, handlers map[string]*handler, h *handler) {
+	other := handlers[h.name]
 	switch {
 	case other == nil:
-		d.handlers[h.name] = h
+		handlers[h.name] = h
 	case other.typ == h.typ:
 		panic(fmt.Sprintf("dserver: %q has two handlers for %v, at %s and at %s", d.name, h.typ, other.place, h.place))
 	default:
@@ -117,25 +133,21 @@ type fault struct {
 	Text  string
 	Stack string
 	later bool // another consumer may be able to: wait long
+	halts bool // it was the last attempt, and the server stops
 }
 
 func (f *fault) Error() string { return f.Text }
 
-// invoke runs one handler. It is the one place in which a handler's panic ends.
+func panicked(p any) *fault {
+	return &fault{Text: fmt.Sprintf("panic: %v", p), Stack: string(debug.Stack())}
+}
+
+// invoke runs one handler, and makes a fault of its panic.
 func invoke(h *handler, ctx *Context, state any, body []byte) (reply []byte, err error) {
-	finished := false
 	defer func() {
-		if finished {
-			return
-		}
-		reply = nil
 		if p := recover(); p != nil {
-			err = &fault{Text: fmt.Sprintf("panic: %v", p), Stack: string(debug.Stack())}
-			return
+			reply, err = nil, panicked(p)
 		}
-		err = &fault{Text: "the handler ended its goroutine"}
 	}()
-	reply, err = h.run(ctx, state, body)
-	finished = true
-	return reply, err
+	return h.run(ctx, state, body)
 }

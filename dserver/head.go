@@ -13,8 +13,8 @@ import (
 type head struct {
 	version  backend.Versionstamp
 	meta     meta
-	attempts attempts
-	locked   bool
+	attempts [2]attempts // of the lanes' heads
+	lock     lock
 	killed   backend.Versionstamp // all that was pushed before is dead, and not buried yet
 	items    []queue.Item
 	all      bool // items are all that is stored
@@ -23,11 +23,11 @@ type head struct {
 // meta is what is known of a server beside its state. Its field names are part of the stored format.
 type meta struct {
 	Created int64 `cbor:"created"` // Unix milliseconds; 0: there is no record
-	Schema  int   `cbor:"schema"`
+	Schema  int   `cbor:"schema"`  // version of the state's rows
 }
 
 // headRecords is more than the records of a head, so that a read of a batch has room for them.
-const headRecords = 8
+const headRecords = 10
 
 func readHead(tx backend.Reader, keys tenant) (head, error) {
 	limit := maxBatch + headRecords
@@ -47,9 +47,11 @@ func readHead(tx backend.Reader, keys tenant) (head, error) {
 	}
 	h.items, h.all = items, h.all && whole
 	if len(items) == 0 && !whole {
-		return h, h.large(tx, keys.queue())
+		err = h.large(tx, keys.queue().Rows(), keys.queue())
+	} else if !h.all && items[len(items)-1].Lane == queue.Priority {
+		err = h.large(tx, keys.queue().Lane(queue.Normal), keys.queue())
 	}
-	return h, nil
+	return h, err
 }
 
 func bytesOf(pairs []backend.KeyValue) int {
@@ -80,10 +82,16 @@ func (h *head) record(name backend.Key, value []byte) (err error) {
 		h.version, err = backend.StampOf(value)
 	case recordMeta:
 		err = decodeRecord(value, &h.meta)
-	case recordAttempts:
-		err = decodeRecord(value, &h.attempts)
+	case recordAttempts[queue.Priority]:
+		err = decodeRecord(value, &h.attempts[queue.Priority])
+	case recordAttempts[queue.Normal]:
+		err = decodeRecord(value, &h.attempts[queue.Normal])
 	case recordLock:
-		h.locked = true
+		err = decodeRecord(value, &h.lock.record)
+	case recordFence:
+		h.lock.fence, err = backend.StampOf(value)
+	case recordBeat:
+		h.lock.beat = string(value)
 	case recordKilled:
 		h.killed, err = backend.StampOf(value)
 	}
@@ -94,16 +102,22 @@ func (h *head) record(name backend.Key, value []byte) (err error) {
 var (
 	recordVersion  = string(backend.NewKey(keyVersion))
 	recordMeta     = string(backend.NewKey(keyMeta))
-	recordAttempts = string(backend.NewKey(keyAttempts))
 	recordLock     = string(backend.NewKey(keyLock))
+	recordFence    = string(backend.NewKey(keyFence))
+	recordBeat     = string(backend.NewKey(keyBeat))
 	recordKilled   = string(backend.NewKey(keyKilled))
+	recordAttempts = [2]string{
+		string(backend.NewKey(keyAttempts, int64(queue.Priority))),
+		string(backend.NewKey(keyAttempts, int64(queue.Normal))),
+	}
 )
 
-// large reads the first item when it is larger than a batch.
-func (h *head) large(tx backend.Reader, q queue.Queue) error {
-	item, ok, err := q.First(tx, q.Rows())
+// large reads the first item of a range, which the batch's read did not reach or did not get whole: a message larger
+// than a batch, or the first of the normal lane when the priority lane fills it.
+func (h *head) large(tx backend.Reader, r backend.Range, q queue.Queue) error {
+	item, ok, err := q.First(tx, r)
 	if ok {
-		h.items = []queue.Item{item}
+		h.items = append(h.items, item)
 	}
 	return err
 }

@@ -56,7 +56,11 @@ func kill(tx backend.Tx, keys tenant, ref Ref, patient bool) (buried bool, err e
 	if err != nil {
 		return false, err
 	}
-	answers, err := dismiss(tx, items, ErrKilled)
+	locked, err := keys.lockedItems(tx)
+	if err != nil {
+		return false, err
+	}
+	answers, err := dismiss(tx, append(locked, items...), ErrKilled)
 	if err != nil {
 		return false, err
 	}
@@ -71,14 +75,14 @@ func kill(tx backend.Tx, keys tenant, ref Ref, patient bool) (buried bool, err e
 	if buried {
 		tx.Clear(keys.key.Tree())
 		tx.Clear(readyMark(ref).Only())
-		return true, answers.write(tx)
+		return true, answers.out.write(tx)
 	}
 	for _, r := range keys.besideQueue() {
 		tx.Clear(r)
 	}
 	tx.Stamp(keys.killed())
 	setReady(tx, ref)
-	return false, answers.write(tx)
+	return false, answers.out.write(tx)
 }
 
 // bury is step 4, until nothing is left to do.
@@ -87,7 +91,7 @@ func bury(ctx context.Context, db backend.Database, ref Ref) error {
 		runs := 0
 		err := db.Transact(ctx, func(tx backend.Tx) (err error) {
 			runs++
-			done, err = buryPage(tx, tenantOf(ref), runs <= patientRuns)
+			done, err = buryPage(tx, ref, runs <= patientRuns)
 			return err
 		})
 		if err != nil {
@@ -98,7 +102,8 @@ func bury(ctx context.Context, db backend.Database, ref Ref) error {
 }
 
 // buryPage removes the first dead messages, and with the last of them the record.
-func buryPage(tx backend.Tx, keys tenant, patient bool) (done bool, err error) {
+func buryPage(tx backend.Tx, ref Ref, patient bool) (done bool, err error) {
+	keys := tenantOf(ref)
 	q := keys.queue()
 	killed, err := keys.killedAt(tx)
 	if err != nil || killed.IsZero() {
@@ -121,21 +126,23 @@ func buryPage(tx backend.Tx, keys tenant, patient bool) (done bool, err error) {
 	}
 	if len(rest) == 0 {
 		tx.Clear(keys.killed().Only())
-		if err := forgetQueue(tx, keys, patient); err != nil {
+		if err := forgetQueue(tx, keys, ref, patient); err != nil {
 			return false, err
 		}
 	}
-	return len(rest) == 0, answers.write(tx)
+	return len(rest) == 0, answers.out.write(tx)
 }
 
-// forgetQueue clears the counters of a queue that nobody pushes to, so that a server that is gone leaves nothing.
-func forgetQueue(tx backend.Tx, keys tenant, patient bool) error {
+// forgetQueue clears the counters and the ready mark of a queue that nobody pushes to, so that a server that is gone
+// leaves nothing.
+func forgetQueue(tx backend.Tx, keys tenant, ref Ref, patient bool) error {
 	if !patient {
 		return nil
 	}
 	empty, err := keys.queue().IsEmpty(tx)
 	if empty {
 		tx.Clear(keys.key.Str(keyQueue).Tree())
+		tx.Clear(readyMark(ref).Only())
 	}
 	return err
 }
@@ -163,16 +170,42 @@ func (t *turn) bury() nextTurn {
 	return nextTurn{now: true}
 }
 
-// Reset forgets the state; the queue stays, and its next message finds a new server (Init). A message that faulted is
-// tried anew.
+// Reset forgets the state, the lock and the timers; the queue stays and its next message finds a new server (Init). A
+// message that faulted is tried anew. The caller of locked work gets ErrKilled.
 func (s *DServer[S]) Reset(ctx context.Context) error {
 	ref := s.Ref()
 	return s.change(ctx, "Reset", func(tx backend.Tx, keys tenant) error {
-		tx.Clear(keys.state().Tree())
-		tx.Clear(keys.meta().Only())
-		tx.Clear(keys.version().Only()) // a write, so turns in flight abort
-		tx.Clear(keys.attempts().Only())
+		locked, err := keys.lockedItems(tx)
+		if err != nil {
+			return err
+		}
+		answers, err := dismiss(tx, locked, ErrKilled)
+		if err != nil {
+			return err
+		}
+		keys.reset(tx)
+		tx.Clear(keys.attempts(queue.Priority).Only())
+		tx.Clear(keys.attempts(queue.Normal).Only())
 		setReady(tx, ref)
-		return nil
+		return answers.write(tx, keys)
 	})
+}
+
+// reset clears the state, the lock and the timers. Rows in the index of what is due find nothing when their time comes.
+// The version's clear is a write, so turns in flight abort.
+func (t tenant) reset(tx backend.Tx) {
+	tx.Clear(t.state().Tree())
+	tx.Clear(t.meta().Only())
+	tx.Clear(t.version().Only())
+	tx.Clear(t.key.Str(keyTimer).Tree())
+	t.clearLock(tx)
+}
+
+// lockedItems is the message that the lock was taken for, if there is one; a change is a conflict.
+func (t tenant) lockedItems(tx backend.Reader) ([]queue.Item, error) {
+	body, err := readLarge(tx, t.lockedMessage()).get()
+	if err != nil || body == nil {
+		return nil, err
+	}
+	return []queue.Item{{Body: body}}, nil
 }

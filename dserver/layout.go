@@ -9,26 +9,41 @@ import (
 
 // All keys of the library are made here. docs/keys.md draws them, and a golden test keeps the drawing true.
 //
-//	server  type id  head  attempts lock meta version killed      read together with the queue's rows, in one range
+//	server  type id  head  attempts lane | lock | fence | beat | meta | version | killed
+//	                                                            read together with the queue's rows, in one range
 //	                 queue …                                    package queue
 //	                 state …                                    package statediff
 //	                 dead                                       how many dead letters, a counter
 //	                 dead stamp                                 a dead letter; a large item stands below it
+//	                 work                                       the message that the lock was taken for
+//	                 later word                                 messages sent with After
+//	                 once key                                   an idempotency key, with the outcome
+//	                 timer name                                 a timer that is set
+//	due     type shard time id kind name word                   when a server has to be told of one of the last three
+//	alarm   type shard                                          a counter to watch: something due was set
 //	ready   type shard id  mark                                 the server has something to do
 //	bell    type shard                                          a counter to watch: a mark of the shard was set
 //	process id  record | bell | mail …                          a process that waits for replies, and its mailbox
 const (
 	keyServer  = "s"
 	keyReady   = "r"
+	keyDue     = "t"
+	keyAlarm   = "a"
 	keyBell    = "b"
 	keyProcess = "p"
 
+	keyLater = "a"
 	keyDead  = "d"
-	keyHead  = "h"
+	keyOnce  = "e"
+	keyHead  = "h" // nothing may be between this and the queue: they are read as one range
 	keyQueue = "q"
 	keyState = "s"
+	keyTimer = "t"
+	keyWork  = "w"
 
 	keyAttempts = "a"
+	keyBeat     = "b"
+	keyFence    = "f"
 	keyLock     = "k"
 	keyMeta     = "m"
 	keyVersion  = "v"
@@ -48,15 +63,23 @@ type tenant struct{ key backend.Key }
 
 func tenantOf(r Ref) tenant { return tenant{backend.NewKey(keyServer, r.Type, r.ID)} }
 
-func (t tenant) head() backend.Key     { return t.key.Str(keyHead) }
-func (t tenant) attempts() backend.Key { return t.head().Str(keyAttempts) }
-func (t tenant) lock() backend.Key     { return t.head().Str(keyLock) }
-func (t tenant) meta() backend.Key     { return t.head().Str(keyMeta) }
-func (t tenant) version() backend.Key  { return t.head().Str(keyVersion) }
-func (t tenant) killed() backend.Key   { return t.head().Str(keyKilled) }
-func (t tenant) queue() queue.Queue    { return queue.At(t.key.Str(keyQueue)) }
-func (t tenant) state() backend.Key    { return t.key.Str(keyState) }
-func (t tenant) dead() backend.Key     { return t.key.Str(keyDead) }
+func (t tenant) head() backend.Key { return t.key.Str(keyHead) }
+func (t tenant) attempts(l queue.Lane) backend.Key {
+	return t.head().Str(keyAttempts).Int(int64(l))
+}
+func (t tenant) beat() backend.Key               { return t.head().Str(keyBeat) }
+func (t tenant) fence() backend.Key              { return t.head().Str(keyFence) }
+func (t tenant) lockedMessage() backend.Key      { return t.key.Str(keyWork) }
+func (t tenant) lock() backend.Key               { return t.head().Str(keyLock) }
+func (t tenant) meta() backend.Key               { return t.head().Str(keyMeta) }
+func (t tenant) version() backend.Key            { return t.head().Str(keyVersion) }
+func (t tenant) killed() backend.Key             { return t.head().Str(keyKilled) }
+func (t tenant) queue() queue.Queue              { return queue.At(t.key.Str(keyQueue)) }
+func (t tenant) state() backend.Key              { return t.key.Str(keyState) }
+func (t tenant) dead() backend.Key               { return t.key.Str(keyDead) }
+func (t tenant) once(key string) backend.Key     { return t.key.Str(keyOnce).Str(key) }
+func (t tenant) timer(name string) backend.Key   { return t.key.Str(keyTimer).Str(name) }
+func (t tenant) delayed(word string) backend.Key { return t.key.Str(keyLater).Str(word) }
 func (t tenant) headAndQueue() backend.Range {
 	return backend.Range{Begin: t.head(), End: t.queue().Rows().End}
 }
@@ -75,6 +98,8 @@ func readyMark(r Ref) backend.Key {
 }
 
 func bell(typ string, shard int64) backend.Key { return backend.NewKey(keyBell, typ, shard) }
+
+func dueBell(typ string, shard int64) backend.Key { return backend.NewKey(keyAlarm, typ, shard) }
 
 // setReady makes consumers look at a server.
 func setReady(tx backend.Tx, r Ref) {

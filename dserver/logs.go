@@ -7,5 +7,6 @@ const (
 	logMessage  = "message"
 	logAttempts = "attempts"
 	logPanic    = "panic"
+	logSchema   = "schema"
 	logProcess  = "process"
 )

@@ -10,7 +10,6 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/dserver-go/dserver/backend"
-	"github.com/dserver-go/dserver/queue"
 )
 
 // Returns is embedded, first, in a message that is answered with an R. It adds no bytes, in memory or on the wire.
@@ -75,8 +74,8 @@ func checkRaw(m Message) error {
 	return checkSize(m.Name, m.Body)
 }
 
-// maxBodyBytes leaves room for the envelope in a queue's item.
-const maxBodyBytes = queue.MaxItemBytes - 4<<10
+// maxBodyBytes is the largest message or reply as it is encoded. An item of the queue has room for its envelope too.
+const maxBodyBytes = 4 << 20
 
 func checkSize(name string, body []byte) error {
 	if len(body) > maxBodyBytes {
@@ -109,6 +108,10 @@ type envelope struct {
 	Body cbor.RawMessage `cbor:"body"`
 	From string          `cbor:"from,omitempty"` // address of the caller that waits
 	Sent int64           `cbor:"sent"`           // Unix milliseconds by the sender's clock, for people
+
+	Once  string `cbor:"once,omitempty"`  // idempotency key, under which the outcome is kept
+	Timer string `cbor:"timer,omitempty"` // the timer that sent it; dropped when that is not set to Set any more
+	Set   string `cbor:"set,omitempty"`
 }
 
 func newEnvelope(m Message, from string) envelope {

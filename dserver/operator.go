@@ -61,16 +61,34 @@ func readable(item []byte) (Message, envelope) {
 	return env.message(), env
 }
 
-// dismiss prepares the answers to the callers of messages that are removed unhandled. It only reads.
-func dismiss(tx backend.Reader, items []queue.Item, why *Error) (outgoing, error) {
-	out := outgoing{}
+// dismissal is what has to be written when messages are removed unhandled.
+type dismissal struct {
+	out       outbox
+	envelopes []envelope
+	why       *Error
+}
+
+// dismiss prepares to tell the callers of messages that are removed unhandled. It only reads.
+func dismiss(tx backend.Reader, items []queue.Item, why *Error) (dismissal, error) {
+	d := dismissal{out: outbox{}, why: why}
 	for _, item := range items {
 		_, env := readable(item.Body)
-		process, call, err := parseAddress(env.From)
-		if err != nil {
-			continue // nobody waits
-		}
-		out[process] = append(out[process], mail{Call: call, Err: why})
+		d.envelopes = append(d.envelopes, env)
+		d.out.add("", result{work: work{envelope: env}, err: why}.answers())
 	}
-	return out, out.dropGone(tx)
+	return d, d.out.dropGone(tx)
+}
+
+// write tells them, also those that wait for the outcome of an idempotency key. A timer whose message is removed is
+// stopped.
+func (d dismissal) write(tx backend.Tx, keys tenant) error {
+	for _, env := range d.envelopes {
+		if env.Timer != "" {
+			tx.Clear(keys.timer(env.Timer).Tree())
+		}
+		if err := keys.concludeOnce(tx, result{work: work{envelope: env}, err: d.why}); err != nil {
+			return err
+		}
+	}
+	return d.out.write(tx)
 }

@@ -34,7 +34,9 @@ type (
 	Burst   struct{ Text string }
 )
 
-var ledgers = dserver.Define("ledger",
+var ledger = dserver.Define[Ledger]("ledger")
+
+var ledgers = ledger.With(
 	dserver.Settings[Ledger]{MaxAttempts: 2},
 	dserver.Init(func(_ *dserver.Context, l *Ledger) error { l.Started++; return nil }),
 	dserver.HandleCast(func(_ *dserver.Context, l *Ledger, m Note) error { l.Seen = append(l.Seen, m.N); return nil }),

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/dserver-go/dserver/backend"
-	"github.com/dserver-go/dserver/statediff"
 )
 
 // Query runs m's HandleCall on a snapshot of the state, here and now: past the queue and the lock, without a consumer,
@@ -25,7 +25,7 @@ func Query[S, R any](ctx context.Context, s *DServer[S], m Request[R]) (R, error
 }
 
 func (h handle) query(ctx context.Context, m any) ([]byte, error) {
-	message, err := h.prepare(ctx, "Query", m)
+	message, err := h.encode(ctx, "Query", m)
 	if err != nil {
 		return nil, err
 	}
@@ -33,19 +33,19 @@ func (h handle) query(ctx context.Context, m any) ([]byte, error) {
 	if handler == nil || !handler.call {
 		return nil, because(ErrNoHandler, "this definition of %q has no HandleCall for %s: query through the one that has", h.def.name, message.Name)
 	}
-	_, rows, err := h.rows(ctx)
+	st, value, err := h.load(ctx)
 	if err != nil {
 		return nil, err
 	}
-	value, err := decodeState(h.def, rows)
-	if err != nil {
-		return nil, err
-	}
-	return h.runQuery(ctx, handler, message, rows, value)
+	return h.runQuery(ctx, handler, message, st, value)
 }
 
-func (h handle) runQuery(ctx context.Context, handler *handler, m Message, rows *statediff.Rows, value any) ([]byte, error) {
+func (h handle) runQuery(ctx context.Context, handler *handler, m Message, st state, value any) ([]byte, error) {
 	c := &Context{turn: context.WithValue(ctx, turnKey{}, true), self: h.Ref(), query: true}
+	before, err := st.diff(h.def, value)
+	if err != nil {
+		return nil, err
+	}
 	reply, err := invoke(handler, c, value, m.Body)
 	c.over.Store(true)
 	var f *fault
@@ -57,8 +57,8 @@ func (h handle) runQuery(ctx context.Context, handler *handler, m Message, rows 
 	case c.err != nil:
 		return nil, c.err
 	}
-	edits, err := h.def.schema.Diff(rows, value)
-	if err != nil || len(edits) > 0 {
+	after, err := st.diff(h.def, value)
+	if err != nil || !reflect.DeepEqual(before, after) {
 		return nil, fmt.Errorf("dserver: the handler of %s changed the state: Query is for those that only read", m.Name)
 	}
 	return reply, nil
@@ -70,43 +70,62 @@ func (s *DServer[S]) State(ctx context.Context) (S, error) {
 	if err := refuseTurn(ctx, "State"); err != nil {
 		return none, err
 	}
-	version, rows, err := s.rows(ctx)
+	st, err := s.committed(ctx)
 	if err != nil {
 		return none, err
 	}
-	if version.IsZero() {
+	if st.version.IsZero() {
 		return none, because(ErrNotFound, "%v has no state", s.Ref())
 	}
 	if s.def.schema == nil {
-		return genericState[S](rows)
+		return genericState[S](st.rows)
 	}
-	value, err := decodeState(s.def, rows)
+	value, err := st.decode(s.def)
 	if err != nil {
 		return none, err
 	}
 	return *value.(*S), nil
 }
 
-// rows reads the committed state in one snapshot.
-func (h handle) rows(ctx context.Context) (version backend.Versionstamp, rows *statediff.Rows, err error) {
+// load reads the committed state and makes a value of it.
+func (h handle) load(ctx context.Context) (st state, value any, err error) {
+	if st, err = h.committed(ctx); err != nil {
+		return st, nil, err
+	}
+	value, err = st.decode(h.def)
+	return st, value, err
+}
+
+// committed reads the committed state in one snapshot.
+func (h handle) committed(ctx context.Context) (st state, err error) {
 	if err := h.Ref().check(); err != nil {
-		return version, nil, err
+		return st, err
 	}
 	keys := tenantOf(h.Ref())
 	err = h.db.Read(ctx, func(tx backend.ReadTx) error {
-		stamp := tx.Get(keys.version())
-		if rows, err = loadRows(tx, keys); err != nil {
+		version, about := tx.Get(keys.version()), tx.Get(keys.meta())
+		if st.rows, err = loadRows(tx, keys); err != nil {
 			return err
 		}
-		value, err := stamp.Get()
+		value, err := about.Get()
 		if err != nil {
 			return err
 		}
-		version, err = backend.StampOf(value)
+		var m meta
+		if value != nil {
+			if err := decodeRecord(value, &m); err != nil {
+				return err
+			}
+		}
+		st.schema = m.Schema
+		if value, err = version.Get(); err != nil {
+			return err
+		}
+		st.version, err = backend.StampOf(value)
 		return err
 	})
 	if err != nil {
-		return version, nil, fmt.Errorf("dserver: %v: %w", h.Ref(), err)
+		return st, fmt.Errorf("dserver: %v: %w", h.Ref(), err)
 	}
-	return version, rows, nil
+	return st, nil
 }

@@ -105,7 +105,7 @@ func (s *DServer[S]) Withdraw(ctx context.Context, stamp backend.Versionstamp) e
 		if err != nil {
 			return err
 		}
-		faulted, err := keys.readAttempts(tx)
+		faulted, err := keys.readAttempts(tx, item.Lane)
 		if err != nil {
 			return err
 		}
@@ -115,9 +115,9 @@ func (s *DServer[S]) Withdraw(ctx context.Context, stamp backend.Versionstamp) e
 		}
 		keys.queue().Remove(tx, item)
 		if faulted.of(item) > 0 {
-			tx.Clear(keys.attempts().Only())
+			tx.Clear(keys.attempts(item.Lane).Only())
 		}
 		setReady(tx, ref) // the next message may have waited for this one's back-off
-		return answers.write(tx)
+		return answers.write(tx, keys)
 	})
 }

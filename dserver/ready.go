@@ -18,21 +18,14 @@ import (
 const maxScan = 1000
 
 // scan looks for ready servers of one shard until ctx ends.
-func (c *consumer) scan(ctx context.Context, def *definition, shard int64) {
+func (c *consumer) scan(ctx context.Context, typ string, shard int64) {
 	for ctx.Err() == nil {
-		watch, err := c.scanOnce(ctx, def.name, shard)
+		watch, err := c.scanOnce(ctx, typ, shard)
 		if err != nil {
 			c.scanFailed(ctx, err)
 			continue
 		}
-		timer := time.NewTimer(jittered(lookInterval))
-		select {
-		case <-ctx.Done():
-		case <-watch.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
-		watch.Cancel()
+		c.pause(ctx, watch, jittered(lookInterval))
 	}
 }
 

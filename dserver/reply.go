@@ -44,38 +44,39 @@ func parseAddress(from string) (process string, call uint64, err error) {
 	return process, call, nil
 }
 
-// outgoing is the answers of a turn to other processes.
-type outgoing map[string][]mail
-
-// replies collects the answers of the batch: to this process in t.mine, to others as they are to be written.
-func (t *turn) replies(tx backend.Reader) (outgoing, error) { return t.answer(tx, t.batch.results) }
-
-func (t *turn) answer(tx backend.Reader, results []result) (outgoing, error) {
-	var out outgoing
-	for _, r := range results {
-		process, call, err := parseAddress(r.envelope.From)
-		if err != nil {
-			continue // a cast, or nobody who could be told
-		}
-		if process == t.c.process.id {
-			d := delivery{call: call, reply: r.reply}
-			if r.err != nil {
-				d.err = r.err
-			}
-			t.mine = append(t.mine, d)
-			continue
-		}
-		if out == nil {
-			out = outgoing{}
-		}
-		out[process] = append(out[process], mail{call, r.reply, r.err})
+// answers is what the caller of a message is told, if there is one and nobody else tells it.
+func (r result) answers() []answer {
+	if r.later || r.envelope.From == "" {
+		return nil
 	}
-	return out, out.dropGone(tx)
+	return []answer{{to: r.envelope.From, reply: r.reply, err: r.err}}
+}
+
+// outbox is the answers of a turn to other processes, by process.
+type outbox map[string][]mail
+
+// add sorts answers: it returns those to this process.
+func (o outbox) add(self string, answers []answer) (mine []delivery) {
+	for _, a := range answers {
+		process, call, err := parseAddress(a.to)
+		switch {
+		case err != nil: // nobody who could be told
+		case process == self:
+			d := delivery{call: call, reply: a.reply}
+			if a.err != nil {
+				d.err = a.err
+			}
+			mine = append(mine, d)
+		default:
+			o[process] = append(o[process], mail{call, a.reply, a.err})
+		}
+	}
+	return mine
 }
 
 // dropGone leaves out the processes that have no record any more. Their keys are reads, so a sweep that removes one
 // meanwhile is a conflict.
-func (o outgoing) dropGone(tx backend.Reader) error {
+func (o outbox) dropGone(tx backend.Reader) error {
 	records := make(map[string]backend.Future[[]byte], len(o))
 	for process := range o {
 		records[process] = tx.Get(presenceOf(process).record())
@@ -93,7 +94,7 @@ func (o outgoing) dropGone(tx backend.Reader) error {
 }
 
 // write puts the answers into the mailboxes.
-func (o outgoing) write(tx backend.Tx) error {
+func (o outbox) write(tx backend.Tx) error {
 	for process, letters := range o {
 		p := presenceOf(process)
 		items := make([][]byte, len(letters))

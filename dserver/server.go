@@ -23,15 +23,18 @@ type server struct {
 	look      bool // the stored queue may have something: a turn is wanted without arrivals too
 	marked    bool // its ready mark may be set
 	slow      bool // its last turn was: casts do not join
-	timed     bool // a timer will look again
+
+	timer *time.Timer // will look again; nil when there is none
+	due   time.Time   // when
 
 	handling atomic.Int64 // when the handlers of the running turn began, in Unix nanoseconds; 0 while none run
 
 	// Of the running turn, of which there is one at a time.
 	state   state
-	waiting waiting
-	emptied time.Time // when the last stored message was taken
-	crowded bool      // the last turn had several arrivals: more are on their way
+	waiting [2]waiting // of the lanes
+	sight   sight      // of another process's lock
+	emptied time.Time  // when the last stored message was taken
+	crowded bool       // the last turn had several arrivals: more are on their way
 }
 
 // waiting is the back-off of a queue's head, as this process observes it: the stored duration, from first sight.

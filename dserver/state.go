@@ -11,6 +11,7 @@ import (
 // The rows are the truth. The value is a handler's to change, and is given up when a handler fails.
 type state struct {
 	version backend.Versionstamp // zero: the server has none
+	schema  int                  // of the rows
 	rows    *statediff.Rows
 	value   any // *S; nil when it must be decoded from rows
 }
@@ -30,13 +31,34 @@ func loadRows(tx backend.Reader, keys tenant) (*statediff.Rows, error) {
 	return rows, nil
 }
 
-// decodeState makes a value of rows that no handler has touched.
-func decodeState(def *definition, rows *statediff.Rows) (any, error) {
-	value := def.schema.New().Interface()
+// decode makes a value of the rows that no handler has touched.
+func (s state) decode(def *definition) (any, error) {
+	if !s.version.IsZero() && s.schema != def.version {
+		return decodeOlder(def, s.schema, s.rows)
+	}
+	return decodeRows(def, s.rows)
+}
+
+// decodeRows makes a value of rows. A type of the user's that panics when it reads what it wrote is damage as well.
+func decodeRows(def *definition, rows *statediff.Rows) (value any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			value, err = nil, fmt.Errorf("%w: decode the state of a %s: panic: %v", backend.ErrCorrupt, def.name, p)
+		}
+	}()
+	value = def.schema.New().Interface()
 	if err := def.schema.Decode(rows, value); err != nil {
 		return nil, fmt.Errorf("%w: decode the state of a %s: %w", backend.ErrCorrupt, def.name, err)
 	}
 	return value, nil
+}
+
+// diff is what has to be written for value to be the state: all of it when the rows have an older form.
+func (s state) diff(def *definition, value any) ([]statediff.Edit, error) {
+	if s.version.IsZero() || s.schema == def.version {
+		return def.schema.Diff(s.rows, value)
+	}
+	return def.schema.Rewrite(s.rows, value)
 }
 
 // withEdits is a copy of rows after edits.

@@ -10,8 +10,8 @@ import (
 // Status is how a server is. That of a server of which nothing is stored is zero.
 type Status struct {
 	Queued, DeadLetters int64
-	Locked              bool
-	Attempts            int       // of a message that faulted and is tried again
+	Locked, Halted      bool
+	Attempts            int       // of a message that faulted and is tried again, or of locked work
 	Version             int       // of the state's schema
 	Created             time.Time // when it first had a state, by the clock of the consumer; zero when it has none
 }
@@ -42,7 +42,8 @@ func statusOf(tx backend.Reader, keys tenant) (Status, error) {
 	if _, err := h.records(keys.head(), records); err != nil {
 		return Status{}, err
 	}
-	s := Status{Locked: h.locked, Attempts: h.attempts.Count, Version: h.meta.Schema}
+	s := Status{Locked: h.lock.isHeld(), Attempts: max(h.attempts[0].Count, h.attempts[1].Count, h.lock.record.Attempt),
+		Halted: h.attempts[0].Halts || h.attempts[1].Halts || h.lock.record.Halted, Version: h.meta.Schema}
 	if h.meta.Created != 0 {
 		s.Created = time.UnixMilli(h.meta.Created)
 	}

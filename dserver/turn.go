@@ -2,6 +2,7 @@ package dserver
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -34,18 +35,21 @@ type turn struct {
 	s      *server
 	keys   tenant
 	locals []*arrival
+	info   *arrival      // the only message, past the queue and the lock
 	limit  int           // messages at most
 	took   time.Duration // by handlers, over all attempts
 
 	// Of the current attempt. The transaction may run it again.
-	runs    int
-	head    head
-	waits   time.Duration // the head of the queue backs off for so long
-	joined  int           // how many locals are in the batch
-	batch   *batch
-	stamped bool
-	version backend.Future[backend.Versionstamp]
-	mine    []delivery
+	runs     int
+	head     head
+	messages []work
+	waits    time.Duration // a lane's head backs off for so long
+	joined   int           // how many locals are in the batch
+	batch    *batch
+	stamped  bool
+	version  backend.Future[backend.Versionstamp]
+	mine     []delivery
+	key      string // the idempotency key of the locked work that begins
 }
 
 // Reasons for which an attempt is rolled back and the turn goes on otherwise.
@@ -58,19 +62,29 @@ var (
 func (c *consumer) turn(s *server) nextTurn {
 	t := &turn{c: c, s: s, keys: tenantOf(s.ref()), limit: maxBatch}
 	t.locals = c.cut(s) // 1
+	return t.run()
+}
+
+func (t *turn) run() nextTurn {
 	for {
 		t.runs = 0
-		err := c.db.Transact(c.base, t.attempt)
+		err := t.c.db.Transact(t.c.base, t.attempt)
+		handled := 0
+		if t.batch != nil {
+			handled = len(t.batch.results)
+		}
 		switch {
 		case err == nil:
 			return t.finish()
 		case errors.Is(err, errCut):
-			t.limit = max(1, len(t.batch.results))
+			t.limit = max(1, handled)
 		case errors.Is(err, errFaulted):
 			return t.faulted(t.batch.faulted)
-		case isTooMuch(err) && t.batch != nil && len(t.batch.results) > 1:
-			t.limit = len(t.batch.results) / 2
-		case isTooMuch(err) && t.batch != nil && len(t.batch.results) == 1:
+		case errors.Is(err, errLost):
+			return t.lost()
+		case isTooMuch(err) && handled > 1:
+			t.limit = handled / 2
+		case isTooMuch(err) && handled == 1:
 			return t.faulted(&fault{Text: err.Error()})
 		default:
 			return t.failed(err)
@@ -83,18 +97,25 @@ func isTooMuch(err error) bool {
 	return errors.Is(err, backend.ErrTooLarge) || errors.Is(err, backend.ErrTooOld)
 }
 
-// cut takes the local arrivals of this moment.
+// cut takes the local arrivals of this moment. The end of locked work is alone in its turn.
 func (c *consumer) cut(s *server) []*arrival {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.look = false
 	var locals []*arrival
 	for len(s.arrivals) > 0 && len(locals) < maxBatch {
-		if a := s.arrivals[0]; !a.withdrawn {
+		a := s.arrivals[0]
+		if a.released != nil && len(locals) > 0 {
+			break
+		}
+		if !a.withdrawn {
 			a.taken = true
 			locals = append(locals, a)
 		}
 		s.arrivals = s.arrivals[1:]
+		if a.released != nil {
+			break
+		}
 	}
 	if len(s.arrivals) == 0 {
 		s.arrivals = nil
@@ -109,50 +130,131 @@ func (t *turn) attempt(tx backend.Tx) (err error) {
 	if t.head, err = readHead(tx, t.keys); err != nil { // 2
 		return err
 	}
-	messages := t.choose() // 3
-	if len(messages) == 0 {
-		return nil
+	if t.messages, err = t.choose(); err != nil || len(t.messages) == 0 { // 3
+		return err
+	}
+	timers, err := t.checkTimers(tx)
+	if err != nil {
+		return err
 	}
 	st, err := t.load(tx) // 4
 	if err != nil {
 		return err
 	}
-	if err := t.handle(st, messages); err != nil { // 5
+	if err := t.handle(st); err != nil { // 5
 		return err
 	}
-	return t.write(tx) // 6
+	return t.write(tx, timers) // 6
 }
 
 // choose decides what the attempt handles. A lost race pushes the arrivals: then the queue is not empty for anybody,
 // which ends the race.
-func (t *turn) choose() []work {
-	if t.head.locked || !t.head.killed.IsZero() {
-		return nil
+func (t *turn) choose() ([]work, error) {
+	if !t.head.killed.IsZero() {
+		return nil, nil
 	}
-	if t.waits = t.s.backOff(t.head, time.Now()); t.waits > 0 {
-		return nil
+	if t.head.meta.Schema > t.s.def.version {
+		t.c.log.Warn().Stringer(logServer, t.s.ref()).Int(logSchema, t.head.meta.Schema).
+			Msg("the state was written by a newer version of the program: left to consumers that have it")
+		return nil, nil
+	}
+	if t.info != nil {
+		t.joined = 1
+		return []work{localWork(t.info)}, nil
+	}
+	if len(t.locals) > 0 && t.locals[0].released != nil {
+		return t.chooseRelease(t.locals[0].released)
 	}
 	limit := t.limit
 	if t.runs > 3 {
 		limit = max(1, limit>>(t.runs-3))
 	}
-	stored := t.head.items[:min(limit, len(t.head.items))]
+	stored := t.ready(limit)
 	messages := make([]work, 0, len(stored)+len(t.locals))
 	for i := range stored {
 		messages = append(messages, storedWork(&stored[i]))
 	}
-	if t.head.all && len(stored) == len(t.head.items) && t.runs == 1 {
+	if t.head.all && len(stored) == len(t.head.items) && t.runs == 1 && !t.head.lock.isHeld() {
 		t.joined = min(len(t.locals), limit-len(stored))
 		for _, a := range t.locals[:t.joined] {
-			messages = append(messages, work{arrival: a, envelope: envelope{Name: a.message.Name, Body: a.message.Body}})
+			messages = append(messages, localWork(a))
 		}
 	}
-	return messages
+	return messages, nil
+}
+
+func (t *turn) chooseRelease(r *release) ([]work, error) {
+	if r.fence != t.head.lock.fence {
+		return nil, errLost
+	}
+	t.joined = 1
+	return []work{{envelope: r.env, item: &r.item, released: r}}, nil
+}
+
+// ready is the stored messages that may be handled now: of the lanes that do not back off, and under a lock of the
+// priority lane alone. A lane is taken from its head on, and the normal one has a place in each batch.
+func (t *turn) ready(limit int) []queue.Item {
+	var lanes [2][]queue.Item
+	for _, item := range t.head.items {
+		lanes[item.Lane] = append(lanes[item.Lane], item)
+	}
+	for lane, items := range lanes {
+		if len(items) == 0 {
+			continue
+		}
+		if wait := t.s.backOff(t.head, items[0], time.Now()); wait > 0 {
+			lanes[lane] = nil
+			t.waits = soonest(t.waits, wait)
+		}
+	}
+	if t.head.lock.isHeld() {
+		lanes[queue.Normal] = nil
+	}
+	priority, normal := lanes[queue.Priority], lanes[queue.Normal]
+	if len(normal) > 0 && limit > 1 {
+		priority = priority[:min(len(priority), limit-1)]
+	}
+	priority = priority[:min(len(priority), limit)]
+	normal = normal[:min(len(normal), limit-len(priority))]
+	return append(priority[:len(priority):len(priority)], normal...)
+}
+
+// soonest is the shorter of two waits, of which 0 is none.
+func soonest(a, b time.Duration) time.Duration {
+	if a == 0 {
+		return b
+	}
+	return min(a, b)
 }
 
 func storedWork(item *queue.Item) work {
 	env, err := decodeEnvelope(item.Body)
 	return work{envelope: env, item: item, unread: err}
+}
+
+func localWork(a *arrival) work {
+	return work{arrival: a, envelope: envelope{Name: a.message.Name, Body: a.message.Body}}
+}
+
+// checkTimers finds the timer messages whose timer was moved or cancelled.
+func (t *turn) checkTimers(tx backend.Reader) (timerReads, error) {
+	reads := timerReads{}
+	for _, m := range t.messages {
+		if m.envelope.Timer != "" {
+			reads.start(tx, t.keys, m.envelope.Timer)
+		}
+	}
+	for i, m := range t.messages {
+		if m.envelope.Timer == "" {
+			continue
+		}
+		r, err := reads.get(m.envelope.Timer)
+		if err != nil {
+			return nil, err
+		}
+		t.messages[i].stale = r.Set != m.envelope.Set
+	}
+	return reads, nil
 }
 
 // load gives the state that the attempt changes: its own value, which no failed handler has touched.
@@ -163,14 +265,14 @@ func (t *turn) load(tx backend.Reader) (state, error) {
 		if err != nil {
 			return state{}, err
 		}
-		*known = state{version: t.head.version, rows: rows}
+		*known = state{version: t.head.version, schema: t.head.meta.Schema, rows: rows}
 	}
 	st := *known
 	known.value = nil // the attempt's now
 	if st.value != nil {
 		return st, nil
 	}
-	value, err := decodeState(t.s.def, st.rows)
+	value, err := st.decode(t.s.def)
 	st.value = value
 	return st, err
 }
@@ -184,12 +286,12 @@ func (t *turn) rows(tx backend.Reader) (*statediff.Rows, error) {
 
 // handle runs the batch on a goroutine of its own, so that a handler that overruns can be abandoned: its Context
 // refuses, its goroutine ends when it returns, and nothing of its state is used again.
-func (t *turn) handle(st state, messages []work) error {
+func (t *turn) handle(st state) error {
 	ctx, cancel := context.WithTimeout(t.c.turns, handlerLimit)
 	defer cancel()
 	b := &batch{
 		def: t.s.def, self: t.s.ref(), ctx: ctx, state: st,
-		fresh: t.head.version.IsZero(), started: time.Now(),
+		fresh: t.head.version.IsZero(), mayLock: !t.head.lock.isHeld(), started: time.Now(),
 	}
 	t.batch = b
 	t.s.handling.Store(b.started.UnixNano())
@@ -200,7 +302,7 @@ func (t *turn) handle(st state, messages []work) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		b.run(messages)
+		b.run(t.messages)
 	}()
 	select {
 	case <-done:
@@ -220,65 +322,141 @@ func (t *turn) handle(st state, messages []work) error {
 }
 
 // write makes the batch's effect part of the transaction. All reads come before the first write.
-func (t *turn) write(tx backend.Tx) error {
+func (t *turn) write(tx backend.Tx, timers timerReads) error {
 	b := t.batch
-	created := t.head.version.IsZero() && (len(b.edits) > 0 || t.s.def.init != nil && !b.fresh)
-	replies, err := t.replies(tx)
+	out, err := t.look(tx, timers)
 	if err != nil {
 		return err
 	}
-	stored := t.stored()
 	for _, r := range b.results {
-		if err := t.setAside(tx, r); err != nil {
+		if err := t.settle(tx, r); err != nil {
 			return err
 		}
 	}
-	if len(stored) > 0 {
+	if stored := t.stored(); len(stored) > 0 {
 		t.keys.queue().Remove(tx, stored...)
-		if t.head.attempts.isOf(stored) {
-			tx.Clear(t.keys.attempts().Only())
+		for _, item := range stored {
+			if t.head.attempts[item.Lane].of(item) > 0 {
+				tx.Clear(t.keys.attempts(item.Lane).Only())
+			}
 		}
 	}
-	if created || len(b.edits) > 0 {
-		t.writeState(tx)
-	}
-	if err := sendAll(tx, b.sends); err != nil {
+	t.writeState(tx)
+	if err := t.keys.writeTimers(tx, t.s.ref(), timers, b.timers); err != nil {
 		return err
 	}
-	if err := replies.write(tx); err != nil {
-		return err
+	if b.locks {
+		if err := t.writeLock(tx); err != nil {
+			return err
+		}
+	}
+	for _, p := range b.parcels {
+		if err := p.write(tx); err != nil {
+			return err
+		}
 	}
 	tx.Conflict(t.keys.version())
-	tx.Conflict(t.keys.lock())
-	return nil
+	tx.Conflict(t.keys.fence())
+	return out.write(tx)
 }
 
+// look does the reads that the writes need.
+func (t *turn) look(tx backend.Tx, timers timerReads) (outbox, error) {
+	b := t.batch
+	out := outbox{}
+	for _, r := range b.results {
+		if !r.declined {
+			t.mine = append(t.mine, out.add(t.c.process.id, r.answers())...)
+		}
+	}
+	t.mine = append(t.mine, out.add(t.c.process.id, b.answers)...)
+	for name := range b.timers {
+		timers.start(tx, t.keys, name)
+	}
+	for _, p := range b.parcels {
+		p.look(tx)
+	}
+	return out, out.dropGone(tx)
+}
+
+// settle writes what becomes of a message that was consumed: a dead letter for a cast that its handler refused, the
+// outcome under its idempotency key, the end of the lock.
+func (t *turn) settle(tx backend.Tx, r result) error {
+	if r.declined {
+		return nil
+	}
+	if r.released != nil {
+		t.unlock(tx)
+	}
+	if r.err != nil && !r.isCall() {
+		if err := t.keys.writeLetter(tx, r.item, newLetter(r)); err != nil {
+			return err
+		}
+	}
+	if r.later && !r.stale {
+		return nil
+	}
+	return t.keys.concludeOnce(tx, r)
+}
+
+// unlock ends the lock, and makes consumers look at what waited for it.
+func (t *turn) unlock(tx backend.Tx) {
+	t.keys.clearLock(tx)
+	setReady(tx, t.s.ref())
+}
+
+func (t tenant) clearLock(tx backend.Tx) {
+	tx.Clear(t.lock().Only())
+	tx.Clear(t.beat().Only())
+	tx.Clear(t.fence().Only())
+	tx.Clear(t.lockedMessage().Tree())
+}
+
+// writeLock locks the server for the last message of the batch.
+func (t *turn) writeLock(tx backend.Tx) error {
+	r := t.batch.results[len(t.batch.results)-1]
+	t.key = rand.Text()
+	tx.Set(t.keys.lock(), encodeRecord(lockRecord{
+		Name: r.envelope.Name, Stamp: r.item.Stamp, Key: t.key, Since: time.Now().UnixMilli(), Attempt: 1,
+	}))
+	tx.Set(t.keys.beat(), []byte(t.key))
+	tx.Stamp(t.keys.fence())
+	t.version = tx.Version()
+	return setLarge(tx, t.keys.lockedMessage(), r.item.Body)
+}
+
+// writeState stores the edits under a new version. A server that Init prepared exists, whatever it holds.
 func (t *turn) writeState(tx backend.Tx) {
-	writeEdits(tx, t.keys.state(), t.batch.edits)
+	b := t.batch
+	created := t.head.version.IsZero() && t.s.def.init != nil && !b.fresh
+	if b.resets {
+		t.keys.reset(tx)
+		return
+	}
+	if !created && len(b.edits) == 0 {
+		return
+	}
+	writeEdits(tx, t.keys.state(), b.edits)
 	tx.Stamp(t.keys.version())
 	t.stamped, t.version = true, tx.Version()
-	if t.head.meta.Created == 0 {
-		tx.Set(t.keys.meta(), encodeRecord(meta{Created: time.Now().UnixMilli(), Schema: 1}))
+	if m := t.head.meta; m.Created == 0 || m.Schema != t.s.def.version {
+		if m.Created == 0 {
+			m.Created = time.Now().UnixMilli()
+		}
+		m.Schema = t.s.def.version
+		tx.Set(t.keys.meta(), encodeRecord(m))
 	}
 }
 
 // stored is the items of the queue that the batch consumed.
 func (t *turn) stored() []queue.Item {
-	n := 0
-	for n < len(t.batch.results) && t.batch.results[n].item != nil {
-		n++
-	}
-	return t.head.items[:n]
-}
-
-func sendAll(tx backend.Tx, sends []send) error {
-	for _, s := range sends {
-		if err := tenantOf(s.to).queue().Push(tx, queue.Normal, s.item); err != nil {
-			return err
+	var items []queue.Item
+	for _, r := range t.batch.results {
+		if r.item != nil && r.released == nil {
+			items = append(items, *r.item)
 		}
-		setReady(tx, s.to)
 	}
-	return nil
+	return items
 }
 
 // finish makes the commit known: the cache, the senders, the actions, the servers that were sent to.
@@ -302,13 +480,23 @@ func (t *turn) finish() nextTurn {
 			handled++
 		}
 	}
+	if t.locals != nil && t.locals[0].released != nil {
+		t.locals[0].done <- outcome{}
+		handled++
+	}
 	for _, d := range t.mine {
 		t.c.process.deliver(d)
 	}
 	t.giveBack(t.locals[handled:])
 	t.act(b.actions)
-	for _, s := range b.sends {
-		t.c.process.wake(s.to)
+	for _, p := range b.parcels {
+		t.c.process.wake(p.to)
+	}
+	if b.locks {
+		t.hold()
+	}
+	if t.info != nil {
+		return nextTurn{}
 	}
 	next := t.next()
 	next.took = t.took
@@ -317,34 +505,67 @@ func (t *turn) finish() nextTurn {
 
 // remember keeps what was committed, under the version that was committed.
 func (t *turn) remember() error {
-	st := t.batch.state
-	if t.stamped {
+	b := t.batch
+	st := b.state
+	switch {
+	case b.resets:
+		st = state{}
+	case t.stamped:
 		version, err := t.version.Get()
 		if err != nil {
 			t.s.state = state{}
 			return err
 		}
-		st.version = version
-		st.rows.Apply(t.batch.edits)
+		st.version, st.schema = version, t.s.def.version
+		st.rows.Apply(b.edits)
 	}
 	t.s.state = st
 	return nil
 }
 
+// hold starts the work of the lock that was taken.
+func (t *turn) hold() {
+	r := t.batch.results[len(t.batch.results)-1]
+	fence, err := t.version.Get()
+	if err != nil {
+		return // others take over after a lease
+	}
+	h := &holder{
+		ref: t.s.ref(), def: t.s.def, handler: t.s.def.locked[r.envelope.Name],
+		item: *r.item, env: r.envelope,
+		lock: lock{record: lockRecord{Name: r.envelope.Name, Stamp: r.item.Stamp, Key: t.key, Attempt: 1}, fence: fence},
+	}
+	if h.state, err = t.s.state.decode(t.s.def); err == nil {
+		t.c.hold(h)
+	}
+}
+
 func (r result) outcome() outcome {
-	if r.err != nil {
-		if !r.arrival.call {
-			return outcome{} // it is a dead letter now: sent, and taken care of
-		}
+	switch {
+	case r.declined:
+		return outcome{declined: true}
+	case r.err != nil && !r.arrival.call:
+		return outcome{} // it is a dead letter now: sent, and taken care of
+	case r.err != nil:
 		return outcome{err: r.err}
 	}
 	return outcome{reply: r.reply}
 }
 
-// act runs what AfterCommit was given. A panic there cannot undo anything: it is logged.
+// act runs what AfterCommit was given. A panic there cannot undo anything: it is logged. An action that ends its
+// goroutine takes neither the worker nor the actions after it along.
 func (t *turn) act(actions []func()) {
-	for _, action := range actions {
-		t.actOnce(action)
+	for len(actions) > 0 {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for len(actions) > 0 {
+				action := actions[0]
+				actions = actions[1:]
+				t.actOnce(action)
+			}
+		}()
+		<-done
 	}
 }
 
@@ -361,7 +582,11 @@ func (t *turn) actOnce(action func()) {
 func (t *turn) next() nextTurn {
 	took := len(t.stored())
 	switch {
-	case took < len(t.head.items) || !t.head.all:
+	case t.batch.locks || t.batch.waits:
+		return nextTurn{} // the end of the lock makes us look
+	case t.batch.released():
+		return nextTurn{now: true}
+	case took < len(t.head.items) && t.waits == 0 && !t.head.lock.isHeld(), !t.head.all:
 		return nextTurn{now: true}
 	case took > 0:
 		t.s.emptied = time.Now()
@@ -369,13 +594,20 @@ func (t *turn) next() nextTurn {
 	return t.idle()
 }
 
-// idle is when a server without stored messages to handle is due again: when its back-off is over, or never. Its ready
-// mark is cleared when its queue has been empty for a while.
+// idle is when a server without stored messages to handle is due again: when its back-off is over, when the lock of
+// another process has to be looked at, or never. Its ready mark is cleared when its queue has been empty for a while.
 func (t *turn) idle() nextTurn {
+	if t.head.lock.isHeld() {
+		return t.watchLock()
+	}
+	if t.waits == forever {
+		return nextTurn{}
+	}
 	if t.waits > 0 {
+		t.s.state = state{} // while it waits, the cache does not count it
 		return nextTurn{after: t.waits}
 	}
-	if t.head.locked || !t.c.isMarked(t.s) {
+	if !t.c.isMarked(t.s) || t.head.meta.Schema > t.s.def.version {
 		return nextTurn{}
 	}
 	if wait := linger - time.Since(t.s.emptied); wait > 0 {
@@ -386,6 +618,26 @@ func (t *turn) idle() nextTurn {
 		return t.failed(err)
 	}
 	return nextTurn{}
+}
+
+// watchLock looks at a lock whose work runs elsewhere, and takes it over when its holder is dead.
+func (t *turn) watchLock() nextTurn {
+	if t.c.holds(t.s.ref(), t.head.lock.fence) {
+		return nextTurn{}
+	}
+	if t.s.sight.isDead(t.head.lock, time.Now()) && t.c.isOpen() {
+		if err := t.c.takeOver(t.s.ref(), t.s.def, t.head.lock); err != nil {
+			return t.failed(err)
+		}
+	}
+	return nextTurn{after: soonest(t.waits, lookEvery)}
+}
+
+// lost ends a turn whose locked work has lost its lock: nothing of it is committed.
+func (t *turn) lost() nextTurn {
+	t.locals[0].done <- outcome{err: errLost}
+	t.giveBack(t.locals[1:])
+	return nextTurn{now: true}
 }
 
 // giveBack returns arrivals that the turn did not handle: to the next turn when that is soon, else to their senders.
@@ -406,13 +658,27 @@ func (t *turn) giveBack(locals []*arrival) {
 	t.s.arrivals = append(locals, t.s.arrivals...)
 }
 
-// failed answers for a turn whose transaction did not commit because of the store.
+// failed ends a turn whose transaction did not commit because of the store. What may have been committed, and what
+// cannot be handled before an operator looks, is answered with the error: nobody else would tell these callers. The
+// other arrivals go to the queue, where their senders meet the store themselves.
 func (t *turn) failed(err error) nextTurn {
 	t.s.state = state{}
-	for _, a := range t.locals {
-		a.done <- outcome{err: fmt.Errorf("dserver: %v: %w", t.s.ref(), err)}
+	unknown := errors.Is(err, backend.ErrCommitUnknown)
+	told := fmt.Errorf("dserver: %v: %w", t.s.ref(), err)
+	for i, a := range t.locals {
+		stays := a.info || a.released != nil // the queue is not for them
+		if stays || unknown && i < t.joined || errors.Is(err, backend.ErrCorrupt) {
+			a.done <- outcome{err: told}
+		} else {
+			a.done <- outcome{declined: true}
+		}
 	}
 	t.locals = nil
+	for _, d := range t.mine {
+		if unknown {
+			t.c.process.deliver(delivery{call: d.call, err: told})
+		}
+	}
 	if !errors.Is(err, context.Canceled) {
 		t.c.log.Error().Err(err).Stringer(logServer, t.s.ref()).Msg("a turn did not commit")
 	}

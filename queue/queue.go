@@ -82,6 +82,9 @@ func (q Queue) Rows() backend.Range {
 	return backend.Range{Begin: q.prefix.Int(int64(Priority)), End: q.prefix.Int(pushes)}
 }
 
+// Lane is the range of one lane's rows.
+func (q Queue) Lane(l Lane) backend.Range { return q.prefix.Int(int64(l)).Below() }
+
 // Parse returns the items whose rows are in pairs, which were read from the head of Rows. An item of which a limit of
 // that read cut off some rows is left out, and whole is false; First reads it when it is the head.
 func (q Queue) Parse(pairs []backend.KeyValue) (items []Item, whole bool, err error) {

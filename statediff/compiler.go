@@ -15,6 +15,12 @@ type compiler struct {
 	path  []string
 	types []reflect.Type // that contain the place
 	slots int
+
+	// Where tracked collections may be: at keys that are the same for all values.
+	fixed    bool
+	key      []byte
+	index    []int
+	trackeds []*tracked
 }
 
 // enter adds to the path and returns what takes it back. After an error the path stays: it is in the error already.
@@ -40,6 +46,9 @@ func (c *compiler) within(t reflect.Type, fn func() error) error {
 
 // node returns how a field of a struct, or the root, is stored.
 func (c *compiler) node(t reflect.Type, g tag) (n node, err error) {
+	if isTracked(t) {
+		return c.tracked(t)
+	}
 	if marshals(t) || g.whole {
 		return c.leaf(t, nonZero)
 	}
@@ -123,6 +132,10 @@ func anyField(t reflect.Type, is func(reflect.StructField, tag) bool) bool {
 // has no rows of its own; maps and lists within have theirs below it.
 func (c *compiler) entry(t reflect.Type) (n node, err error) {
 	defer c.enter("[]")()
+	defer c.vary()()
+	if isTracked(t) {
+		return c.tracked(t)
+	}
 	inner, err := c.collection(t)
 	if err != nil {
 		return nil, err
@@ -155,8 +168,15 @@ func (c *compiler) record(t, s reflect.Type) (node, error) {
 		return nil, err
 	}
 	e := &entity{presence: always, pointer: t.Kind() == reflect.Pointer, fill: fillerFor(s)}
-	plain := slices.DeleteFunc(list, func(f field) bool { return splits(f.typ, f.tag) })
-	if e.row, err = c.copied(s, plain); err != nil {
+	plain, below := []field(nil), []string(nil)
+	for _, f := range list {
+		if splits(f.typ, f.tag) {
+			below = append(below, f.name)
+		} else {
+			plain = append(plain, f)
+		}
+	}
+	if e.row, err = c.copied(s, plain, below...); err != nil {
 		return nil, err
 	}
 	return e, c.children(e, s, func(f field) bool { return splits(f.typ, f.tag) })
@@ -164,6 +184,7 @@ func (c *compiler) record(t, s reflect.Type) (node, error) {
 
 // optional stores a pointer to a struct: an empty row says that it is not nil, the fields are below it.
 func (c *compiler) optional(t reflect.Type) (n node, err error) {
+	defer c.vary()()
 	err = c.within(t.Elem(), func() error {
 		e := &entity{presence: nonNil, pointer: true, fill: fillerFor(t.Elem())}
 		if e.row, err = c.marker(); err != nil {
@@ -201,16 +222,31 @@ func (c *compiler) children(e *entity, t reflect.Type, take func(field) bool) er
 		if !take(f) {
 			continue
 		}
-		leave := c.enter("." + f.name)
-		n, err := c.node(f.typ, f.tag)
+		child, err := c.child(f)
 		if err != nil {
 			return err
 		}
-		e.children = append(e.children, child{string(tuple.AppendString(nil, f.name)), f.index, n})
-		leave()
+		e.children = append(e.children, child)
 	}
 	slices.SortFunc(e.children, func(a, b child) int { return strings.Compare(a.element, b.element) })
 	return nil
+}
+
+func (c *compiler) child(f field) (child, error) {
+	defer c.enter("." + f.name)()
+	key, index := c.key, c.index
+	defer func() { c.key, c.index = key, index }()
+	element := string(tuple.AppendString(nil, f.name))
+	c.key, c.index = append(key[:len(key):len(key)], element...), append(index[:len(index):len(index)], f.index...)
+	n, err := c.node(f.typ, f.tag)
+	return child{element, f.index, n}, err
+}
+
+// vary enters what not all values have. The result leaves it.
+func (c *compiler) vary() (leave func()) {
+	fixed := c.fixed
+	c.fixed = false
+	return func() { c.fixed = fixed }
 }
 
 func (c *compiler) slot() int {

@@ -3,6 +3,7 @@ package statediff
 import (
 	"fmt"
 	"iter"
+	"reflect"
 	"strings"
 
 	"github.com/dserver-go/dserver/internal/chunk"
@@ -21,15 +22,15 @@ func (s *Schema) Decode(r *Rows, ptr any) error {
 	if len(r.list) == 0 {
 		return nil
 	}
-	d := &decoder{schema: s, list: r.list}
+	d := &decoder{typ: s.typ, list: r.list, buf: make([]byte, 0, 64)}
 	return s.root.decode(d, group{hi: len(r.list)}, v)
 }
 
 // decoder is the work of one Decode.
 type decoder struct {
-	schema *Schema
-	list   []row
-	buf    []byte
+	typ  reflect.Type // for errors
+	list []row
+	buf  []byte
 }
 
 // group is the rows from lo up to hi, which have the first klen bytes of their keys in common: one key and all below it.
@@ -41,7 +42,7 @@ func (d *decoder) key(g group) string { return d.list[g.lo].key()[:g.klen] }
 func (d *decoder) element(g, outer group) string { return d.key(g)[outer.klen:] }
 
 func (d *decoder) fail(g group, err error) error {
-	return placed(d.schema.typ, d.key(g), err)
+	return placed(d.typ, d.key(g), err)
 }
 
 // own returns the value at the key of the group, put together when it is large, and the rows that remain without that
@@ -55,7 +56,7 @@ func (d *decoder) own(g group) (value []byte, rest group, err error) {
 	if rest.lo < g.hi && d.list[rest.lo].key()[g.klen:] == orderElement {
 		rest.lo++
 	}
-	if len(d.buf) == 0 || d.buf[0] != cborTag4 {
+	if !mayBeFirstPart(d.buf) {
 		return d.buf, rest, nil
 	}
 	value, err = d.join(g, &rest)

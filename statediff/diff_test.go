@@ -2,6 +2,7 @@ package statediff
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"math/big"
 	"net/netip"
@@ -339,6 +340,24 @@ func TestChangedKindOfAFieldClearsWhatWasThere(t *testing.T) {
 	}
 }
 
+// The same within an entry: its list was part of the entry's row, and has rows of its own since its items have ids.
+func TestChangedKindWithinAnEntryIsNotDropped(t *testing.T) {
+	type plainLine struct{ SKU string }
+	type before struct {
+		Carts map[string]struct{ Lines []plainLine }
+	}
+	type after struct{ Carts map[string]cart }
+	old, now := schemaOf[before](t), schemaOf[after](t)
+	v := &before{map[string]struct{ Lines []plainLine }{"k": {[]plainLine{{"a"}}}}}
+	if err := now.Decode(rowsOf(t, old, v), &after{}); err == nil || !strings.Contains(err.Error(), "Carts.k") {
+		t.Errorf("the inner list was dropped: %v", err)
+	}
+	r := rowsOf(t, now, &after{map[string]cart{"k": {lines("a")}}})
+	if err := old.Decode(r, &before{}); err == nil || !strings.Contains(err.Error(), "Carts.k") {
+		t.Errorf("the inner rows were dropped: %v", err)
+	}
+}
+
 func TestRemovedFieldStaysUntilRewrite(t *testing.T) {
 	type inner struct{ A, B int }
 	type before struct {
@@ -407,6 +426,20 @@ func TestApplyKeepsTheOrderOfEdits(t *testing.T) {
 	})
 }
 
+func TestCloneIsApart(t *testing.T) {
+	s := schemaOf[cart](t)
+	c := &cart{lines("a", "b")}
+	r := rowsOf(t, s, c)
+	mustCount(t, commit(t, s, r, c), 0)
+	clone := r.Clone()
+	c.Lines = lines("b")
+	mustCount(t, commit(t, s, clone, c), 2)
+	mustBeSame(t, decode[cart](t, s, clone), c)
+	mustBeSame(t, decode[cart](t, s, r), &cart{lines("a", "b")})
+	mustBeLoadable(t, clone)
+	mustBeLoadable(t, r)
+}
+
 func TestTreeEndsBeforeLongerStringsWithZeroBytes(t *testing.T) {
 	type state struct{ M map[string]map[string]int }
 	s := schemaOf[state](t)
@@ -468,6 +501,28 @@ func TestRowsOfRootsThatAreNoStructs(t *testing.T) {
 	mustComeBack(t, lines("b", "a"))
 	mustComeBack(t, strings.Repeat("x", 3*chunk.Bytes))
 	mustComeBack(t, []int{1, 2})
+}
+
+func TestUnusualKeysAndStructsComeBackInWholeValues(t *testing.T) {
+	type point struct{ X, Y int }
+	type array struct {
+		_    struct{} `cbor:",toarray"`
+		A, B int
+	}
+	type short struct {
+		A int `cbor:"1,keyasint"`
+	}
+	mustComeBack(t, struct {
+		ByPoint map[point]int
+		ByArray map[[2]bool]string
+		Short   []short
+		Arrays  map[string]array
+		Raw     json.RawMessage
+		Deep    map[string][]map[float64]*point
+	}{
+		map[point]int{{1, 2}: 3}, map[[2]bool]string{{true, false}: "x"}, []short{{5}}, map[string]array{"a": {A: 1, B: 2}},
+		json.RawMessage(`{}`), map[string][]map[float64]*point{"a": {{1.5: {3, 4}, 2.5: nil}}},
+	})
 }
 
 func mustComeBack[T any](t *testing.T, v T) {

@@ -39,10 +39,14 @@ func (s *Schema) diff(committed *Rows, ptr any, rewrite bool) ([]Edit, error) {
 	d := s.differs.Get().(*differ)
 	defer d.release()
 	d.begin(committed)
+	d.rewrite = rewrite
 	if err := s.root.diff(d, v); err != nil {
 		return nil, err
 	}
-	return d.finish(rewrite)
+	if err := d.finish(rewrite); err != nil {
+		return nil, err
+	}
+	return d.edits(), nil
 }
 
 // differ is the work of one Diff. It is used again and again: what it holds beside the result makes no garbage.
@@ -52,6 +56,8 @@ type differ struct {
 	epoch   uint32
 	met     int // committed rows that are still there
 	at      int // the row met last
+	floor   int // the least length of a key that may be cleared with all below
+	rewrite bool
 	path    []byte
 	buf     bytes.Buffer
 	places  []place // of the lists that are being walked
@@ -73,9 +79,9 @@ func newDiffer(s *Schema) *differ {
 
 func (d *differ) begin(committed *Rows) {
 	d.rows, d.epoch = committed, committed.mark()
-	d.met, d.at, d.path, d.places = 0, -1, d.path[:0], d.places[:0]
-	if len(committed.list) >= indexFrom && committed.index.slots == nil {
-		committed.index.build(committed.list)
+	d.met, d.at, d.floor, d.path, d.places = 0, -1, 0, d.path[:0], d.places[:0]
+	if len(committed.list) >= indexFrom && committed.index == nil {
+		committed.index = newIndex(committed.list)
 	}
 }
 
@@ -109,7 +115,7 @@ func (d *differ) fail(err error) error {
 // emit compares the encoded value in d.buf with the row at d.path, and the rows below it when it is large.
 func (d *differ) emit(e *entity) error {
 	value := d.buf.Bytes()
-	if len(value) <= chunk.Bytes && value[0] != cborTag4 {
+	if len(value) <= chunk.Bytes && !mayBeFirstPart(value) {
 		if e.isLeaf() && d.shrink(value) {
 			return d.set(string(d.path), value)
 		}
@@ -141,7 +147,7 @@ func (d *differ) isCommitted() bool {
 // shrink clears the rows of a value that was large and is not any more, in one edit instead of one for each.
 func (d *differ) shrink(value []byte) bool {
 	i, found := d.find()
-	if !found || d.rows.list[i].value()[0] != cborTag4 {
+	if !found || !mayBeFirstPart(d.rows.list[i].value()) {
 		return false
 	}
 	list, key := d.rows.list, d.rows.list[i].key()
@@ -152,8 +158,9 @@ func (d *differ) shrink(value []byte) bool {
 	return true
 }
 
-// cborTag4 is how a tag of four bytes begins, with which chunk marks the first row of a large value.
-const cborTag4 = 0xda
+// mayBeFirstPart tells whether a value begins as the first row of a large one does, with a tag of four bytes. Only
+// then does chunk need to look at it.
+func mayBeFirstPart[T string | []byte](value T) bool { return len(value) > 0 && value[0] == 0xda }
 
 // emitRow compares one row.
 func (d *differ) emitRow(value []byte) error {
@@ -193,7 +200,7 @@ func (d *differ) find() (int, bool) {
 	if next < len(list) && list[next].key() == string(d.path) {
 		return next, true
 	}
-	if d.rows.index.slots != nil {
+	if d.rows.index != nil {
 		return d.rows.index.find(list, d.path)
 	}
 	return slices.BinarySearchFunc(list, d.path, func(r row, path []byte) int {
@@ -207,25 +214,38 @@ func (d *differ) find() (int, bool) {
 	})
 }
 
-// finish adds what has to be cleared.
-func (d *differ) finish(rewrite bool) ([]Edit, error) {
+// meetTree notes that all rows below a key are still there.
+func (d *differ) meetTree(key string) {
+	for i, _ := d.rows.search(key); i < len(d.rows.list) && isBelow(d.rows.list[i].key(), key); i++ {
+		d.meet(i)
+	}
+}
+
+// finish brings the edits in order and adds what has to be cleared.
+func (d *differ) finish(rewrite bool) error {
 	if len(d.sets) > 1 {
 		slices.SortFunc(d.sets, func(a, b Edit) int { return cmp.Compare(a.Key, b.Key) })
 	}
 	for i := 1; i < len(d.sets); i++ {
 		if d.sets[i].Key == d.sets[i-1].Key {
 			d.path = append(d.path[:0], d.sets[i].Key...)
-			return nil, d.fail(errDuplicate)
+			return d.fail(errDuplicate)
 		}
 	}
-	if d.met < len(d.rows.list) {
-		if !rewrite {
-			d.keepUnknown()
-		}
-		d.cleared = append(d.cleared, d.clears()...)
+	if d.met == len(d.rows.list) {
+		return nil
 	}
+	if !rewrite {
+		d.keepUnknown()
+	}
+	d.cleared = append(d.cleared, d.clears()...)
+	return nil
+}
+
+// edits returns what finish left.
+func (d *differ) edits() []Edit {
 	if d.cleared == nil {
-		return d.sets, nil
+		return d.sets
 	}
-	return append(d.cleared, d.sets...), nil
+	return append(d.cleared, d.sets...)
 }

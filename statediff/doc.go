@@ -1,3 +1,66 @@
 // Package statediff turns a Go value into rows, and a changed value into the fewest edits of the rows that were committed
 // before. It is pure: it knows CBOR and the tuple encoding of keys, and no store.
+//
+//	          Schema: how values of one Go type become rows
+//	             │
+//	value ──── Diff(committed rows, value) ──── edits ──── the store's transaction
+//	  ▲          ▲                                │
+//	  │          │                            Apply, after the commit
+//	Decode ── committed rows ◄────────────────────┘
+//
+// The comparison is between the committed rows, as bytes, and the new value, never with an older value that is still in
+// use: what a handler did to its copy before it failed cannot leave a trace.
+//
+// # What becomes of a field
+//
+//	struct                          a key per exported field, recursively; fields of embedded structs are promoted
+//	map of strings, integers, or    a key per entry
+//	types that marshal to text
+//	[]T, T or *T a struct with a    a key per item and a key for its place in the order: inserting is two edits, moving,
+//	field tagged `dserver:"id"`     changing and deleting one, however long the list
+//	*T, T a struct                  a key that says that it is not nil, and the fields below it
+//	Map, List                       as a map; entries are loaded when asked for
+//	types that marshal themselves   one value
+//	all else                        one value
+//
+// A value is encoded in CBOR, deterministically, and cut into several rows when it is large, at most 4 MiB. An entry of
+// a map and an item of a list are one row, but that maps and lists with ids within them have rows of their own below.
+// A field that is zero has no row; entries and items always have one. So a zero state has no rows at all.
+//
+// What cannot come back is refused by For. What comes back is equal, but that nil and empty slices and maps are the same
+// (maps are never nil, slices that are empty are nil), times are in UTC, to the nanosecond, and two pointers to one
+// value are pointers to two.
+//
+// # Tags
+//
+//	`dserver:"name"`     the field is stored under this name; else under that of a cbor tag, a json tag, its own
+//	`dserver:"-"`        it is not stored and is zero when the state is read
+//	`dserver:",whole"`   it is one value
+//	`dserver:"id"`       it is the id of the items of a list, a string or an integer; with a name: `dserver:"name,id"`
+//
+// Inside of one value, but for the fields of an entry or item themselves, the names are the CBOR library's; a dserver tag
+// that would have no effect there is refused.
+//
+// # When types change
+//
+// A field that was added is zero in older states; rows of one that was removed are ignored by Decode and left alone by
+// Diff, and cleared by Rewrite. Decode refuses rows of another shape than the field has now, such as those of a map where
+// there is one value: nothing is dropped unasked. A plain map can become a Map and back, and a map of structs a list with
+// ids, in the order of the keys.
+//
+// # Tracked collections
+//
+// Map and List are for collections too large to compare for each message. They load entries through a Loader and record
+// what is done to them. A turn, for a type for which Tracks is true,
+//
+//  1. loads Ranges, which leave their rows out, into Rows;
+//  2. decodes the value, or makes a new one, and binds it to a Loader that reads in the turn's transaction;
+//  3. lets handlers change it, and asks for Diff, whose edits are those of the collections too;
+//  4. after the commit gives the edits to Apply, which leaves out those of bound collections;
+//  5. binds the value anew for the next turn, or drops it.
+//
+// After a failed handler the value is dropped: what a collection recorded cannot be taken back by decoding Rows, so
+// messages before the failed one in the same turn are to be handled again. A Query binds a value to a Loader that reads
+// its snapshot. Without Bind all entries are in memory: Decode takes them from Rows when their rows were loaded as well,
+// and a handler can be tested without a store.
 package statediff

@@ -5,6 +5,7 @@ type Edit struct {
 	Key   string
 	Value []byte // when Clear is None
 	Clear Scope
+	aside bool // of a collection that is bound to a Loader: Rows do not have its rows
 }
 
 // Scope is what an Edit clears.

@@ -17,7 +17,7 @@ func (f filler) fill(v reflect.Value) {
 
 // fillerFor returns the filler of a type that does not contain itself.
 func fillerFor(t reflect.Type) filler {
-	if marshals(t) {
+	if marshals(t) || isTracked(t) {
 		return nil
 	}
 	switch t.Kind() {
@@ -87,7 +87,7 @@ func hasTime(t reflect.Type) bool {
 		if t == reflect.TypeFor[time.Time]() {
 			return true
 		}
-		return !marshals(t) && anyField(t, func(f reflect.StructField, g tag) bool { return !g.skip && hasTime(f.Type) })
+		return !marshals(t) && !isTracked(t) && anyField(t, func(f reflect.StructField, g tag) bool { return !g.skip && hasTime(f.Type) })
 	case reflect.Map:
 		return hasTime(t.Key()) || hasTime(t.Elem())
 	case reflect.Slice, reflect.Array, reflect.Pointer:

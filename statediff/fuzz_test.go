@@ -30,12 +30,16 @@ func FuzzDecode(f *testing.F) {
 		f.Add(e.Key, e.Value[:min(len(e.Value), 40)], next.Key, next.Value[:min(len(next.Value), 40)], "", []byte(nil))
 		f.Add(e.Key, next.Value[:min(len(next.Value), 40)], next.Key[:len(next.Key)-1], []byte{0xa0}, e.Key+"\x00", []byte{0x41, 0x80})
 	}
+	f.Add("", []byte(""), "\x15", []byte("\xda"), "\x01\x01\x00", []byte(""))
 	f.Fuzz(func(t *testing.T, k1 string, v1 []byte, k2 string, v2 []byte, k3 string, v3 []byte) {
 		r := NewRows()
 		r.Set(k1, v1)
 		r.Set(k2, v2)
 		r.Set(k3, v3)
 		v := new(world)
+		if _, err := Generic(r); err != nil {
+			_ = r.String()
+		}
 		if err := s.Decode(r, v); err != nil {
 			_ = err.Error()
 			v = w

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"math/big"
-	"reflect"
 	"strconv"
 	"strings"
 
@@ -14,7 +13,7 @@ import (
 )
 
 // Generic returns the value of rows without its Go type, for people and tools: map[string]any for structs and maps,
-// []any for lists in their order, and int64, uint64 (above the range of int64), float64, string, []byte, bool,
+// []any for lists in their order (a List is a map by place), and int64, uint64 (above the range of int64), float64, string, []byte, bool,
 // time.Time and nil. Keys of maps that are no text become text: integers their decimal digits.
 //
 // What is zero has no row, so it is missing. An empty list that stands in another collection looks like an empty map.
@@ -24,7 +23,7 @@ func Generic(r *Rows) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &decoder{schema: &Schema{typ: reflect.TypeFor[any]()}, list: r.list}
+	d := &decoder{list: r.list, buf: make([]byte, 0, 64)}
 	if len(r.list) == 0 {
 		return map[string]any{}, nil
 	}
@@ -86,13 +85,13 @@ func (d generic) decode(data []byte) (any, error) {
 	return nil, err
 }
 
-// isList recognizes the items of a list by their places.
+// isList recognizes the items of a list by their places, which follow their rows. (Without a row ahead of it, it is the
+// length of a Map or List.)
 func (d generic) isList(g group) bool {
 	for below := range d.groups(g) {
-		for i := below.lo; i < min(below.hi, below.lo+2); i++ {
-			if d.list[i].key()[below.klen:] == orderElement {
-				return true
-			}
+		next := below.lo + 1
+		if next < below.hi && len(d.key(below)) == int(d.list[below.lo].klen) && d.list[next].key()[below.klen:] == orderElement {
+			return true
 		}
 	}
 	return false
@@ -121,6 +120,9 @@ func (d generic) mapOf(g group, own any) (any, error) {
 		}
 	}
 	for below := range d.groups(g) {
+		if d.element(below, g) == countElement {
+			continue // the length of a Map or List
+		}
 		v, err := d.value(below)
 		if err != nil {
 			return nil, err

@@ -1,6 +1,9 @@
 package statediff
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+	"unsafe"
+)
 
 // indexFrom is the number of rows from which Diff looks keys up by their hash. Below it a binary search is as fast.
 const indexFrom = 128
@@ -12,15 +15,19 @@ type index struct {
 	seed  maphash.Seed
 }
 
-func (x *index) drop()        { x.slots = nil }
-func (x *index) bytes() int64 { return int64(cap(x.slots)) * 4 }
+func (x *index) bytes() int64 {
+	if x == nil {
+		return 0
+	}
+	return int64(unsafe.Sizeof(*x)) + int64(cap(x.slots))*int64(unsafe.Sizeof(x.slots[0]))
+}
 
-func (x *index) build(list []row) {
+func newIndex(list []row) *index {
 	size := 1
 	for size < len(list)+len(list)/3 {
 		size *= 2
 	}
-	x.slots, x.seed = make([]uint32, size), maphash.MakeSeed()
+	x := &index{slots: make([]uint32, size), seed: maphash.MakeSeed()}
 	for i := range list {
 		slot := maphash.String(x.seed, list[i].key())
 		for x.slots[slot&uint64(size-1)] != 0 {
@@ -28,6 +35,7 @@ func (x *index) build(list []row) {
 		}
 		x.slots[slot&uint64(size-1)] = uint32(i) + 1
 	}
+	return x
 }
 
 // find returns the number of the row with this key.

@@ -58,6 +58,9 @@ func (m *mapping) decode(d *decoder, g group, v reflect.Value) error {
 	v.Set(reflect.MakeMapWithSize(m.typ, d.count(rest)))
 	key, elem := reflect.New(m.typ.Key()).Elem(), reflect.New(m.typ.Elem()).Elem()
 	for below := range d.groups(rest) {
+		if d.element(below, g) == countElement {
+			continue // the map was a tracked one
+		}
 		if err := m.key.decode(d.element(below, g), key); err != nil {
 			return d.fail(below, err)
 		}

@@ -101,11 +101,14 @@ func Path(key string) string {
 // pathInErrors is the most of a path that an error shows.
 const pathInErrors = 200
 
-// placed adds the place to an error.
+// placed adds the place to an error; a nil type is not known.
 func placed(t reflect.Type, key string, err error) error {
 	path := Path(key)
 	if len(path) > pathInErrors {
 		path = path[:pathInErrors] + "..."
+	}
+	if t == nil {
+		return fmt.Errorf("statediff: %s: %w", path, err)
 	}
 	return fmt.Errorf("statediff: %v: %s: %w", t, path, err)
 }

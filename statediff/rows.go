@@ -12,7 +12,7 @@ import (
 // Rows are not safe for concurrent use, not even by Diff, which keeps its marks in them.
 type Rows struct {
 	list  []row
-	index index
+	index *index // nil until a Diff needs it
 	size  int64  // of the keys and values
 	epoch uint32 // of the latest Diff
 }
@@ -48,15 +48,16 @@ func (r *Rows) Set(key string, value []byte) {
 
 func (r *Rows) set(added row) {
 	key := added.key()
+	added.seen = 0
 	if n := len(r.list); n == 0 || r.list[n-1].key() < key {
 		r.list = append(r.list, added)
-		r.index.drop()
+		r.index = nil
 	} else if i, found := r.search(key); found {
 		r.size -= int64(len(r.list[i].data))
 		r.list[i] = added
 	} else {
 		r.list = slices.Insert(r.list, i, added)
-		r.index.drop()
+		r.index = nil
 	}
 	r.size += int64(len(added.data))
 }
@@ -68,6 +69,11 @@ func (r *Rows) Get(key string) (value []byte, found bool) {
 		return nil, false
 	}
 	return []byte(r.list[i].value()), true
+}
+
+// Clone returns rows that can be changed apart. It shares the memory of keys and values, which never change.
+func (r *Rows) Clone() *Rows {
+	return &Rows{list: slices.Clone(r.list), size: r.size, epoch: r.epoch}
 }
 
 // All yields the rows in the order of their keys. The values are copies.
@@ -132,7 +138,7 @@ func (r *Rows) clear(edits []Edit) {
 		return e.seen == dead
 	})
 	if len(r.list) != before {
-		r.index.drop()
+		r.index = nil
 		r.shrink()
 	}
 }
@@ -151,6 +157,9 @@ func (r *Rows) shrink() {
 func (r *Rows) insert(edits []Edit) {
 	var added []row
 	for _, e := range edits {
+		if e.aside {
+			continue
+		}
 		if i, found := r.search(e.Key); found {
 			r.size += int64(len(e.Value)) - int64(len(r.list[i].value()))
 			r.list[i].data = newRow(e.Key, e.Value).data
@@ -194,7 +203,7 @@ func (r *Rows) merge(added []row) {
 		r.size += int64(len(added[next].data))
 		next--
 	}
-	r.index.drop()
+	r.index = nil
 }
 
 // mark begins a Diff: rows that it meets get the new epoch.

@@ -8,12 +8,13 @@ import (
 
 // Schema is how values of one Go type become rows. It is immutable and safe for concurrent use.
 type Schema struct {
-	typ     reflect.Type
-	codec   codec
-	root    node
-	fill    filler
-	slots   int // of scratch space that a differ needs
-	differs sync.Pool
+	typ      reflect.Type
+	codec    codec
+	root     node
+	fill     filler
+	slots    int        // of scratch space that a differ needs
+	trackeds []*tracked // in the order of their keys
+	differs  sync.Pool
 }
 
 // node is a part of the schema: how the values at one place are stored.
@@ -43,12 +44,13 @@ func For(t reflect.Type) (*Schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &compiler{codec: codec, path: []string{t.String()}}
+	c := &compiler{codec: codec, path: []string{t.String()}, fixed: true}
 	root, err := c.node(t, tag{})
 	if err != nil {
 		return nil, err
 	}
-	s := &Schema{typ: t, codec: codec, root: root, fill: fillerFor(t), slots: c.slots}
+	sortTracked(c.trackeds)
+	s := &Schema{typ: t, codec: codec, root: root, fill: fillerFor(t), slots: c.slots, trackeds: c.trackeds}
 	s.differs.New = func() any { return newDiffer(s) }
 	return s, nil
 }

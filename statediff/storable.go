@@ -57,6 +57,9 @@ func (c *compiler) checkMarshaler(t reflect.Type) error {
 // checkWhole refuses what cannot come back from one CBOR value. Inside of one value names are the CBOR library's, so a
 // dserver tag that would have no effect is refused as well; top is where the tags still have effect.
 func (c *compiler) checkWhole(t reflect.Type, top bool) error {
+	if isTracked(t) {
+		return c.refuse("%v cannot be a part of one value", t)
+	}
 	if marshals(t) {
 		return c.checkMarshaler(t)
 	}

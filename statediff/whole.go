@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"reflect"
+
+	"github.com/fxamacker/cbor/v2"
 )
 
 // whole is how a value becomes one CBOR value. Where a struct's tags ask for other names or fields than the CBOR
@@ -11,7 +13,8 @@ import (
 type whole struct {
 	codec   codec
 	made    reflect.Type // nil when the value is encoded as it is
-	from    [][]int      // the value's field for each field of made
+	from    [][]int      // the value's field for each of the first fields of made
+	foreign int          // the number of further fields of made, which must not be there when it is read
 	slot    int          // of the scratch space for made
 	pointer bool         // to the struct whose fields are copied
 	verify  bool         // holds times, which can be too far away to be read back
@@ -52,9 +55,10 @@ func (c *compiler) direct(t reflect.Type) *whole {
 // marker returns an empty row: a CBOR map without entries, whatever the value is.
 func (c *compiler) marker() (*whole, error) { return c.copied(reflect.TypeFor[struct{}](), nil) }
 
-// copied returns how some fields of the struct type t become one CBOR value.
-func (c *compiler) copied(t reflect.Type, list []field) (*whole, error) {
-	w := &whole{codec: c.codec, slot: c.slot(), verify: hasTime(t)}
+// copied returns how some fields of the struct type t become one CBOR value. Foreign are the names of its other fields:
+// a value that has them is from a time when they were part of it, and is refused rather than read without them.
+func (c *compiler) copied(t reflect.Type, list []field, foreign ...string) (*whole, error) {
+	w := &whole{codec: c.codec, slot: c.slot(), verify: hasTime(t), foreign: len(foreign)}
 	fields := make([]reflect.StructField, len(list))
 	for i, f := range list {
 		leave := c.enter("." + f.name)
@@ -62,12 +66,18 @@ func (c *compiler) copied(t reflect.Type, list []field) (*whole, error) {
 			return nil, err
 		}
 		leave()
-		name := fmt.Sprintf("F%d", i)
-		fields[i] = reflect.StructField{Name: name, Type: f.typ, Tag: reflect.StructTag(fmt.Sprintf("cbor:%q", f.name))}
+		fields[i] = madeField(i, f.typ, f.name)
 		w.from = append(w.from, f.index)
+	}
+	for _, name := range foreign {
+		fields = append(fields, madeField(len(fields), reflect.TypeFor[cbor.RawMessage](), name+",omitempty"))
 	}
 	w.made = reflect.StructOf(fields)
 	return w, nil
+}
+
+func madeField(i int, t reflect.Type, tag string) reflect.StructField {
+	return reflect.StructField{Name: fmt.Sprintf("F%d", i), Type: t, Tag: reflect.StructTag(fmt.Sprintf("cbor:%q", tag))}
 }
 
 // encodeZero returns the encoding of the zero value.
@@ -123,6 +133,11 @@ func (w *whole) decode(data []byte, v reflect.Value) error {
 	made := reflect.New(w.made).Elem()
 	if err := w.codec.decode(data, made); err != nil {
 		return err
+	}
+	for i := range w.foreign {
+		if made.Field(len(w.from)+i).Len() > 0 {
+			return errKind
+		}
 	}
 	for i, index := range w.from {
 		v.FieldByIndex(index).Set(made.Field(i))

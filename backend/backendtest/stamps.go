@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"testing"
 
 	"github.com/dserver-go/dserver/backend"
 )
@@ -145,15 +144,6 @@ func stampIsNotUsedAgain(x *trial) {
 			x.Fatalf("%v after %v", version, last)
 		}
 		last = version
-	}
-}
-
-func closeAll(t testing.TB, handles ...backend.Database) {
-	t.Helper()
-	for _, db := range handles {
-		if err := db.Close(); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 

@@ -18,7 +18,7 @@ type trial struct {
 }
 
 func newTrial(t *testing.T, open Opener) *trial {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	t.Cleanup(cancel)
 	x := &trial{T: t, ctx: ctx, open: open(t)}
 	x.db, x.other = x.open(), x.open()
@@ -77,8 +77,15 @@ func (x *trial) everything(db backend.Database) (all string) {
 	return all
 }
 
+// mostRuns is how often a transaction of the suite may lose. One that always does ends the check before its time limit.
+const mostRuns = 1000
+
 func transact(ctx context.Context, db backend.Database, fn func(s *script)) error {
+	runs := 0
 	return db.Transact(ctx, func(tx backend.Tx) error {
+		if runs++; runs > mostRuns {
+			return fmt.Errorf("the transaction lost %d races", mostRuns)
+		}
 		s := &script{reader: reader{Reader: tx}, tx: tx}
 		fn(s)
 		return s.err

@@ -9,15 +9,31 @@ import (
 )
 
 // patience is how long the suite waits for what must happen soon. Only a failing test waits so long.
-const patience = 20 * time.Second
+const patience = 10 * time.Second
 
-// within waits for what must happen.
+// within waits for what must happen, and ends the test where it does not.
 func within(t testing.TB, happened <-chan struct{}, what string) {
 	t.Helper()
 	select {
 	case <-happened:
 	case <-time.After(patience):
-		t.Errorf("not within %v: %s", patience, what)
+		t.Fatalf("not within %v: %s", patience, what)
+	}
+}
+
+// closeAll closes handles, none of which may take long.
+func closeAll(t testing.TB, handles ...backend.Database) {
+	t.Helper()
+	closed, errs := make(chan struct{}), make([]error, len(handles))
+	go func() {
+		defer close(closed)
+		for i, db := range handles {
+			errs[i] = db.Close()
+		}
+	}()
+	within(t, closed, "Close returns")
+	if err := errors.Join(errs...); err != nil {
+		t.Fatalf("close: %v", err)
 	}
 }
 

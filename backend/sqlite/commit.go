@@ -178,7 +178,7 @@ func (w *writer) publish(group *record) {
 // failed ends a group that was not committed, or not for sure.
 func (w *writer) failed(members []*tx, err error) {
 	w.reserved = unknown // whether the row was written is not known either
-	w.refuse(members, err)
+	refuse(members, err)
 	if undo := rollBack(w.conn.conn); undo != nil {
 		w.db.fail(describe("roll back", w.db.path, undo))
 	}

@@ -69,6 +69,7 @@ func Open(path string, opts ...Option) (*DB, error) {
 	if err := db.connect(o); err != nil {
 		return nil, describe("open", path, err)
 	}
+	db.background.Go(db.writer.run)
 	db.background.Go(db.watches.poll)
 	db.background.Go(db.checkpoints.keep)
 	db.background.Go(db.reap)
@@ -77,7 +78,7 @@ func Open(path string, opts ...Option) (*DB, error) {
 
 func newDB(path string) *DB {
 	db := &DB{path: path, opened: time.Now(), stopped: make(chan struct{}), left: make(chan struct{}, 1)}
-	db.pool.path = path
+	db.pool.path, db.pool.freed = path, make(chan struct{}, calmReaders)
 	db.watches = watches{db: db, kick: make(chan struct{}, 1), keys: map[string][]*watch{}}
 	db.checkpoints = checkpoints{db: db, due: make(chan struct{}, 1)}
 	return db
@@ -283,6 +284,7 @@ func (db *DB) Close() error {
 func (db *DB) close() error {
 	db.stop(closedBy(nil))
 	db.awaitCalls()
+	close(db.writer.quit)
 	db.background.Wait()
 	return errors.Join(db.pool.close(), closeAll(db.checkpoints.conn, db.writer.conn.conn))
 }

@@ -12,6 +12,9 @@ import (
 // errLost ends an attempt that lost a race: Transact runs fn again.
 var errLost = errors.New("sqlite: a conflict")
 
+// errAbandoned ends a wait for the write lock when all who waited have given up.
+var errAbandoned = errors.New("sqlite: nobody waits any more")
+
 // What Version answers when there is no commit to name.
 var (
 	errNoVersion    = errors.New("sqlite: the transaction wrote nothing, so it has no version")

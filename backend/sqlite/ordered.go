@@ -72,6 +72,8 @@ func (o *ordered) put(w *write) {
 	case found:
 		o.blocks[block][place] = w
 		return
+	case len(o.blocks) == 0 && cap(o.blocks) > 0: // there may be a block from before, to be used again
+		o.blocks = o.blocks[:1]
 	case len(o.blocks) == 0:
 		o.blocks = append(o.blocks, nil)
 	case block == len(o.blocks): // after all: the usual way of keys that come in order

@@ -3,7 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
-	"slices"
+	"fmt"
 	"sync"
 	"time"
 
@@ -13,8 +13,10 @@ import (
 )
 
 const (
-	maxReaders     = 1000 // connections; each has files and a page cache of its own
-	maxIdleReaders = 16   // that are kept for the next transaction
+	maxReaders   = 1000                 // connections; each has files and a page cache of its own
+	calmReaders  = 16                   // as many are opened at once when needed, and kept
+	calmWait     = 2 * time.Millisecond // how long one of more waits for another's to come back, before it is opened
+	readerMemory = 1 << 20              // of a connection's page cache
 )
 
 // connection has the statements that read, prepared. It belongs to one goroutine at a time.
@@ -59,14 +61,29 @@ func (c *connection) prepare(q1 string, s1 **driver.Stmt, q2 string, s2 **driver
 	return err
 }
 
+// openConnection opens one that reads.
+func openConnection(path string) (*connection, error) {
+	conn, err := connect(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := execute(conn, fmt.Sprintf("PRAGMA cache_size = -%d", readerMemory>>10)); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return newConnection(conn)
+}
+
 // pool holds the connections that transactions read with. It grows when all are in use and fails at its limit: it
-// never waits for one to come back, as who waits may be the one that has it.
+// never depends on one that comes back, as who waits may be the one that has it. But most come back at once, and few
+// connections with warm caches are faster than many, so it grows reluctantly.
 type pool struct {
 	path string
 
 	mu      sync.Mutex
 	idle    []*connection // the one used last is at the end and has the warmest cache
 	running []*connection
+	opening int           // will be running
+	freed   chan struct{} // tells those who wait calmly that one came back
 	gate    chan struct{} // closed when snapshots may begin again; nil when they may
 	drained chan struct{} // closed when nothing is running; nil when nobody waits for that
 	closed  error
@@ -74,44 +91,84 @@ type pool struct {
 
 // acquire gives s a connection without a transaction on it.
 func (p *pool) acquire(ctx context.Context, s *snapshot) (*connection, error) {
+	if c, isNew, err := p.take(ctx, s, calmReaders); c != nil || err != nil {
+		return c, err
+	} else if isNew {
+		return p.add(s)
+	}
+	timer := time.NewTimer(calmWait)
+	defer timer.Stop()
+	for limit := calmReaders; ; {
+		select {
+		case <-p.freed:
+		case <-timer.C:
+			limit = maxReaders
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		c, isNew, err := p.take(ctx, s, limit)
+		switch {
+		case c != nil || err != nil:
+			return c, err
+		case isNew:
+			return p.add(s)
+		case limit == maxReaders:
+			return nil, errManySnapshots
+		}
+	}
+}
+
+// take lends the connection that was used last. If there is none it reports whether add may open one.
+func (p *pool) take(ctx context.Context, s *snapshot, limit int) (c *connection, isNew bool, err error) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.pass(ctx); err != nil {
+		return nil, false, err
+	}
+	if n := len(p.idle); n > 0 {
+		c := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		p.lend(c, s)
+		return c, false, nil
+	}
+	if len(p.running)+p.opening < limit {
+		p.opening++
+		return nil, true, nil
+	}
+	return nil, false, nil
+}
+
+// add opens a connection, which take has counted. It does so without the mutex, which others need to give theirs back.
+func (p *pool) add(s *snapshot) (*connection, error) {
+	c, err := openConnection(p.path)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.opening--
+	if err != nil {
+		return nil, err
+	}
+	if p.closed != nil {
+		return nil, errors.Join(p.closed, c.conn.Close())
+	}
+	p.lend(c, s)
+	return c, nil
+}
+
+// pass waits at the gate. The caller holds mu.
+func (p *pool) pass(ctx context.Context) error {
 	for p.gate != nil && p.closed == nil {
 		gate := p.gate
 		p.mu.Unlock()
 		select {
 		case <-gate:
 		case <-ctx.Done():
-			return nil, ctx.Err()
 		}
 		p.mu.Lock()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 	}
-	defer p.mu.Unlock()
-	switch n := len(p.idle); {
-	case p.closed != nil:
-		return nil, p.closed
-	case n > 0:
-		c := p.idle[n-1]
-		p.idle = p.idle[:n-1]
-		p.lend(c, s)
-		return c, nil
-	case len(p.running) >= maxReaders:
-		return nil, errManySnapshots
-	}
-	return p.grow(s)
-}
-
-// grow opens one more connection. It holds the mutex meanwhile: that is a tenth of a millisecond, and seldom.
-func (p *pool) grow(s *snapshot) (*connection, error) {
-	conn, err := connect(p.path)
-	if err != nil {
-		return nil, err
-	}
-	c, err := newConnection(conn)
-	if err != nil {
-		return nil, err
-	}
-	p.lend(c, s)
-	return c, nil
+	return p.closed
 }
 
 func (p *pool) lend(c *connection, s *snapshot) {
@@ -127,7 +184,7 @@ func (p *pool) release(c *connection, broken bool) {
 	p.running[len(p.running)-1] = nil
 	p.running = p.running[:len(p.running)-1]
 	c.owner = nil
-	keep := !broken && p.closed == nil && len(p.idle) < maxIdleReaders
+	keep := !broken && p.closed == nil && len(p.idle) < calmReaders
 	if keep {
 		p.idle = append(p.idle, c)
 	}
@@ -136,6 +193,10 @@ func (p *pool) release(c *connection, broken bool) {
 		p.drained = nil
 	}
 	p.mu.Unlock()
+	select {
+	case p.freed <- struct{}{}:
+	default:
+	}
 	if !keep {
 		c.conn.Close()
 	}
@@ -154,17 +215,6 @@ func (p *pool) endOlder(limit time.Time, cause error) {
 	for _, s := range old {
 		s.finish(cause)
 	}
-}
-
-// oldest returns when the oldest snapshot began, and whether there is one.
-func (p *pool) oldest() (time.Time, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.running) == 0 {
-		return time.Time{}, false
-	}
-	c := slices.MinFunc(p.running, func(a, b *connection) int { return a.since.Compare(b.since) })
-	return c.since, true
 }
 
 // shut makes new snapshots wait until open is called, and returns a channel that is closed when the last has ended.

@@ -31,6 +31,12 @@ type tx struct {
 
 	place  queued
 	commit backend.Versionstamp
+
+	// Room for a small transaction.
+	someKeys   [4]keyRead
+	someRanges [2]rangeRead
+	somePoints [8]*write
+	someBlocks [1][]*write
 }
 
 // appended is an Append, whose key is known at the commit.
@@ -48,7 +54,11 @@ type outcome struct {
 }
 
 func newTx(ctx context.Context, db *DB) *tx {
-	return &tx{snapshot: snapshot{db: db, ctx: ctx}}
+	t := &tx{snapshot: snapshot{db: db, ctx: ctx}}
+	t.reads = reads{t.someKeys[:0], t.someRanges[:0]}
+	t.someBlocks[0] = t.somePoints[:0]
+	t.points.blocks = t.someBlocks[:0]
+	return t
 }
 
 // start draws the line between the commits that the snapshot is sure to hold and those that must be looked through.

@@ -248,14 +248,12 @@ func (p *poll) connect() error {
 	if p.conn != nil {
 		return nil
 	}
-	c, err := connect(p.watches.db.path)
+	c, err := openConnection(p.watches.db.path)
 	if err != nil {
 		return err
 	}
-	if p.conn, err = newConnection(c); err != nil {
-		return err
-	}
-	p.version, err = c.Prepare("PRAGMA data_version")
+	p.conn = c
+	p.version, err = c.conn.Prepare("PRAGMA data_version")
 	p.isStale = true
 	return err
 }

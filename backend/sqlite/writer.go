@@ -19,10 +19,12 @@ import (
 //  1. The leader takes the write lock of the file. While it waits for another process, transactions whose ctx ends
 //     leave the queue.
 //  2. It takes the whole queue: from here on their outcome is awaited.
-//  3. It commits them as one SQLite transaction, with one fsync (commit.go).
-//  4. It makes the first that has queued up meanwhile the next leader, and tells the others their outcome.
+//  3. It commits them as one SQLite transaction, with one fsync (commit.go), and tells them their outcome.
+//  4. If others have queued up meanwhile, it hands the lead to the writer's own goroutine, which keeps it until the
+//     queue is empty.
 //
-// So the group is as large as the last fsync was long, and a caller alone switches no goroutine.
+// So a group is as large as the last fsync was long; a caller alone switches no goroutine, and with many callers the
+// disk never waits for one of them to be scheduled.
 type writer struct {
 	db *DB
 
@@ -31,6 +33,9 @@ type writer struct {
 	spare   []*tx // the queue before, to be used again
 	leading bool
 	ended   error // why nothing is queued any more
+
+	more chan struct{} // hands the lead to run
+	quit chan struct{} // ends run, when no caller is left
 
 	last   atomic.Pointer[record] // the newest commits
 	shared atomic.Int64           // when another process was last seen to commit, as db.clock; 0 is never
@@ -42,7 +47,6 @@ type writer struct {
 	reserved int64 // the sequence row as this process committed it last; unknown before
 	next     int64 // the next commit number
 	idleAt   int64 // when the last group was committed, as db.clock
-	isOpen   bool  // the connection has a transaction
 }
 
 const unknown = -1
@@ -54,19 +58,12 @@ const (
 	sharedPause = time.Millisecond
 )
 
-// queued is a transaction's place in the queue. The fields but wake are guarded by writer.mu.
+// queued is a transaction's place in the queue. Picked is guarded by writer.mu.
 type queued struct {
-	wake   chan signal // made when it has to wait
+	wake   chan struct{} // made when it has to wait; the outcome is known
 	picked bool
-	result error // of a picked one, before done is sent
+	result error // of a picked one
 }
-
-type signal bool
-
-const (
-	done signal = false
-	lead signal = true // the receiver leads
-)
 
 // newest returns the newest record. All that it and those before it hold is in every snapshot that begins later.
 func (w *writer) newest() *record { return w.last.Load() }
@@ -86,22 +83,23 @@ func (w *writer) submit(ctx context.Context, t *tx) error {
 	}
 	w.queue = append(w.queue, t)
 	if w.leading {
-		t.place.wake = make(chan signal, 1)
+		t.place.wake = make(chan struct{}, 1)
 		w.mu.Unlock()
 		return w.await(ctx, t)
 	}
 	w.leading = true
 	w.mu.Unlock()
-	return w.lead(ctx, t)
+	w.lead(ctx, t)
+	if w.isLed() {
+		w.more <- struct{}{}
+	}
+	return t.place.result
 }
 
-// await waits for a leader to commit t, or to make it the next.
+// await waits for a leader to commit t.
 func (w *writer) await(ctx context.Context, t *tx) error {
 	select {
-	case s := <-t.place.wake:
-		if s == lead {
-			return w.lead(ctx, t)
-		}
+	case <-t.place.wake:
 		return t.place.result
 	case <-ctx.Done():
 	}
@@ -112,71 +110,61 @@ func (w *writer) await(ctx context.Context, t *tx) error {
 	return t.place.result
 }
 
-// withdraw takes t off the queue, with the lead if it was given to it. It is too late once a leader has picked it.
+// withdraw takes t off the queue. It is too late once a leader has picked it.
 func (w *writer) withdraw(t *tx) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if t.place.picked {
-		return false
+	if !t.place.picked {
+		i := slices.Index(w.queue, t)
+		w.queue = slices.Delete(w.queue, i, i+1)
 	}
-	i := slices.Index(w.queue, t)
-	w.queue = slices.Delete(w.queue, i, i+1)
-	select {
-	case <-t.place.wake:
-		w.passOn()
-	default:
-	}
-	return true
+	return !t.place.picked
 }
 
-// passOn makes the first of the queue the leader. The caller holds mu and has led.
-func (w *writer) passOn() {
-	if len(w.queue) == 0 {
-		w.leading = false
-		return
-	}
-	first := w.queue[0]
-	first.place.wake <- lead
-}
-
-// lead commits the queue, which t is in.
-func (w *writer) lead(ctx context.Context, t *tx) error {
-	w.turn.Lock()
-	err := w.begin(ctx)
-	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		w.turn.Unlock()
-		w.resign(t)
-		return err
-	}
-	members := w.pick()
-	if err != nil {
-		w.refuse(members, err)
-	} else {
-		w.commit(members)
-	}
-	w.idleAt = w.db.clock()
-	w.turn.Unlock()
-
-	w.mu.Lock()
-	w.passOn()
-	w.mu.Unlock()
-	for _, m := range members {
-		if m != t {
-			m.place.wake <- done
-		}
-	}
-	err = t.place.result
-	w.giveBack(members)
-	return err
-}
-
-// resign takes the leader off the queue.
-func (w *writer) resign(t *tx) {
+// isLed reports whether there is more to commit, and gives up the lead if not.
+func (w *writer) isLed() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	i := slices.Index(w.queue, t)
-	w.queue = slices.Delete(w.queue, i, i+1)
-	w.passOn()
+	w.leading = len(w.queue) > 0
+	return w.leading
+}
+
+// run leads while more than one caller commits.
+func (w *writer) run() {
+	for {
+		select {
+		case <-w.quit:
+			return
+		case <-w.more:
+		}
+		for w.isLed() {
+			w.lead(context.Background(), nil)
+		}
+	}
+}
+
+// lead commits the queue. Where ctx ends before, own is taken off it with ctx's error.
+func (w *writer) lead(ctx context.Context, own *tx) {
+	w.turn.Lock()
+	defer w.turn.Unlock()
+	err := w.begin(ctx)
+	if err != nil && ctx.Err() != nil && w.withdraw(own) {
+		own.place.result = err
+		return
+	}
+	members := w.pick()
+	if err == nil {
+		w.commit(members)
+	} else {
+		refuse(members, err)
+	}
+	w.idleAt = w.db.clock()
+	for _, m := range members {
+		if m != own {
+			m.place.wake <- struct{}{}
+		}
+	}
+	w.giveBack(members)
 }
 
 // pick takes the whole queue.
@@ -198,6 +186,13 @@ func (w *writer) giveBack(members []*tx) {
 	w.mu.Unlock()
 }
 
+// isNeeded reports whether anybody still waits.
+func (w *writer) isNeeded() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.queue) > 0
+}
+
 // begin takes the write lock, however long another process holds it.
 func (w *writer) begin(ctx context.Context) error {
 	if err := w.leaveToOthers(ctx); err != nil {
@@ -205,11 +200,13 @@ func (w *writer) begin(ctx context.Context) error {
 	}
 	for {
 		err := drain(w.immediate)
-		if err == nil {
+		switch {
+		case err == nil:
 			return nil
-		}
-		if !isBusy(err) {
+		case !isBusy(err):
 			return w.db.judge("begin to write", err, closedBy)
+		case !w.isNeeded():
+			return errAbandoned
 		}
 		if err := w.db.pause(ctx, busyPause); err != nil {
 			return fmt.Errorf("sqlite: wait for another process that is writing %s: %w", w.db.path, err)
@@ -226,7 +223,7 @@ func (w *writer) leaveToOthers(ctx context.Context) error {
 }
 
 // refuse gives all members the same error.
-func (w *writer) refuse(members []*tx, err error) {
+func refuse(members []*tx, err error) {
 	for _, m := range members {
 		m.place.result = err
 	}
@@ -271,7 +268,7 @@ func newWriter(db *DB, c *driver.Conn) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{db: db, conn: conn, reserved: unknown}
+	w := &writer{db: db, conn: conn, reserved: unknown, more: make(chan struct{}, 1), quit: make(chan struct{})}
 	if err := w.prepare(c); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}

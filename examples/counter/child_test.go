@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// The tests start processes of their own program. A child ends when its input does, so none outlives the test, however
-// that ends.
+// The tests start processes of their own program. A child is told to finish by a line of input, and exits at once when
+// its input ends, so none outlives the test, however that ends.
 const (
 	roleVariable = "COUNTER_TEST_ROLE"
 	roleProgram  = "program" // the program, with flags
@@ -26,18 +26,21 @@ const (
 
 func TestMain(m *testing.M) {
 	role := os.Getenv(roleVariable)
-	switch role {
-	case "":
+	if role == "" {
 		os.Exit(m.Run())
-	case roleProgram:
-		main()
-		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin) // whatever ends the input ends the child
-		cancel()
+		input := bufio.NewScanner(os.Stdin)
+		for input.Scan() {
+			cancel()
+		}
+		os.Exit(1) // the test is gone
 	}()
+	if role == roleProgram {
+		main()
+		return
+	}
 	if err := runChild(ctx, role, os.Args[1], os.Args[2]); err != nil {
 		fmt.Fprintln(os.Stderr, role, err)
 		os.Exit(1)
@@ -49,7 +52,7 @@ type process struct {
 	t      testing.TB
 	role   string
 	cmd    *exec.Cmd
-	input  io.Closer
+	input  io.WriteCloser
 	errors bytes.Buffer
 
 	first chan struct{} // closed with the first line
@@ -131,10 +134,10 @@ func (p *process) interrupt() {
 	p.mustEnd()
 }
 
-// finish ends the input, after which the child finishes what it has begun.
+// finish tells the child to finish what it has begun.
 func (p *process) finish() {
 	p.t.Helper()
-	_ = p.input.Close() // it may have ended
+	_, _ = io.WriteString(p.input, "\n") // it may have ended
 	p.mustEnd()
 }
 

@@ -166,6 +166,9 @@ func (r *record) check(t *testing.T, path string) {
 	if n != total {
 		t.Errorf("the ledgers sent %d increments, the counter counted %d", total, n)
 	}
+	if err := dserver.Check(ctx, db, Counters, ledgers); err != nil {
+		t.Error(err)
+	}
 	t.Logf("%d senders, %d messages that took effect", len(found), total)
 	if total < int64(10*kills(t)) {
 		t.Errorf("only %d messages were sent between %d kills: this proves little", total, kills(t))

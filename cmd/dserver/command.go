@@ -1,0 +1,62 @@
+package main
+
+import (
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/dserver"
+)
+
+// commandLine is what can be written on it.
+type commandLine struct {
+	DB   string `required:"" env:"DSERVER_DB" placeholder:"FILE" help:"The database: a path, or sqlite:PATH."`
+	JSON bool   `help:"Print JSON: one object per line."`
+
+	Ls     lsCommand     `cmd:"" help:"List the servers, of one type or of all."`
+	Status statusCommand `cmd:"" help:"Tell how a server is."`
+	State  stateCommand  `cmd:"" help:"Print a server's state."`
+	Queue  queueCommand  `cmd:"" help:"List the messages that wait, in the order in which they will be handled."`
+	Dead   deadCommand   `cmd:"" help:"List the messages that were set aside, oldest first."`
+	Show   showCommand   `cmd:"" help:"Print a message, waiting or set aside, whole."`
+	Delete deleteCommand `cmd:"" help:"Delete a message that waits. Its caller, if there is one, is told."`
+
+	Retry   retryCommand   `cmd:"" help:"Send a message that was set aside again, at the end of the queue."`
+	Edit    editCommand    `cmd:"" help:"Change a message that was set aside, and send it again."`
+	Discard discardCommand `cmd:"" help:"Remove a message that was set aside."`
+	Reset   resetCommand   `cmd:"" help:"Forget a server's state; its queue stays."`
+	Kill    killCommand    `cmd:"" help:"Remove a server, with its queue. Callers that wait are told."`
+}
+
+// tool is what the commands work with.
+type tool struct {
+	db   backend.Database
+	name string // of the database, as it was given
+	out  printer
+}
+
+// server is an argument: type/id.
+type server struct{ dserver.Ref }
+
+// UnmarshalText makes a mistake in it one of the command line.
+func (s *server) UnmarshalText(text []byte) (err error) {
+	s.Ref, err = dserver.ParseRef(string(text))
+	return err
+}
+
+// stamp is an argument: 24 hexadecimal digits.
+type stamp struct{ backend.Versionstamp }
+
+// UnmarshalText makes a mistake in it one of the command line.
+func (s *stamp) UnmarshalText(text []byte) (err error) {
+	s.Versionstamp, err = backend.ParseVersionstamp(string(text))
+	return err
+}
+
+// shown is a server that is asked about, and message one of its messages.
+type (
+	shown struct {
+		Server server `arg:"" help:"The server: type/id."`
+	}
+	message struct {
+		shown
+		Stamp stamp `arg:"" help:"The message's stamp, as queue and dead show it."`
+	}
+)

@@ -1,0 +1,86 @@
+// Dserver looks into a database of durable servers, and mends it, while the application runs or not. It knows nothing
+// of the application's types: messages and states are readable without them.
+//
+//	dserver --db counter.db ls
+//	dserver --db counter.db queue counter/visits
+//	dserver --db counter.db show counter/visits 0000000000000a0100000000
+//	dserver --db counter.db delete counter/visits 0000000000000a0100000000
+//	dserver --db counter.db state counter/visits
+//
+// A database is named by its path, or with its kind: sqlite:counter.db. A server is named type/id, a message by its
+// stamp, which queue and dead list. With --json, lists are one JSON object per line.
+//
+// The exit code is 0 when it was done, 1 when it could not be done, and 2 when the command line was wrong.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the program.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var line commandLine
+	helped := false
+	parser, err := kong.New(&line,
+		kong.Name("dserver"),
+		kong.Description(description),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { helped = true }), // kong calls it after it printed the help
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "dserver:", err)
+		return exitUsage
+	}
+	command, err := parser.Parse(args)
+	switch {
+	case helped:
+		return exitDone
+	case err != nil:
+		fmt.Fprintf(stderr, "dserver: %v; see dserver --help\n", err)
+		return exitUsage
+	}
+	if err := perform(ctx, command, &line, stdout); err != nil {
+		fmt.Fprintln(stderr, "dserver:", strings.TrimPrefix(err.Error(), "dserver: "))
+		return exitFailed
+	}
+	return exitDone
+}
+
+// perform opens the database, runs the command on it and closes it.
+func perform(ctx context.Context, command *kong.Context, line *commandLine, stdout io.Writer) (err error) {
+	db, err := openDatabase(line.DB)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	command.BindTo(ctx, (*context.Context)(nil))
+	return command.Run(&tool{db: db, name: line.DB, out: printer{stdout, line.JSON}})
+}
+
+const description = `Looks into a database of durable servers, and mends it, while the application runs or not.
+
+A database is named by its path, or with its kind: sqlite:counter.db. A server is named type/id, and a message by its
+stamp, which queue and dead list. Exit codes: 0 done, 1 it could not be done, 2 the command line was wrong.`

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dserver-go/dserver/dserver"
+)
+
+// lsCommand lists servers.
+type lsCommand struct {
+	Type string `arg:"" optional:"" help:"Only servers of this type."`
+}
+
+// status is a server as JSON has it.
+type status struct {
+	Server      string    `json:"server"`
+	Queued      int64     `json:"queued"`
+	DeadLetters int64     `json:"dead_letters"`
+	Attempts    int       `json:"attempts,omitempty"` // of the message at the head
+	Locked      bool      `json:"locked,omitempty"`
+	Created     time.Time `json:"created,omitzero"`
+	Version     int       `json:"version,omitempty"` // of the state's schema
+}
+
+func newStatus(r dserver.Ref, s dserver.Status) status {
+	return status{
+		Server: r.String(), Queued: s.Queued, DeadLetters: s.DeadLetters, Attempts: s.Attempts, Locked: s.Locked,
+		Created: s.Created, Version: s.Version,
+	}
+}
+
+// word says how a server is.
+func (s status) word() string {
+	switch {
+	case s.Locked:
+		return "locked"
+	case s.Attempts > 0:
+		return fmt.Sprintf("failing, attempts: %d", s.Attempts)
+	case s.Queued > 0:
+		return "has work"
+	}
+	return "idle"
+}
+
+// Run prints a row per server.
+func (c *lsCommand) Run(ctx context.Context, t *tool) error {
+	list := t.out.list("SERVER", "QUEUED", "DEAD", "STATUS")
+	types := []string{c.Type}
+	if c.Type == "" {
+		types = types[:0]
+		for typ, err := range dserver.Types(ctx, t.db) {
+			if err != nil {
+				return err
+			}
+			types = append(types, typ)
+		}
+	}
+	for _, typ := range types {
+		if err := c.add(ctx, t, list, typ); err != nil {
+			return err
+		}
+	}
+	if c.Type != "" {
+		return list.flush(fmt.Sprintf("there are no servers of type %q", c.Type))
+	}
+	return list.flush("there are no servers")
+}
+
+func (c *lsCommand) add(ctx context.Context, t *tool, list *list, typ string) error {
+	for ref, err := range dserver.Servers(ctx, t.db, typ) {
+		if err != nil {
+			return err
+		}
+		found, err := ref.At(t.db).Status(ctx)
+		if err != nil {
+			return err
+		}
+		s := newStatus(ref, found)
+		if err := list.add(s, s.Server, s.Queued, s.DeadLetters, s.word()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// statusCommand tells how a server is.
+type statusCommand struct{ shown }
+
+// Run prints it.
+func (c *statusCommand) Run(ctx context.Context, t *tool) error {
+	found, err := c.Server.At(t.db).Status(ctx)
+	if err != nil {
+		return err
+	}
+	if found == (dserver.Status{}) {
+		return fmt.Errorf("there is nothing of %v; %s ls lists the servers", c.Server, t.self())
+	}
+	s := newStatus(c.Server.Ref, found)
+	fields := []field{
+		{"server", s.Server}, {"status", s.word()}, {"queued", s.Queued}, {"dead letters", s.DeadLetters},
+	}
+	if !s.Created.IsZero() {
+		fields = append(fields, field{"created", moment(s.Created)}, field{"schema version", s.Version})
+	}
+	return t.out.fields(s, fields...)
+}
+
+// stateCommand prints a server's state.
+type stateCommand struct{ shown }
+
+// Run prints it, the fields in the order of their names.
+func (c *stateCommand) Run(ctx context.Context, t *tool) error {
+	state, err := c.Server.At(t.db).State(ctx)
+	if errors.Is(err, dserver.ErrNotFound) {
+		return fmt.Errorf("%v has no state: it has handled no message, or was reset; %s ls lists the servers", c.Server, t.self())
+	}
+	if err != nil {
+		return err
+	}
+	return t.out.line(plain(state), "%s", indented(plain(state)))
+}
+
+// self is how this program was called, for what to do next.
+func (t *tool) self() string { return "dserver --db " + t.name }
+
+// moment is a time for people.
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return "unknown"
+	}
+	return t.Local().Format("2006-01-02 15:04:05.000 -0700")
+}
+
+// resetCommand forgets a state.
+type resetCommand struct {
+	shown
+	sure
+}
+
+// Run does it.
+func (c *resetCommand) Run(ctx context.Context, t *tool) error {
+	if err := c.confirmed("forget the state of %v, and leave its queue and its dead letters", c.Server); err != nil {
+		return err
+	}
+	if err := c.Server.At(t.db).Reset(ctx); err != nil {
+		return err
+	}
+	return t.out.line(map[string]string{"reset": c.Server.String()}, "reset %v", c.Server)
+}
+
+// killCommand removes a server.
+type killCommand struct {
+	shown
+	sure
+}
+
+// Run does it.
+func (c *killCommand) Run(ctx context.Context, t *tool) error {
+	if err := c.confirmed("remove the state, the queue and the dead letters of %v", c.Server); err != nil {
+		return err
+	}
+	if err := c.Server.At(t.db).Kill(ctx); err != nil {
+		return err
+	}
+	return t.out.line(map[string]string{"killed": c.Server.String()}, "killed %v", c.Server)
+}
+
+// sure is asked for by what cannot be taken back.
+type sure struct {
+	Yes bool `help:"Do it: it cannot be taken back."`
+}
+
+func (s sure) confirmed(what string, args ...any) error {
+	if s.Yes {
+		return nil
+	}
+	return fmt.Errorf("nothing was done; with --yes it will "+what, args...)
+}

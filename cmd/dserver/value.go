@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/big"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// decoder reads messages without their types. It takes whatever a program could send.
+var decoder = func() cbor.DecMode {
+	mode, err := cbor.DecOptions{
+		MaxArrayElements: 8 << 20,
+		MaxMapPairs:      8 << 20,
+		MaxNestedLevels:  256,
+		UTF8:             cbor.UTF8DecodeInvalid,
+	}.DecMode()
+	if err != nil {
+		panic("dserver: " + err.Error()) // the options above are wrong
+	}
+	return mode
+}()
+
+// decodeBody turns a message's CBOR into what JSON can say.
+func decodeBody(body []byte) (any, error) {
+	var v any
+	if err := decoder.Unmarshal(body, &v); err != nil {
+		return nil, err
+	}
+	return plain(v), nil
+}
+
+// plain replaces what JSON cannot say: bytes become base64, times and odd numbers text, and all keys text.
+func plain(v any) any {
+	switch v := v.(type) {
+	case []byte:
+		return base64.StdEncoding.EncodeToString(v)
+	case cbor.ByteString:
+		return base64.StdEncoding.EncodeToString([]byte(v))
+	case time.Time:
+		return v.Format(time.RFC3339Nano)
+	case big.Int:
+		return json.Number(v.String())
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return fmt.Sprint(v)
+		}
+	case cbor.SimpleValue:
+		return fmt.Sprintf("simple(%d)", v)
+	case cbor.Tag:
+		return map[string]any{"tag": v.Number, "content": plain(v.Content)}
+	case []any:
+		all := make([]any, len(v))
+		for i, e := range v {
+			all[i] = plain(e)
+		}
+		return all
+	case map[any]any:
+		return plainMap(v)
+	case map[string]any:
+		return plainMap(v)
+	}
+	return v
+}
+
+func plainMap[K comparable](m map[K]any) map[string]any {
+	all := make(map[string]any, len(m))
+	for k, e := range m {
+		all[fmt.Sprint(plain(k))] = plain(e)
+	}
+	return all
+}
+
+// compact is a value on one line.
+func compact(v any) string { return encode(v, "") }
+
+// indented is a value on many lines.
+func indented(v any) string { return encode(v, "  ") }
+
+func encode(v any, indent string) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", indent)
+	if err := e.Encode(v); err != nil {
+		return fmt.Sprintf("%v (%v)", v, err)
+	}
+	return string(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+}
+
+// shorten cuts a text for a column.
+func shorten(s string, runes int) string {
+	r := []rune(s)
+	if len(r) <= runes {
+		return s
+	}
+	return string(r[:runes-1]) + "…"
+}

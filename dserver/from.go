@@ -1,0 +1,39 @@
+package dserver
+
+import "fmt"
+
+// From is the address of a waiting caller. It is plain data that may be kept in the state or sent to another server.
+// "" is nobody: the message was cast. A From answers once; later answers, and answers to callers that have gone, are
+// dropped, unnoticed: a reply is no receipt.
+type From[R any] string
+
+// ReplyLater keeps the call open: what the handler returns as reply is dropped, and From answers it, in this turn or
+// in any later one on any node. An error that the handler returns still answers at once.
+func ReplyLater[R any](ctx *Context, _ Request[R]) From[R] {
+	if !ctx.usable() {
+		return ""
+	}
+	ctx.defers = true
+	ctx.queue = ctx.local // nobody else could answer a caller that has no address
+	return From[R](ctx.caller)
+}
+
+// Reply answers the caller, as part of this turn's commit.
+func (f From[R]) Reply(ctx *Context, v R) {
+	if f == "" || !ctx.usable() {
+		return
+	}
+	reply, err := encodeReply(v)
+	if err != nil {
+		ctx.fail(fmt.Errorf("dserver: %w", err))
+		return
+	}
+	ctx.answers = append(ctx.answers, answer{to: string(f), reply: reply})
+}
+
+// Fail answers the caller with an error, as part of this turn's commit.
+func (f From[R]) Fail(ctx *Context, err error) {
+	if f != "" && err != nil && ctx.usable() {
+		ctx.answers = append(ctx.answers, answer{to: string(f), err: asError(err)})
+	}
+}

@@ -1,0 +1,439 @@
+package dserver
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/queue"
+)
+
+// Locked work, from the lock to the release:
+//
+//  1. A turn takes the message off the queue, and writes it under the lock, whose fence is that commit's versionstamp.
+//     From then on only priority messages and info are handled.
+//  2. The holder runs work on a copy of the state, and beats: each beat is a transaction that checks the fence. When a
+//     beat fails or comes late, the work's context ends.
+//  3. Work that breaks is counted in the lock's record and runs again after a back-off, with the same idempotency key.
+//  4. The release is a turn: it checks the fence, reads the state as it then is, runs apply, and commits what that did
+//     with the reply and the end of the lock. A release whose fence is not the lock's is refused.
+//  5. Others look at a locked server now and then. One that sees fence and beat unmoved for a lease, by its own clock
+//     and in reads that were never far apart, takes over: a new fence, one attempt more, and work runs there.
+//
+// | dies | what is left |
+// |---|---|
+// | before the lock's commit | the message is on the queue |
+// | after it, or in work | the lock: another consumer takes over after a lease, and runs work again with the same key |
+// | before the release's commit | the same |
+// | after it | everything happened |
+
+const (
+	lease     = 3 * time.Second
+	beatEvery = lease / 6
+	lookEvery = lease / 8 // at locks of others
+	lookGap   = lease / 3 // between two looks, above which a lock counts as seen for the first time
+
+	defaultWorkLimit = time.Minute
+)
+
+// release is the end of locked work: a turn's first and only message.
+type release struct {
+	env     envelope
+	item    queue.Item
+	fence   backend.Versionstamp
+	handler *lockedHandler
+	found   any
+	err     error // a decision, or the last failure
+	stack   string
+	attempt int
+}
+
+// apply is what the turn runs for the message.
+func (r *release) apply(ctx *Context, state any) ([]byte, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	h := &handler{run: func(ctx *Context, state any, body []byte) ([]byte, error) {
+		return r.handler.apply(ctx, state, body, r.found)
+	}}
+	return invoke(h, ctx, state, r.env.Body)
+}
+
+// holder runs the work of one lock in this process.
+type holder struct {
+	c       *consumer
+	ref     Ref
+	def     *definition
+	handler *lockedHandler
+	item    queue.Item
+	env     envelope
+	lock    lock
+	state   any
+
+	spent bool            // the last attempt killed its process
+	ctx   context.Context // ends when the lock is lost or the consumer stops
+	lose  context.CancelCauseFunc
+}
+
+var (
+	errLost    = errors.New("dserver: the lock was lost")
+	errStopped = errors.New("dserver: the consumer stops")
+)
+
+// hold begins locked work after the transaction that took the lock. The consumer's wait group counts it.
+func (c *consumer) hold(h *holder) {
+	h.c = c
+	h.ctx, h.lose = context.WithCancelCause(c.working)
+	c.mu.Lock()
+	c.holding[h.ref] = h.lock.fence
+	c.mu.Unlock()
+	c.wg.Go(func() {
+		defer c.endHold(h)
+		h.run()
+	})
+}
+
+func (c *consumer) endHold(h *holder) {
+	h.lose(nil)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.holding[h.ref] == h.lock.fence {
+		delete(c.holding, h.ref)
+	}
+	c.lookAt(h.ref)
+}
+
+// holds reports whether this process runs the work of a lock.
+func (c *consumer) holds(ref Ref, fence backend.Versionstamp) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	held, ok := c.holding[ref]
+	return ok && held == fence
+}
+
+func (h *holder) run() {
+	c := h.c
+	c.wg.Go(h.beat)
+	if h.spent {
+		h.release(nil, because(ErrFault, "the consumer vanished in each attempt"), "")
+		return
+	}
+	for {
+		found, err := h.attempt()
+		var f *fault
+		switch cause := context.Cause(h.ctx); {
+		case errors.Is(cause, errLost):
+			c.log.Warn().Stringer(logServer, h.ref).Msg("a lock was lost; its work's result is dropped")
+			return
+		case h.ctx.Err() != nil:
+			h.vacate()
+			return
+		case err == nil || isDecision(err):
+			if f = h.release(found, err, ""); f == nil {
+				return
+			}
+		default:
+			f = asFault(err)
+		}
+		if h.lock.record.Attempt >= h.def.settings.maxAttempts {
+			if h.def.settings.halt {
+				f.halts = true
+			} else {
+				h.release(nil, because(ErrFault, "%s", f.Text), f.Stack)
+				return
+			}
+		}
+		if !h.again(f) {
+			return
+		}
+	}
+}
+
+// isDecision reports whether work's error is final. The world outside breaks by returning errors, so only *Error is.
+func isDecision(err error) bool {
+	var f *fault
+	var e *Error
+	return !errors.As(err, &f) && errors.As(err, &e)
+}
+
+func asFault(err error) *fault {
+	var f *fault
+	if errors.As(err, &f) {
+		return f
+	}
+	return &fault{Text: truncate(err.Error(), maxErrorText)}
+}
+
+// attempt runs work once, after its back-off.
+func (h *holder) attempt() (any, error) {
+	if !h.sleep(h.lock.record.Wait) {
+		return nil, h.ctx.Err()
+	}
+	limit := h.def.settings.workLimit
+	ctx, cancel := context.WithTimeout(h.ctx, limit)
+	defer cancel()
+	type end struct {
+		found any
+		err   error
+	}
+	done := make(chan end, 1)
+	go func() {
+		found, err := h.handler.outcomeOf(&LockedContext{ctx, h.ref, h.lock.record.Key, h.lock.record.Attempt}, h.state, h.env.Body)
+		done <- end{found, err}
+	}()
+	select {
+	case e := <-done:
+		return e.found, e.err
+	case <-ctx.Done():
+	}
+	select { // work that heeds its context has a moment to say how it ended
+	case e := <-done:
+		return e.found, e.err
+	case <-time.After(beatEvery):
+		return nil, &fault{Text: fmt.Sprintf("the work did not return within %v", limit)}
+	}
+}
+
+// sleep waits, unless the lock is lost or the consumer stops.
+func (h *holder) sleep(d time.Duration) bool {
+	if d <= 0 {
+		return h.ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-h.ctx.Done():
+		return false
+	}
+}
+
+// beat keeps the lock. A beat that fails, or that comes so late that others may have taken over, ends the work.
+func (h *holder) beat() {
+	last := time.Now()
+	for h.sleep(beatEvery) {
+		err := h.change(func(tx backend.Tx, keys tenant) error {
+			tx.Set(keys.beat(), []byte(rand.Text()))
+			return nil
+		})
+		if err != nil && !errors.Is(err, errLost) && time.Since(last) < lookGap {
+			continue // the store may come back in time
+		}
+		if err != nil || time.Since(last) > lease-beatEvery {
+			h.lose(errLost)
+			return
+		}
+		last = time.Now()
+	}
+}
+
+// change runs fn in a transaction that commits only while the lock is this holder's.
+func (h *holder) change(fn func(tx backend.Tx, keys tenant) error) error {
+	keys := tenantOf(h.ref)
+	ctx, cancel := context.WithTimeout(h.c.base, lease)
+	defer cancel()
+	return h.c.db.Transact(ctx, func(tx backend.Tx) error {
+		value, err := tx.Get(keys.fence()).Get()
+		if err != nil {
+			return err
+		}
+		fence, err := backend.StampOf(value)
+		if err != nil {
+			return err
+		}
+		if fence != h.lock.fence {
+			return errLost
+		}
+		return fn(tx, keys)
+	})
+}
+
+// again counts a failed attempt. The lock stays.
+func (h *holder) again(f *fault) bool {
+	r := h.lock.record
+	h.c.log.Warn().Stringer(logServer, h.ref).Str(logMessage, r.Name).Int(logAttempts, r.Attempt).Msg(f.Text)
+	r.Wait = f.backOff(r.Attempt)
+	r.Attempt++
+	r.Halted = f.halts
+	err := h.change(func(tx backend.Tx, keys tenant) error {
+		tx.Set(keys.lock(), encodeRecord(r))
+		return nil
+	})
+	if err != nil {
+		h.lose(errLost)
+		return false
+	}
+	h.lock.record = r
+	if r.Halted {
+		h.c.log.Error().Stringer(logServer, h.ref).Str(logMessage, r.Name).Msg("the server halts under its lock until an operator acts")
+		return false
+	}
+	return h.reload() == nil
+}
+
+// reload reads the state anew, as priority messages may have changed it.
+func (h *holder) reload() (err error) {
+	_, h.state, err = handle{db: h.c.db, def: h.def, id: h.ref.ID}.load(h.ctx)
+	return err
+}
+
+// vacate gives the lock up without an attempt, so that another consumer takes it at once.
+func (h *holder) vacate() {
+	err := h.change(func(tx backend.Tx, keys tenant) error {
+		tx.Set(keys.beat(), []byte(vacant))
+		setReady(tx, h.ref)
+		return nil
+	})
+	if err != nil && !errors.Is(err, errLost) {
+		h.c.log.Warn().Err(err).Stringer(logServer, h.ref).Msg("a lock could not be given up; others take it after a lease")
+	}
+}
+
+// release ends the lock in a turn. It returns a fault when apply broke: then the lock stays.
+func (h *holder) release(found any, err error, stack string) *fault {
+	a := newArrival(Message{Name: h.env.Name, Body: h.env.Body}, true)
+	a.released = &release{
+		env: h.env, item: h.item, fence: h.lock.fence, handler: h.handler,
+		found: found, err: err, stack: stack, attempt: h.lock.record.Attempt,
+	}
+	for {
+		if !h.c.offerRelease(h.ref, a) {
+			h.vacate()
+			return nil
+		}
+		out := <-a.done
+		var f *fault
+		switch {
+		case out.declined:
+			h.vacate()
+			return nil
+		case errors.As(out.err, &f):
+			return f
+		case out.err == nil || errors.Is(out.err, errLost):
+			return nil
+		}
+		if !h.sleep(retryInterval) { // the store failed
+			return nil
+		}
+		a.taken = false
+	}
+}
+
+// offerRelease gives a release to the server's next turn.
+func (c *consumer) offerRelease(ref Ref, a *arrival) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return false
+	}
+	s := c.server(ref)
+	s.arrivals = append([]*arrival{a}, s.arrivals...)
+	c.schedule(s)
+	return true
+}
+
+// sight is a lock of another process, as this one has seen it.
+type sight struct {
+	fence backend.Versionstamp
+	beat  string
+	since time.Time
+	last  time.Time
+}
+
+// isDead reports whether the holder of a lock has to be taken for dead. Looks that are far apart prove nothing: the
+// store, or this process, may have been away.
+func (s *sight) isDead(l lock, now time.Time) bool {
+	if l.beat == vacant {
+		return true
+	}
+	if s.fence != l.fence || s.beat != l.beat || now.Sub(s.last) > lookGap {
+		*s = sight{l.fence, l.beat, now, now}
+		return false
+	}
+	s.last = now
+	return now.Sub(s.since) >= lease
+}
+
+// takeOver takes a dead holder's lock, if it still is as it was seen.
+func (c *consumer) takeOver(ref Ref, def *definition, seen lock) error {
+	keys := tenantOf(ref)
+	handler := def.locked[seen.record.Name]
+	if handler == nil || seen.record.Halted {
+		return nil
+	}
+	h := &holder{ref: ref, def: def, handler: handler}
+	var version backend.Future[backend.Versionstamp]
+	err := c.db.Transact(c.base, func(tx backend.Tx) error {
+		now, err := readLock(tx, keys)
+		if err != nil {
+			return err
+		}
+		if now != seen {
+			return errLost
+		}
+		message := readLarge(tx, keys.lockedMessage())
+		body, err := message.get()
+		if err != nil {
+			return err
+		}
+		if h.env, err = decodeEnvelope(body); err != nil {
+			return err
+		}
+		h.item = queue.Item{Stamp: seen.record.Stamp, Body: body}
+		h.lock = lock{record: seen.record, beat: rand.Text()}
+		if seen.beat != vacant {
+			h.lock.record.Attempt++ // the work may have killed its process
+		}
+		h.lock.record.Wait = 0
+		tx.Set(keys.lock(), encodeRecord(h.lock.record))
+		tx.Set(keys.beat(), []byte(h.lock.beat))
+		tx.Stamp(keys.fence())
+		version = tx.Version()
+		return nil
+	})
+	if errors.Is(err, errLost) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if h.lock.fence, err = version.Get(); err != nil {
+		return err
+	}
+	c.log.Warn().Stringer(logServer, ref).Str(logMessage, seen.record.Name).Msg("took over the lock of a consumer that vanished")
+	h.c, h.ctx = c, c.base
+	if err := h.reload(); err != nil {
+		return err
+	}
+	if h.lock.record.Attempt > def.settings.maxAttempts && !def.settings.halt {
+		h.lock.record.Attempt = def.settings.maxAttempts
+		h.spent = true
+	}
+	c.hold(h)
+	return nil
+}
+
+// readLock reads a lock whole; a change before the commit is a conflict.
+func readLock(tx backend.Reader, keys tenant) (l lock, err error) {
+	record, fence, beat := tx.Get(keys.lock()), tx.Get(keys.fence()), tx.Get(keys.beat())
+	value, err := record.Get()
+	if err != nil || value == nil {
+		return l, err
+	}
+	if err := decodeRecord(value, &l.record); err != nil {
+		return l, err
+	}
+	if value, err = fence.Get(); err != nil {
+		return l, err
+	}
+	if l.fence, err = backend.StampOf(value); err != nil {
+		return l, err
+	}
+	value, err = beat.Get()
+	l.beat = string(value)
+	return l, err
+}

@@ -1,0 +1,150 @@
+package dserver
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"runtime/debug"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+)
+
+// lockedHandler is the two functions of HandleLocked.
+type lockedHandler struct {
+	place string
+	typ   reflect.Type
+	work  func(ctx *LockedContext, state any, body []byte) (found any, err error)
+	apply func(ctx *Context, state any, body []byte, found any) (reply []byte, err error)
+}
+
+// LockedContext is one attempt of locked work. It ends when the lock is lost, at WorkLimit, or when the consumer stops.
+type LockedContext struct {
+	context.Context
+	self    Ref
+	key     string
+	attempt int
+}
+
+// Self is the locked server. Calling it from its own work is refused: it would wait for itself.
+func (c *LockedContext) Self() Ref { return c.self }
+
+// IdempotencyKey is the same in all attempts for one message and differs between messages.
+func (c *LockedContext) IdempotencyKey() string { return c.key }
+
+// Attempt is 1 at first.
+func (c *LockedContext) Attempt() int { return c.attempt }
+
+// HandleLocked handles messages of type M by work outside any transaction, while the server is locked: work gets a
+// copy of the state; apply gets the state as it then is and what work returned, in the commit that also unlocks.
+// Without a HandleCast for M the lock is taken at once; with one, when it calls Context.Lock.
+// Work may run more than once (a dead holder's work is taken over), with the same IdempotencyKey; apply's commit
+// happens once. From work, an *Error is a decision; any other error is tried again with back-off.
+func HandleLocked[S, M, T any](
+	work func(ctx *LockedContext, s S, m M) (T, error),
+	apply func(ctx *Context, s *S, m M, t T) error,
+) Part[S] {
+	place := caller(1)
+	return part[S](func(d *definition) {
+		h := newHandler[M](d, place)
+		if _, ok := any(*new(M)).(answered); ok {
+			panic(fmt.Sprintf("dserver: %v returns something, so it needs HandleLockedCall, not HandleLocked at %s", h.typ, place))
+		}
+		d.addLocked(h.name, newLocked(h, work, func(ctx *Context, s *S, m M, t T) ([]byte, error) {
+			return nil, apply(ctx, s, m, t)
+		}))
+	})
+}
+
+// HandleLockedCall is HandleLocked for messages with a reply: apply returns it.
+func HandleLockedCall[S any, M Request[R], T, R any](
+	work func(ctx *LockedContext, s S, m M) (T, error),
+	apply func(ctx *Context, s *S, m M, t T) (R, error),
+) Part[S] {
+	place := caller(1)
+	return part[S](func(d *definition) {
+		h := newHandler[M](d, place)
+		if err := checkStorable(reflect.TypeFor[R]()); err != nil {
+			panic(fmt.Sprintf("dserver: the reply to %v cannot be sent: %v (handler at %s)", h.typ, err, place))
+		}
+		d.addLocked(h.name, newLocked(h, work, func(ctx *Context, s *S, m M, t T) ([]byte, error) {
+			reply, err := apply(ctx, s, m, t)
+			if err != nil {
+				return nil, err
+			}
+			return encodeReply(reply)
+		}))
+	})
+}
+
+func newLocked[S, M, T any](
+	h *handler,
+	work func(ctx *LockedContext, s S, m M) (T, error),
+	apply func(ctx *Context, s *S, m M, t T) ([]byte, error),
+) *lockedHandler {
+	return &lockedHandler{
+		place: h.place, typ: h.typ,
+		work: func(ctx *LockedContext, state any, body []byte) (any, error) {
+			m, err := decodeMessage[M](body)
+			if err != nil {
+				return nil, err
+			}
+			return work(ctx, *state.(*S), m)
+		},
+		apply: func(ctx *Context, state any, body []byte, found any) ([]byte, error) {
+			m, err := decodeMessage[M](body)
+			if err != nil {
+				return nil, err
+			}
+			return apply(ctx, state.(*S), m, found.(T))
+		},
+	}
+}
+
+func (d *definition) addLocked(name string, l *lockedHandler) {
+	if other := d.locked[name]; other != nil {
+		panic(fmt.Sprintf("dserver: %q has two HandleLocked for %s, at %s and at %s", d.name, name, other.place, l.place))
+	}
+	d.locked[name] = l
+}
+
+// outcomeOf runs work once. It is the one place in which a panic of work ends.
+func (l *lockedHandler) outcomeOf(ctx *LockedContext, state any, body []byte) (found any, err error) {
+	finished := false
+	defer func() {
+		if finished {
+			return
+		}
+		if p := recover(); p != nil {
+			err = &fault{Text: fmt.Sprintf("panic: %v", p), Stack: string(debug.Stack())}
+			return
+		}
+		err = &fault{Text: "the work ended its goroutine"}
+	}()
+	found, err = l.work(ctx, state, body)
+	finished = true
+	return found, err
+}
+
+// lockRecord is a lock, beside its fence and its beat. The message is kept apart, as it may be large. Its field names
+// are part of the stored format.
+type lockRecord struct {
+	Name    string        `cbor:"name"`  // of the message
+	Stamp   [12]byte      `cbor:"stamp"` // of the message on the queue
+	Key     string        `cbor:"key"`   // the idempotency key
+	Since   int64         `cbor:"since"` // Unix milliseconds
+	Attempt int           `cbor:"attempt"`
+	Wait    time.Duration `cbor:"wait,omitempty"` // before the attempt, nanoseconds
+	Halted  bool          `cbor:"halted,omitempty"`
+}
+
+// lock is what a turn reads of a lock.
+type lock struct {
+	record lockRecord
+	fence  backend.Versionstamp // of the transaction that took it
+	beat   string               // changes while its holder lives; vacant when the holder gave it up
+}
+
+func (l lock) isHeld() bool { return !l.fence.IsZero() }
+
+const vacant = ""

@@ -1,0 +1,91 @@
+package dserver
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/dserver-go/dserver/backend"
+)
+
+// Idempotency keys. The first push with a key writes a record under it, in its commit, and the turn that consumes the
+// message writes the outcome there, in its own. A later push reads the record, so of two at once one conflicts: it
+// then finds the other's, sends nothing, and a call waits for the outcome. The index of what is due removes the record
+// after onceKept.
+
+// onceKept is how long a key is remembered after it was first sent.
+const onceKept = 24 * time.Hour
+
+// onceRecord is what is kept of a key. Its field names are part of the stored format.
+type onceRecord struct {
+	Done bool            `cbor:"done"`
+	Body cbor.RawMessage `cbor:"body,omitempty"`
+	Err  *Error          `cbor:"error,omitempty"`
+}
+
+// expectOnce records that a message with this key was sent.
+func (t tenant) expectOnce(tx backend.Tx, ref Ref, key string) error {
+	setDue(tx, ref, due{At: dueIn(onceKept), Kind: dueOnce, Name: key})
+	return setLarge(tx, t.once(key), encodeRecord(onceRecord{}))
+}
+
+// concludeOnce records the outcome of a message that is consumed.
+func (t tenant) concludeOnce(tx backend.Tx, r result) error {
+	if r.envelope.Once == "" {
+		return nil
+	}
+	return setLarge(tx, t.once(r.envelope.Once), encodeRecord(onceRecord{Done: true, Body: r.reply, Err: r.err}))
+}
+
+// awaitOnce waits for the outcome of the message that was sent first with a key.
+func (h handle) awaitOnce(ctx context.Context, key string) (reply []byte, err error) {
+	for {
+		record, watch, err := h.lookOnce(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		if record.Done {
+			watch.Cancel()
+			if record.Err != nil {
+				return nil, record.Err
+			}
+			return record.Body, nil
+		}
+		timer := time.NewTimer(jittered(lookInterval))
+		select {
+		case <-watch.Done():
+		case <-timer.C:
+		case <-ctx.Done():
+			err = fmt.Errorf("dserver: wait for the first message with key %q: %w", key, ctx.Err())
+		}
+		timer.Stop()
+		watch.Cancel()
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (h handle) lookOnce(ctx context.Context, key string) (onceRecord, backend.Watch, error) {
+	var record onceRecord
+	var watch backend.Watch
+	at := tenantOf(h.Ref()).once(key)
+	err := h.db.Read(ctx, func(tx backend.ReadTx) error {
+		record = onceRecord{}
+		watch = tx.Watch(at)
+		value, err := readLarge(tx, at).get()
+		if err != nil {
+			return err
+		}
+		if value == nil {
+			return because(ErrNotFound, "the record of key %q was removed", key)
+		}
+		return decodeRecord(value, &record)
+	})
+	if err != nil {
+		return record, nil, fmt.Errorf("dserver: %v: %w", h.Ref(), err)
+	}
+	return record, watch, nil
+}

@@ -1,0 +1,292 @@
+package dserver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/backendtest"
+	"github.com/dserver-go/dserver/dserver"
+)
+
+type (
+	// Poison is called or cast; what it does to its handler is How.
+	Poison struct{ How string }
+
+	// Touchy is a state whose encoding panics when it is told to.
+	Touchy struct {
+		Count int
+		Fuse  Fuse
+	}
+	Fuse struct{ Text string }
+)
+
+func (f Fuse) MarshalBinary() ([]byte, error) {
+	if f.Text == "encode" {
+		panic("the fuse blew")
+	}
+	return []byte(f.Text), nil
+}
+
+func (f *Fuse) UnmarshalBinary(b []byte) error {
+	if f.Text = string(b); f.Text == "decode" {
+		panic("the fuse cannot be read")
+	}
+	return nil
+}
+
+var touchy = dserver.Define("touchy",
+	dserver.HandleCast(func(ctx *dserver.Context, s *Touchy, m Increment) error {
+		s.Count += int(m.By)
+		return nil
+	}),
+	dserver.HandleCall(func(_ *dserver.Context, s *Touchy, _ Value) (int64, error) { return int64(s.Count), nil }),
+	dserver.HandleCast(func(ctx *dserver.Context, s *Touchy, m Poison) error {
+		s.Count += 1000
+		switch m.How {
+		case "panic":
+			panic("poison")
+		case "goexit":
+			runtime.Goexit()
+		case "typed nil":
+			var none *dserver.Error
+			return none
+		case "error that panics":
+			return explosive{}
+		case "encode":
+			s.Fuse.Text = "encode"
+		case "decode":
+			s.Fuse.Text = "decode"
+		case "overrun":
+			<-ctx.Context().Done()
+			<-time.After(time.Second)
+		case "nil action":
+			ctx.AfterCommit(nil)
+		case "action that ends its goroutine":
+			ctx.AfterCommit(runtime.Goexit)
+		}
+		return nil
+	}),
+)
+
+type explosive struct{}
+
+func (explosive) Error() string { panic("the error's text panics") }
+
+// A message that breaks, in whatever way, is rolled back, tried again and set aside. The messages beside it, before and
+// after it, are handled once, and the process lives.
+func TestTrap12PoisonIsSetAsideAndTheQueueGoesOn(t *testing.T) {
+	for _, how := range []string{"panic", "goexit", "typed nil", "error that panics", "encode", "overrun"} {
+		for _, inline := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/inline=%v", how, inline), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { poison(t, how, inline) })
+			})
+		}
+	}
+}
+
+func poison(t *testing.T, how string, inline bool) {
+	store := newStore(t, touchy)
+	db := store.Open()
+	sender := touchy.At(db, "a")
+	if !inline {
+		sender = touchy.At(store.Open(), "a")
+	}
+	run(t, dserver.Consumer{}, db, touchy)
+	synctest.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	must(t, sender.Cast(ctx, Increment{1}))
+	must(t, sender.Cast(ctx, Poison{how}))
+	must(t, sender.Cast(ctx, Increment{2}))
+	must(t, sender.CastAll(ctx, []any{Increment{4}, Poison{how}, Increment{8}}))
+	n, err := dserver.Call(ctx, sender, Value{})
+	if n != 15 || err != nil {
+		t.Errorf("counted %d, %v", n, err)
+	}
+	if n := deadLetters(t, db, touchy.Ref("a")); n != 2 {
+		t.Errorf("%d dead letters", n)
+	}
+	<-time.After(time.Minute) // the handlers that overran end
+}
+
+// deadLetters counts what was set aside.
+func deadLetters(t testing.TB, db backend.Database, ref dserver.Ref) (n int) {
+	t.Helper()
+	for _, err := range ref.At(db).DeadLetters(context.Background()) {
+		must(t, err)
+		n++
+	}
+	return n
+}
+
+func TestPoisonInlineCallIsAnsweredAfterOneAttempt(t *testing.T) {
+	for _, how := range []string{"panic", "goexit", "typed nil", "error that panics", "encode", "overrun"} {
+		t.Run(how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				db := newStore(t, touchy).Open()
+				run(t, dserver.Consumer{}, db, touchy)
+				synctest.Wait() // the consumer is there
+				ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+				defer cancel()
+				began := time.Now()
+				err := touchy.At(db, "a").Call(ctx, Poison{how}, nil)
+				if !errors.Is(err, dserver.ErrFault) || time.Since(began) > 6*time.Second {
+					t.Errorf("after %v: %v", time.Since(began), err)
+				}
+				if n, err := dserver.Call(ctx, touchy.At(db, "a"), Value{}); n != 0 || err != nil {
+					t.Errorf("counted %d, %v", n, err)
+				}
+				<-time.After(time.Minute) // a handler that overran ends
+			})
+		})
+	}
+}
+
+// An action that panics undoes nothing and stops nothing.
+func TestActionThatPanicsHurtsNobody(t *testing.T) {
+	for _, how := range []string{"nil action", "action that ends its goroutine"} {
+		t.Run(how, func(t *testing.T) {
+			acted := make(chan struct{})
+			types := touchy.With(dserver.HandleCast(func(ctx *dserver.Context, _ *Touchy, _ Mark) error {
+				ctx.AfterCommit(func() { close(acted) })
+				return nil
+			}))
+			store := newStore(t, types)
+			must(t, types.At(store.Open(), "a").CastAll(within(t), []any{Poison{how}, Mark{}})) // one turn
+			db := store.Open()
+			run(t, dserver.Consumer{Turns: 1}, db, types)
+			if n, err := dserver.Call(within(t), types.At(db, "a"), Value{}); n != 1000 || err != nil {
+				t.Errorf("counted %d, %v", n, err)
+			}
+			select {
+			case <-acted:
+			case <-within(t).Done():
+				t.Error("the action after it did not run")
+			}
+		})
+	}
+}
+
+// A state that its own type cannot read stops its server, and no other.
+func TestStateThatCannotBeReadStopsItsServerAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := newStore(t).Open() // unchecked: it is damaged
+		run(t, dserver.Consumer{Turns: 1}, db, touchy)
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+		defer cancel()
+		must(t, touchy.At(db, "a").Cast(ctx, Poison{"decode"}))
+		for range 3 {
+			if err := touchy.At(db, "a").Call(ctx, Poison{"panic"}, nil); err == nil {
+				t.Error("no error")
+			}
+		}
+		if _, err := dserver.Call(ctx, touchy.At(db, "a"), Value{}); !errors.Is(err, backend.ErrCorrupt) {
+			t.Errorf("Call: %v", err)
+		}
+		if _, err := touchy.At(db, "a").State(ctx); !errors.Is(err, backend.ErrCorrupt) {
+			t.Errorf("State: %v", err)
+		}
+		must(t, touchy.At(db, "b").Cast(ctx, Increment{1}))
+		if n, err := dserver.Call(ctx, touchy.At(db, "b"), Value{}); n != 1 || err != nil {
+			t.Errorf("counted %d, %v", n, err)
+		}
+	})
+}
+
+// The back-off is observed by an object in memory. When the cache forgets it, the message must not wait for ever.
+func TestPoisonIsTriedAgainAlthoughTheCacheHasNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t, touchy)
+		db := store.Open()
+		run(t, dserver.Consumer{Cache: 1}, db, touchy)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+		defer cancel()
+		sender := touchy.At(store.Open(), "a")
+		must(t, sender.CastAll(ctx, []any{Poison{"panic"}, Increment{1}}))
+		if n, err := dserver.Call(ctx, sender, Value{}); n != 1 || err != nil {
+			t.Errorf("counted %d, %v", n, err)
+		}
+	})
+}
+
+// The largest message that can be sent can also be set aside, with an error and a stack of any length.
+func TestTrap15TheLargestMessageCanBeSetAside(t *testing.T) {
+	type Huge struct{ Data []byte }
+	for _, breaks := range []bool{true, false} {
+		t.Run(fmt.Sprintf("breaks=%v", breaks), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				types := counters.With(dserver.HandleCast(func(_ *dserver.Context, _ *Counter, m Huge) error {
+					if breaks {
+						deep(200)
+					}
+					return errors.New(strings.Repeat("long ", 100_000))
+				}))
+				store := newStore(t, types)
+				db := store.Open()
+				run(t, dserver.Consumer{}, db, types)
+				ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+				defer cancel()
+				size := 0
+				for n := 4<<20 + 128<<10; size == 0; n -= 8 << 10 {
+					err := types.At(db, "a").Cast(ctx, Huge{make([]byte, n)})
+					if err == nil {
+						size = n
+					} else if !errors.Is(err, backend.ErrTooLarge) {
+						t.Fatal(err)
+					}
+				}
+				must(t, types.At(db, "a").Cast(ctx, Increment{1}))
+				if n, err := dserver.Call(ctx, types.At(db, "a"), Value{}); n != 1 || err != nil {
+					t.Errorf("with %d bytes: counted %d, %v", size, n, err)
+				}
+				if n := deadLetters(t, db, types.Ref("a")); n != 1 {
+					t.Errorf("%d dead letters", n)
+				}
+			})
+		})
+	}
+}
+
+func deep(n int) {
+	if n == 0 {
+		panic(strings.Repeat("deep ", 100_000))
+	}
+	deep(n - 1)
+}
+
+// A commit whose outcome stays unknown leaves a caller without an answer, and it must be told so: it would wait for ever.
+func TestQueuedCallIsToldWhenItsCommitStaysUnknown(t *testing.T) {
+	backendtest.EachFault(t, func(t *testing.T, f *backendtest.Fault) {
+		synctest.Test(t, func(t *testing.T) {
+			db := f.Open()
+			stop := make(chan struct{})
+			ctx, cancel := context.WithCancel(context.Background())
+			go func() {
+				defer close(stop)
+				for ctx.Err() == nil {
+					_ = dserver.Run(ctx, db, journals)
+				}
+			}()
+			defer func() { cancel(); <-stop }()
+			big := Append{Line: strings.Repeat("x", 40<<10)} // too large to join a turn
+			answered := make(chan error, 1)
+			go func() {
+				_, err := dserver.Call(context.Background(), journal.At(db, "a"), big)
+				answered <- err
+			}()
+			select {
+			case <-answered:
+			case <-time.After(time.Hour):
+				t.Errorf("%v: nobody answered", f)
+			}
+		})
+	})
+}

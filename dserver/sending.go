@@ -1,0 +1,133 @@
+package dserver
+
+import (
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/queue"
+)
+
+// Option is how a message is sent.
+type Option func(*sending)
+
+// sending is what options say.
+type sending struct {
+	once     string
+	after    time.Duration
+	priority bool
+	err      error
+}
+
+// Once makes the server take the message once per key, however often it is sent; for a day. A call gets the first
+// one's answer, and waits for it when it must. Keys belong to a server: two servers may use the same one. A key has
+// at most 1 KiB. A message that ended as a dead letter was taken, too.
+func Once(key string) Option {
+	return func(s *sending) {
+		if key == "" || len(key) > maxNameBytes {
+			s.err = fmt.Errorf("dserver: Once needs a key of 1 to %d bytes, not %d", maxNameBytes, len(key))
+		}
+		s.once = key
+	}
+}
+
+// After queues the message when d has passed, by the clock of a consumer: then it is behind all that is queued.
+func After(d time.Duration) Option { return func(s *sending) { s.after = d } }
+
+// Priority sends ahead of the queue and past the lock, in order among its like.
+func Priority() Option { return func(s *sending) { s.priority = true } }
+
+func options(opts []Option) (sending, error) {
+	var s sending
+	for _, o := range opts {
+		o(&s)
+	}
+	return s, s.err
+}
+
+// isPlain reports whether a message may join a turn of this process: what options ask for is the queue's work.
+func (s sending) isPlain() bool { return s == sending{} }
+
+func (s sending) lane() queue.Lane {
+	if s.priority {
+		return queue.Priority
+	}
+	return queue.Normal
+}
+
+// parcel is messages on their way to one server, in somebody's transaction: a sender's own, or a turn's.
+type parcel struct {
+	to        Ref
+	envelopes []envelope
+	how       sending
+	items     [][]byte
+
+	first    largeRead
+	recorded bool // first was started
+	known    *onceRecord
+}
+
+func newParcel(to Ref, how sending, envelopes ...envelope) (*parcel, error) {
+	p := &parcel{to: to, how: how, envelopes: envelopes}
+	for i := range envelopes {
+		if i == len(envelopes)-1 {
+			envelopes[i].Once = how.once // the last one's outcome is the batch's
+		}
+		item, err := envelopes[i].encode()
+		if err != nil {
+			return nil, err
+		}
+		p.items = append(p.items, item)
+	}
+	return p, nil
+}
+
+// look starts what has to be read before anything of the transaction is written.
+func (p *parcel) look(tx backend.Reader) {
+	p.known = nil
+	if p.recorded = p.how.once != ""; p.recorded {
+		p.first = readLarge(tx, tenantOf(p.to).once(p.how.once))
+	}
+}
+
+// write puts the messages on the queue, or where they wait until they are due, in one commit with all that makes them
+// found. When their idempotency key was seen before, it writes nothing and known is set.
+func (p *parcel) write(tx backend.Tx) error {
+	keys := tenantOf(p.to)
+	if p.recorded {
+		value, err := p.first.get()
+		if err != nil {
+			return err
+		}
+		if value != nil {
+			p.known = new(onceRecord)
+			return decodeRecord(value, p.known)
+		}
+		if err := keys.expectOnce(tx, p.to, p.how.once); err != nil {
+			return err
+		}
+	}
+	if p.how.after > 0 {
+		return p.writeLater(tx, keys)
+	}
+	if err := keys.queue().Push(tx, p.how.lane(), p.items...); err != nil {
+		return err
+	}
+	setReady(tx, p.to)
+	return nil
+}
+
+// writeLater keeps the messages by the server, with a row in the index of what is due.
+func (p *parcel) writeLater(tx backend.Tx, keys tenant) error {
+	name := rand.Text()
+	record := encodeRecord(delayed{Items: p.items, Lane: int(p.how.lane())})
+	if len(record) > queue.MaxItemBytes {
+		return fmt.Errorf("%w: messages of %d bytes with After; at most %d", backend.ErrTooLarge, len(record), queue.MaxItemBytes)
+	}
+	if err := setLarge(tx, keys.delayed(name), record); err != nil {
+		return err
+	}
+	setDue(tx, p.to, due{At: dueIn(p.how.after), Kind: dueMessage, Name: name})
+	return nil
+}
