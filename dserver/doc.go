@@ -50,11 +50,37 @@
 //	panics, overruns, cannot     rolled back;       ErrFault, after            a dead letter, after
 //	be decoded, has no handler   tried again with   MaxAttempts                MaxAttempts
 //	in this consumer             back-off
+//	work returns an *Error       rolled back        it                         a dead letter
+//	work ends otherwise          tried again,       ErrFault, after            a dead letter, after
+//	                             still locked       MaxAttempts                MaxAttempts
+//	apply returns err            rolled back        err, as *Error             a dead letter
+//
+// (Work and apply are those of locked work, below.)
 //
 // A dead letter is a message that was set aside, with why: nothing is dropped, and the queue goes on. Operators list
 // dead letters, and retry, edit or discard them ([DServer.DeadLetters], [DServer.Retry]). They see and withdraw what
 // waits ([DServer.Queue], [DServer.Withdraw]), and end a server ([DServer.Reset], [DServer.Kill]). Command dserver does
 // the same without the program's types.
+//
+// What a program may ask for beside that:
+//
+//   - [Once], [After] and [Priority] say how a message is sent.
+//   - [Context.SetTimer] sends a message to the server itself, later; [Context.CancelTimer] stops that.
+//   - [ReplyLater] keeps a call open, and [From.Reply] answers it from a later turn.
+//   - [HandleInfo] and [DServer.Info] handle a message past the queue and the lock, without storing it.
+//   - [Init] prepares the state of a new server, [Upgrade] reads one of an older form.
+//
+// # Work in the world outside
+//
+// A request to another system does not belong in a handler, which may run again. [HandleLocked] takes the message off
+// the queue, locks the server, and runs work outside of any transaction, with a copy of the state. Then apply gets what
+// work found and the state as it then is, in the commit that also unlocks and answers. Meanwhile messages wait, but for
+// those with Priority and info.
+//
+// After an error, a panic, Settings.WorkLimit or the death of its process, work runs again, with the same
+// [LockedContext.IdempotencyKey], by which the other system can tell that it is the same request. Since the world
+// outside breaks by returning errors, only an [*Error] of work is a decision. After MaxAttempts the message is a dead
+// letter, or with Settings.Halt the server waits for an operator.
 //
 // # The wire
 //
@@ -78,11 +104,12 @@
 //	the handler refused, with any other error     var e *dserver.Error; errors.As(err, &e); e.Code is "", e.Text the text
 //	it broke, MaxAttempts times                   errors.Is(err, dserver.ErrFault)
 //	no handler for this message; found before     errors.Is(err, dserver.ErrNoHandler)
-//	  it is sent, or by Query
+//	  it is sent, or by Query and Info
 //	nobody answered in time                       errors.Is(err, context.DeadlineExceeded), or Canceled; the message
-//	                                              was not withdrawn and may have taken effect
+//	                                              was not withdrawn and may have taken effect. If it was sent
+//	                                              with Once, it may be sent again
 //	ctx ended during the commit of a Cast         errors.Is(err, backend.ErrCommitUnknown), and ctx's error as well;
-//	                                              the message may have been sent
+//	                                              the message may have been sent: as above
 //	this process was taken for dead while a       errors.Is(err, dserver.ErrReplyLost); the message may have taken
 //	  call waited                                 effect
 //	killed, or taken off the queue by an          errors.Is(err, dserver.ErrKilled), dserver.ErrWithdrawn; the message
@@ -93,7 +120,8 @@
 //	the database was closed, or ended itself      errors.Is(err, backend.ErrClosed); open it again
 //	  after a failed write
 //	the stored bytes are damaged                  errors.Is(err, backend.ErrCorrupt); an operator must look
-//	a handle used with a handler's context,       an error with text only: a bug to mend, not to branch on
-//	  a Query that changes, a nil message
+//	a handle used with a handler's context, a     an error with text only: a bug to mend, not to branch on
+//	  Query that changes, a nil message, Lock
+//	  without HandleLocked
 //	a wrong definition                            a panic in Define, With or Run, with both places
 package dserver
