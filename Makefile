@@ -48,8 +48,8 @@ test: ## all tests, with the race detector, in random order
 bench: ## every load beside its hand-written baseline, as a table (BENCH='-runs 3 -load call64' for flags)
 	$(GO) run $(TAGS) ./bench $(BENCH)
 
-long: ## the long random runs
-	LONG=1 $(GO) test $(TAGS) -count=1 -timeout 6h -run 'Long' ./...
+long: ## every test with LONG=1, which makes the random ones run for long
+	LONG=1 $(GO) test $(TAGS) -count=1 -timeout 6h ./...
 
 crash: ## kill -9, KILLS times (200)
 	KILLS=$(KILLS) $(GO) test $(TAGS) -count=1 -timeout 2h -v -run 'Kill' ./...

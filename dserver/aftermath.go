@@ -49,10 +49,20 @@ func (r result) outcome() outcome {
 	return outcome{reply: r.reply}
 }
 
-// act runs what AfterCommit was given. A panic there cannot undo anything: it is logged.
+// act runs what AfterCommit was given. A panic there cannot undo anything: it is logged. An action that ends its
+// goroutine takes neither the worker nor the actions after it along.
 func (t *turn) act(actions []func()) {
-	for _, action := range actions {
-		t.actOnce(action)
+	for len(actions) > 0 {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for len(actions) > 0 {
+				action := actions[0]
+				actions = actions[1:]
+				t.actOnce(action)
+			}
+		}()
+		<-done
 	}
 }
 

@@ -60,7 +60,7 @@ const defaultMaxAttempts = 5
 
 func (s Settings[S]) addTo(d *Definition[S]) {
 	if s.MaxAttempts < 0 || s.WorkLimit < 0 {
-		panic(fmt.Sprintf("dserver: the settings of %q are negative: %+v", d.core.name, s))
+		panic(fmt.Sprintf("dserver: the settings of %q (Define at %s) are negative: %+v", d.core.name, d.core.place, s))
 	}
 	if s.MaxAttempts > 0 {
 		d.core.settings.maxAttempts = s.MaxAttempts
@@ -109,7 +109,7 @@ func (d *Definition[S]) With(parts ...Part[S]) *Definition[S] {
 func (d *Definition[S]) add(parts []Part[S]) *Definition[S] {
 	for _, p := range parts {
 		if p == nil {
-			panic(fmt.Sprintf("dserver: %q is given a nil part", d.core.name))
+			panic(fmt.Sprintf("dserver: %q (Define at %s) is given a nil part", d.core.name, d.core.place))
 		}
 		p.addTo(d)
 	}

@@ -35,7 +35,9 @@ func (f Fuse) MarshalBinary() ([]byte, error) {
 }
 
 func (f *Fuse) UnmarshalBinary(b []byte) error {
-	f.Text = string(b)
+	if f.Text = string(b); f.Text == "decode" {
+		panic("the fuse cannot be read")
+	}
 	return nil
 }
 
@@ -59,11 +61,15 @@ var touchy = dserver.Define("touchy",
 			return explosive{}
 		case "encode":
 			s.Fuse.Text = "encode"
+		case "decode":
+			s.Fuse.Text = "decode"
 		case "overrun":
 			<-ctx.Context().Done()
 			<-time.After(time.Second)
 		case "nil action":
 			ctx.AfterCommit(nil)
+		case "action that ends its goroutine":
+			ctx.AfterCommit(runtime.Goexit)
 		}
 		return nil
 	}),
@@ -145,12 +151,54 @@ func TestPoisonInlineCallIsAnsweredAfterOneAttempt(t *testing.T) {
 
 // An action that panics undoes nothing and stops nothing.
 func TestActionThatPanicsHurtsNobody(t *testing.T) {
-	db := newStore(t, touchy).Open()
-	run(t, dserver.Consumer{}, db, touchy)
-	must(t, touchy.At(db, "a").Cast(within(t), Poison{"nil action"}))
-	if n, err := dserver.Call(within(t), touchy.At(db, "a"), Value{}); n != 1000 || err != nil {
-		t.Errorf("counted %d, %v", n, err)
+	for _, how := range []string{"nil action", "action that ends its goroutine"} {
+		t.Run(how, func(t *testing.T) {
+			acted := make(chan struct{})
+			types := touchy.With(dserver.HandleCast(func(ctx *dserver.Context, _ *Touchy, _ Mark) error {
+				ctx.AfterCommit(func() { close(acted) })
+				return nil
+			}))
+			store := newStore(t, types)
+			must(t, types.At(store.Open(), "a").CastAll(within(t), []any{Poison{how}, Mark{}})) // one turn
+			db := store.Open()
+			run(t, dserver.Consumer{Turns: 1}, db, types)
+			if n, err := dserver.Call(within(t), types.At(db, "a"), Value{}); n != 1000 || err != nil {
+				t.Errorf("counted %d, %v", n, err)
+			}
+			select {
+			case <-acted:
+			case <-within(t).Done():
+				t.Error("the action after it did not run")
+			}
+		})
 	}
+}
+
+// A state that its own type cannot read stops its server, and no other.
+func TestStateThatCannotBeReadStopsItsServerAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := newStore(t).Open() // unchecked: it is damaged
+		run(t, dserver.Consumer{Turns: 1}, db, touchy)
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+		defer cancel()
+		must(t, touchy.At(db, "a").Cast(ctx, Poison{"decode"}))
+		for range 3 {
+			if err := touchy.At(db, "a").Call(ctx, Poison{"panic"}, nil); err == nil {
+				t.Error("no error")
+			}
+		}
+		if _, err := dserver.Call(ctx, touchy.At(db, "a"), Value{}); !errors.Is(err, backend.ErrCorrupt) {
+			t.Errorf("Call: %v", err)
+		}
+		if _, err := touchy.At(db, "a").State(ctx); !errors.Is(err, backend.ErrCorrupt) {
+			t.Errorf("State: %v", err)
+		}
+		must(t, touchy.At(db, "b").Cast(ctx, Increment{1}))
+		if n, err := dserver.Call(ctx, touchy.At(db, "b"), Value{}); n != 1 || err != nil {
+			t.Errorf("counted %d, %v", n, err)
+		}
+	})
 }
 
 // The back-off is observed by an object in memory. When the cache forgets it, the message must not wait for ever.

@@ -39,8 +39,14 @@ func (s state) decode(def *definition) (any, error) {
 	return decodeRows(def, s.rows)
 }
 
-func decodeRows(def *definition, rows *statediff.Rows) (any, error) {
-	value := def.schema.New().Interface()
+// decodeRows makes a value of rows. A type of the user's that panics when it reads what it wrote is damage as well.
+func decodeRows(def *definition, rows *statediff.Rows) (value any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			value, err = nil, fmt.Errorf("%w: decode the state of a %s: panic: %v", backend.ErrCorrupt, def.name, p)
+		}
+	}()
+	value = def.schema.New().Interface()
 	if err := def.schema.Decode(rows, value); err != nil {
 		return nil, fmt.Errorf("%w: decode the state of a %s: %w", backend.ErrCorrupt, def.name, err)
 	}

@@ -355,7 +355,8 @@ func (t *turn) failed(err error) nextTurn {
 	unknown := errors.Is(err, backend.ErrCommitUnknown)
 	told := fmt.Errorf("dserver: %v: %w", t.s.ref(), err)
 	for i, a := range t.locals {
-		if unknown && i < t.joined || errors.Is(err, backend.ErrCorrupt) {
+		stays := a.info || a.released != nil // the queue is not for them
+		if stays || unknown && i < t.joined || errors.Is(err, backend.ErrCorrupt) {
 			a.done <- outcome{err: told}
 		} else {
 			a.done <- outcome{declined: true}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,35 +21,29 @@ import (
 	"github.com/dserver-go/dserver/dserver"
 )
 
-// binary is the program as people have it.
-var binary string
+// asTool in the environment makes the test binary the program. So the program runs as people run it, a process of its
+// own beside the application, and need not be compiled once more.
+const asTool = "DSERVER_TEST_TOOL"
 
 func TestMain(m *testing.M) {
-	if err := os.Unsetenv("DSERVER_DB"); err != nil { // a developer's own
-		panic(err)
+	if os.Getenv(asTool) != "" {
+		main()
 	}
-	dir, err := os.MkdirTemp("", "dserver")
-	if err != nil {
-		panic(err)
-	}
-	binary = filepath.Join(dir, "dserver")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("go build: %v\n%s", err, out))
-	}
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
+	os.Exit(m.Run())
 }
 
 // dserverTool runs the program in a directory.
 func dserverTool(t *testing.T, dir string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	command := exec.Command(binary, args...)
+	program, err := os.Executable()
+	must(t, err)
+	command := exec.Command(program, args...)
 	command.Dir = dir
-	command.Env = append(os.Environ(), "TZ=UTC")
+	command.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DSERVER_DB=") })
+	command.Env = append(command.Env, "TZ=UTC", asTool+"=1")
 	var out, errs bytes.Buffer
 	command.Stdout, command.Stderr = &out, &errs
-	err := command.Run()
+	err = command.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
