@@ -23,6 +23,7 @@ type batch struct {
 	self    Ref
 	ctx     context.Context
 	state   state
+	loader  *loader
 	fresh   bool // the server has no state: Init runs first
 	mayLock bool // the server is not locked
 
@@ -293,9 +294,10 @@ func (b *batch) fault(f *fault) bool {
 	return false
 }
 
-// undo gives the state back as it was at the checkpoint. When messages succeeded since, the attempt is lost.
+// undo gives the state back as it was at the checkpoint. When messages succeeded since, the attempt is lost; so it is
+// when they changed a state with tracked collections, as what these recorded is nowhere else.
 func (b *batch) undo() bool {
-	if b.unchecked > 0 {
+	if b.unchecked > 0 || len(b.edits) > 0 && b.def.schema.Tracks() {
 		b.cut = true
 		return false
 	}
@@ -311,7 +313,11 @@ func (b *batch) undo() bool {
 // checkpoint decodes the state as it was at the checkpoint.
 func (b *batch) checkpoint() (any, error) {
 	if len(b.edits) == 0 {
-		return b.state.decode(b.def)
+		value, err := b.state.decode(b.def)
+		if err != nil {
+			return nil, err
+		}
+		return value, b.state.bind(b.def, value, b.loader)
 	}
 	return decodeRows(b.def, withEdits(b.state.rows, b.edits))
 }

@@ -43,6 +43,7 @@ type turn struct {
 	messages []work
 	waits    time.Duration // a lane's head backs off for so long
 	joined   int           // how many locals are in the batch
+	loader   *loader
 	batch    *batch
 	stamped  bool
 	version  backend.Future[backend.Versionstamp]
@@ -171,19 +172,22 @@ func (t *turn) load(tx backend.Reader) (state, error) {
 	}
 	st := *known
 	known.value = nil // the attempt's now
-	if st.value != nil {
-		return st, nil
+	if st.value == nil {
+		value, err := st.decode(t.s.def)
+		if err != nil {
+			return st, err
+		}
+		st.value = value
 	}
-	value, err := st.decode(t.s.def)
-	st.value = value
-	return st, err
+	t.loader = &loader{root: t.keys.state(), tx: tx}
+	return st, st.bind(t.s.def, st.value, t.loader)
 }
 
 func (t *turn) rows(tx backend.Reader) (*statediff.Rows, error) {
 	if t.head.version.IsZero() {
 		return statediff.NewRows(), nil
 	}
-	return loadRows(tx, t.keys)
+	return loadRows(tx, t.keys, t.s.def.ownRows(t.keys, t.head.meta.Schema))
 }
 
 // handle runs the batch on a goroutine of its own, so that a handler that overruns can be abandoned: its Context
@@ -192,7 +196,7 @@ func (t *turn) handle(st state) error {
 	ctx, cancel := context.WithTimeout(t.c.turns, handlerLimit)
 	defer cancel()
 	b := &batch{
-		def: t.s.def, self: t.s.ref(), ctx: ctx, state: st,
+		def: t.s.def, self: t.s.ref(), ctx: ctx, state: st, loader: t.loader,
 		fresh: t.head.version.IsZero(), mayLock: !t.head.lock.isHeld(), started: time.Now(),
 	}
 	t.batch = b
@@ -209,6 +213,7 @@ func (t *turn) handle(st state) error {
 	select {
 	case <-done:
 	case <-ctx.Done():
+		t.loader.close()
 		t.s.state = state{}
 		t.batch = b.abandon()
 	}
@@ -314,7 +319,7 @@ func (t *turn) watchLock() nextTurn {
 	if t.c.holds(t.s.ref(), t.head.lock.fence) {
 		return nextTurn{}
 	}
-	if t.s.sight.isDead(t.head.lock, time.Now()) && t.c.isOpen() {
+	if t.s.trouble().sight.isDead(t.head.lock, time.Now()) && t.c.isOpen() {
 		if err := t.c.takeOver(t.s.ref(), t.s.def, t.head.lock); err != nil {
 			return t.failed(err)
 		}
