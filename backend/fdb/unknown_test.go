@@ -304,6 +304,6 @@ func waitUntil(t testing.TB, what string, is func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not within 20 s: %s", what)
 		}
-		idle(t.Context(), 5*time.Millisecond)
+		idle(t.Context(), time.Millisecond)
 	}
 }
