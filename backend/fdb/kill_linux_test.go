@@ -264,3 +264,24 @@ func calls3(db *DB) map[string]func(ctx context.Context) error {
 		},
 	}
 }
+
+// Watches are set anew after a recovery, and none is lost with the server.
+func TestAWatchSurvivesAKilledServer(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	db := openTest(t, s.cluster)
+	var all []backend.Watch
+	for range 5 {
+		all = append(all, watchKey(t, db, "n"))
+	}
+	s.kill()
+	s.start()
+	if _, _, err := increment(t.Context(), db, true); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range all {
+		if !fires(w, 20*time.Second) {
+			t.Fatal("a watch of before the recovery misses what comes after it")
+		}
+	}
+}
