@@ -56,7 +56,6 @@ type differ struct {
 	epoch   uint32
 	met     int // committed rows that are still there
 	at      int // the row met last
-	floor   int // the least length of a key that may be cleared with all below
 	rewrite bool
 	path    []byte
 	buf     bytes.Buffer
@@ -79,7 +78,7 @@ func newDiffer(s *Schema) *differ {
 
 func (d *differ) begin(committed *Rows) {
 	d.rows, d.epoch = committed, committed.mark()
-	d.met, d.at, d.floor, d.path, d.places = 0, -1, 0, d.path[:0], d.places[:0]
+	d.met, d.at, d.path, d.places = 0, -1, d.path[:0], d.places[:0]
 	if len(committed.list) >= indexFrom && committed.index == nil {
 		committed.index = newIndex(committed.list)
 	}
