@@ -11,8 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dserver-go/dserver/internal/chunk"
 	"pgregory.net/rapid"
+
+	"github.com/dserver-go/dserver/internal/chunk"
 )
 
 type account struct {

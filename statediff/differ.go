@@ -115,7 +115,7 @@ func (d *differ) fail(err error) error {
 func (d *differ) emit(e *entity) error {
 	value := d.buf.Bytes()
 	if len(value) <= chunk.Bytes && !mayBeFirstPart(value) {
-		if e.isLeaf() && d.shrink(value) {
+		if e.isLeaf() && d.shrink() {
 			return d.set(string(d.path), value)
 		}
 		return d.emitRow(value)
@@ -140,11 +140,12 @@ func (d *differ) emit(e *entity) error {
 // isCommitted tells whether the row at d.path is what d.buf holds.
 func (d *differ) isCommitted() bool {
 	i, found := d.find()
-	return found && d.rows.list[i].value() == string(d.buf.Bytes())
+	encoded := d.buf.Bytes()
+	return found && d.rows.list[i].value() == string(encoded)
 }
 
 // shrink clears the rows of a value that was large and is not any more, in one edit instead of one for each.
-func (d *differ) shrink(value []byte) bool {
+func (d *differ) shrink() bool {
 	i, found := d.find()
 	if !found || !mayBeFirstPart(d.rows.list[i].value()) {
 		return false

@@ -9,8 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dserver-go/dserver/internal/chunk"
 	"pgregory.net/rapid"
+
+	"github.com/dserver-go/dserver/internal/chunk"
 )
 
 // store is a loader over committed rows that counts what it is asked for.
@@ -171,11 +172,9 @@ func mustBeMap(t *rapid.T, m *Map[string, desk], model map[string]desk) {
 	}
 	sorted := slices.Sorted(maps.Keys(model))
 	from := rapid.IntRange(0, len(sorted)).Draw(t, "from")
-	got, start := []string{}, ""
+	got, start := []string{}, "\xff\xff"
 	if from < len(sorted) {
 		start = sorted[from]
-	} else {
-		start = "\xff\xff"
 	}
 	for k, d := range m.From(start) {
 		if w := model[k]; d.Owner != w.Owner || !maps.Equal(d.Items, w.Items) {
