@@ -349,7 +349,7 @@ func (c *checker) marks(prefix backend.Key) error {
 		if len(elements) == 4 {
 			typ, isType := elements[0].(string)
 			id, isID := elements[2].(string)
-			if isType && isID && key.Compare(readyMark(Ref{typ, id})) == 0 {
+			if isType && isID && (key.Compare(readyMark(Ref{typ, id})) == 0 || key.Compare(readyClaim(Ref{typ, id})) == 0) {
 				return nil
 			}
 		}

@@ -66,6 +66,7 @@ type consumer struct {
 	abort context.CancelCauseFunc
 
 	working context.Context // of locked work: it ends with Run's
+	caution *caution
 
 	wg sync.WaitGroup
 
@@ -90,6 +91,7 @@ func newConsumer(c Consumer, db backend.Database, types []Type) *consumer {
 		room:  make(chan struct{}, 1),
 
 		holding: map[Ref]backend.Versionstamp{},
+		caution: newCaution(),
 		cache:   cache{limit: c.Cache},
 	}
 	if run.max <= 0 {
@@ -126,7 +128,7 @@ func (c *consumer) run(ctx context.Context) error {
 			c.wg.Go(func() { c.move(scans, name, shard) })
 		}
 	}
-	c.wg.Go(func() { c.process.sweep(scans, c) })
+	c.wg.Go(func() { c.process.attend(scans, c) })
 
 	select {
 	case <-ctx.Done():
@@ -136,6 +138,8 @@ func (c *consumer) run(ctx context.Context) error {
 	c.process.leave(c)
 	c.close()
 	c.finish()
+	c.disclaim()
+	c.resign()
 	c.log.Info().Msg("consumer stopped")
 	if err := context.Cause(c.base); ctx.Err() == nil || isFatal(err) {
 		return err
@@ -159,6 +163,13 @@ func (c *consumer) finish() {
 	grace := time.AfterFunc(shutdownGrace, func() { c.abort(context.Canceled) })
 	defer grace.Stop()
 	c.wg.Wait()
+}
+
+// resign tells the other consumers that this one ended in order.
+func (c *consumer) resign() {
+	if err := c.process.beatAlways(c.base); err != nil && !isFatal(err) {
+		c.log.Warn().Err(err).Msg("the consumer's end could not be recorded; others will be careful for a while")
+	}
 }
 
 // fail ends Run when the store cannot go on.

@@ -17,13 +17,14 @@ type attempts struct {
 	Count int           `cbor:"count"`
 	Wait  time.Duration `cbor:"wait"`            // nanoseconds
 	Halts bool          `cbor:"halts,omitempty"` // the server stops until an operator acts
+	Begun bool          `cbor:"begun,omitempty"` // one more attempt was begun, and its end is not known
 }
 
-func (a attempts) isZero() bool { return a.Count == 0 }
+func (a attempts) isOf(item queue.Item) bool { return a.Stamp == item.Stamp }
 
 // of is the count for an item.
 func (a attempts) of(item queue.Item) int {
-	if a.Stamp != item.Stamp {
+	if !a.isOf(item) {
 		return 0
 	}
 	return a.Count
@@ -140,7 +141,7 @@ func (t *turn) count(w work, f *fault) error {
 		if last && !t.s.def.settings.halt {
 			return t.giveUp(tx, w, f, count)
 		}
-		tx.Set(key, encodeRecord(attempts{w.item.Stamp, count, f.backOff(count), last}))
+		tx.Set(key, encodeRecord(attempts{Stamp: w.item.Stamp, Count: count, Wait: f.backOff(count), Halts: last}))
 		return nil
 	})
 }

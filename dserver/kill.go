@@ -74,7 +74,7 @@ func kill(tx backend.Tx, keys tenant, ref Ref, patient bool) (buried bool, err e
 	}
 	if buried {
 		tx.Clear(keys.key.Tree())
-		tx.Clear(readyMark(ref).Only())
+		tx.Clear(readyServer(ref).Tree())
 		return true, answers.out.write(tx)
 	}
 	for _, r := range keys.besideQueue() {
@@ -142,7 +142,7 @@ func forgetQueue(tx backend.Tx, keys tenant, ref Ref, patient bool) error {
 	empty, err := keys.queue().IsEmpty(tx)
 	if empty {
 		tx.Clear(keys.key.Str(keyQueue).Tree())
-		tx.Clear(readyMark(ref).Only())
+		tx.Clear(readyServer(ref).Tree())
 	}
 	return err
 }

@@ -22,6 +22,7 @@ import (
 //	due     type shard time id kind name word                   when a server has to be told of one of the last three
 //	alarm   type shard                                          a counter to watch: something due was set
 //	ready   type shard id  mark                                 the server has something to do
+//	                       claim                                who handles it, while consumers are careful
 //	bell    type shard                                          a counter to watch: a mark of the shard was set
 //	process id  record | bell | mail …                          a process that waits for replies, and its mailbox
 const (
@@ -49,7 +50,8 @@ const (
 	keyVersion  = "v"
 	keyKilled   = "x"
 
-	keyMark = "m"
+	keyMark  = "m"
+	keyClaim = "c"
 
 	keyRecord = "r"
 	keyMail   = "m"
@@ -93,9 +95,9 @@ func shardOf(id string) int64 {
 
 func readyShard(typ string, shard int64) backend.Key { return backend.NewKey(keyReady, typ, shard) }
 
-func readyMark(r Ref) backend.Key {
-	return readyShard(r.Type, shardOf(r.ID)).Str(r.ID).Str(keyMark)
-}
+func readyServer(r Ref) backend.Key { return readyShard(r.Type, shardOf(r.ID)).Str(r.ID) }
+func readyMark(r Ref) backend.Key   { return readyServer(r).Str(keyMark) }
+func readyClaim(r Ref) backend.Key  { return readyServer(r).Str(keyClaim) }
 
 func bell(typ string, shard int64) backend.Key { return backend.NewKey(keyBell, typ, shard) }
 

@@ -110,16 +110,16 @@ func poison(t *testing.T, how string, inline bool) {
 	if n != 15 || err != nil {
 		t.Errorf("counted %d, %v", n, err)
 	}
-	if n := deadLetters(t, db, touchy.Ref("a")); n != 2 {
+	if n := deadLetters(t, touchy.At(db, "a")); n != 2 {
 		t.Errorf("%d dead letters", n)
 	}
 	<-time.After(time.Minute) // the handlers that overran end
 }
 
 // deadLetters counts what was set aside.
-func deadLetters(t testing.TB, db backend.Database, ref dserver.Ref) (n int) {
+func deadLetters[S any](t testing.TB, s *dserver.DServer[S]) (n int) {
 	t.Helper()
-	for _, err := range ref.At(db).DeadLetters(context.Background()) {
+	for _, err := range s.DeadLetters(context.Background()) {
 		must(t, err)
 		n++
 	}
@@ -247,7 +247,7 @@ func TestTrap15TheLargestMessageCanBeSetAside(t *testing.T) {
 				if n, err := dserver.Call(ctx, types.At(db, "a"), Value{}); n != 1 || err != nil {
 					t.Errorf("with %d bytes: counted %d, %v", size, n, err)
 				}
-				if n := deadLetters(t, db, types.Ref("a")); n != 1 {
+				if n := deadLetters(t, types.At(db, "a")); n != 1 {
 					t.Errorf("%d dead letters", n)
 				}
 			})

@@ -125,7 +125,9 @@ func (p *process) change(c *consumer, with func([]*consumer) []*consumer) {
 		changed[typ] = slices.Clone(list)
 	}
 	for typ := range c.types {
-		changed[typ] = with(changed[typ])
+		if changed[typ] = with(changed[typ]); len(changed[typ]) == 0 {
+			delete(changed, typ)
+		}
 	}
 	p.consumers.Store(&changed)
 }
@@ -203,7 +205,7 @@ func (p *process) announce() announcement {
 func (a announcement) write(tx backend.Tx) {
 	keys := presenceOf(a.process.id)
 	if a.beats {
-		tx.Set(keys.record(), newRecord())
+		tx.Set(keys.record(), a.process.newRecord())
 	}
 	if a.drops > 0 {
 		keys.mail().Drop(tx, a.last, a.drops)
@@ -232,11 +234,13 @@ type record struct {
 	Host string `cbor:"host"`
 	PID  int    `cbor:"pid"`
 	Beat int64  `cbor:"beat"` // Unix milliseconds by its clock
+
+	Consumes bool `cbor:"consumes,omitempty"` // it runs consumers
 }
 
-func newRecord() []byte {
+func (p *process) newRecord() []byte {
 	host, _ := os.Hostname() // a name for people; it may be missing
-	return encodeRecord(record{host, os.Getpid(), time.Now().UnixMilli()})
+	return encodeRecord(record{host, os.Getpid(), time.Now().UnixMilli(), len(*p.consumers.Load()) > 0})
 }
 
 // await waits for the answer to a call, and reads the mailbox for all calls when nobody else does.
@@ -352,12 +356,26 @@ func (p *process) beat(ctx context.Context) error {
 		if old == nil {
 			return ErrReplyLost
 		}
-		tx.Set(key, newRecord())
+		tx.Set(key, p.newRecord())
 		return nil
 	})
 	if errors.Is(err, ErrReplyLost) {
 		p.lose()
 	}
+	if err == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.beaten = time.Now()
+	}
+	return err
+}
+
+// beatAlways writes the record of a process that runs a consumer, or that has just stopped to.
+func (p *process) beatAlways(ctx context.Context) error {
+	err := p.db.Transact(ctx, func(tx backend.Tx) error {
+		tx.Set(presenceOf(p.id).record(), p.newRecord())
+		return nil
+	})
 	if err == nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()

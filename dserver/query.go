@@ -67,7 +67,7 @@ func (h handle) runQuery(ctx context.Context, handler *handler, m Message, st st
 // State returns a copy of the committed state, or ErrNotFound when the server has none.
 func (s *DServer[S]) State(ctx context.Context) (S, error) {
 	var none S
-	if err := refuseTurn(ctx, "State"); err != nil {
+	if err := s.check(ctx, "State"); err != nil {
 		return none, err
 	}
 	st, err := s.committed(ctx)
@@ -98,9 +98,6 @@ func (h handle) load(ctx context.Context) (st state, value any, err error) {
 
 // committed reads the committed state in one snapshot.
 func (h handle) committed(ctx context.Context) (st state, err error) {
-	if err := h.Ref().check(); err != nil {
-		return st, err
-	}
 	keys := tenantOf(h.Ref())
 	err = h.db.Read(ctx, func(tx backend.ReadTx) error {
 		version, about := tx.Get(keys.version()), tx.Get(keys.meta())

@@ -114,7 +114,7 @@ func (s *DServer[S]) Withdraw(ctx context.Context, stamp backend.Versionstamp) e
 			return err
 		}
 		keys.queue().Remove(tx, item)
-		if faulted.of(item) > 0 {
+		if faulted.isOf(item) {
 			tx.Clear(keys.attempts(item.Lane).Only())
 		}
 		setReady(tx, ref) // the next message may have waited for this one's back-off

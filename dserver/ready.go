@@ -81,6 +81,12 @@ func (c *consumer) wakeMarked(ctx context.Context, typ string, marks, key backen
 	if err != nil {
 		return err
 	}
+	if len(elements) != 2 {
+		return fmt.Errorf("%w: the ready mark %v", backend.ErrCorrupt, key)
+	}
+	if elements[1] != keyMark {
+		return nil // a claim
+	}
 	id, ok := elements[0].(string)
 	if !ok {
 		return fmt.Errorf("%w: the ready mark %v", backend.ErrCorrupt, key)
@@ -105,7 +111,7 @@ func (c *consumer) hasRoom() bool {
 // errNotEmpty: a message came before the mark was cleared.
 var errNotEmpty = errors.New("dserver: the queue is not empty")
 
-// confirmEmpty clears the ready mark of a server whose queue is empty, and makes it looked at when it is not.
+// confirmEmpty clears the ready mark and the claim of a server whose queue is empty, and makes it looked at when it is not.
 func (c *consumer) confirmEmpty(ref Ref, keys tenant) error {
 	err := c.db.Transact(c.base, func(tx backend.Tx) error {
 		empty, err := keys.queue().IsEmpty(tx)
@@ -115,9 +121,12 @@ func (c *consumer) confirmEmpty(ref Ref, keys tenant) error {
 		if !empty {
 			return errNotEmpty
 		}
-		tx.Clear(readyMark(ref).Only())
+		tx.Clear(readyServer(ref).Tree())
 		return nil
 	})
+	if err == nil {
+		c.caution.claims.Delete(ref)
+	}
 	if errors.Is(err, errNotEmpty) {
 		c.wake(ref)
 		return nil

@@ -14,23 +14,26 @@ type sighting struct {
 	since  time.Time
 }
 
-// sweep removes what dead processes left: records that did not change for long, with the answers that nobody will
-// read. No clock but this process's own is compared.
-func (p *process) sweep(ctx context.Context, c *consumer) {
+// attend keeps the record of a process that runs a consumer, and removes what dead processes left: records that did not
+// change for long, with the answers that nobody will read. No clock but this process's own is compared.
+func (p *process) attend(ctx context.Context, c *consumer) {
 	seen := map[string]sighting{}
-	for {
+	for ctx.Err() == nil {
+		err := p.beatAlways(ctx)
+		if err == nil {
+			err = p.sweepOnce(ctx, c, seen, time.Now())
+		}
+		if err != nil && ctx.Err() == nil {
+			c.log.Warn().Err(err).Msg("the process's record was not kept")
+		}
 		select {
 		case <-ctx.Done():
-			return
-		case <-time.After(jittered(beatInterval)):
-		}
-		if err := p.sweepOnce(ctx, seen, time.Now()); err != nil && ctx.Err() == nil {
-			c.log.Warn().Err(err).Msg("dead processes were not swept")
+		case <-time.After(jittered(consumerBeat)):
 		}
 	}
 }
 
-func (p *process) sweepOnce(ctx context.Context, seen map[string]sighting, now time.Time) error {
+func (p *process) sweepOnce(ctx context.Context, c *consumer, seen map[string]sighting, now time.Time) error {
 	found := map[string][]byte{}
 	err := p.db.Read(ctx, func(tx backend.ReadTx) error {
 		clear(found)
@@ -48,12 +51,15 @@ func (p *process) sweepOnce(ctx context.Context, seen map[string]sighting, now t
 			delete(seen, id)
 		}
 	}
+	vanished := false
+	defer func() { c.caution.vanished.Store(vanished) }()
 	for id, record := range found {
 		s, ok := seen[id]
 		if !ok || !bytes.Equal(s.record, record) {
 			seen[id] = sighting{record, now}
 			continue
 		}
+		vanished = vanished || id != p.id && now.Sub(s.since) > vanishedAfter && isConsumer(record)
 		if id != p.id && (record == nil || now.Sub(s.since) > sweepAfter) {
 			if err := p.remove(ctx, id, record); err != nil {
 				return err
@@ -61,6 +67,12 @@ func (p *process) sweepOnce(ctx context.Context, seen map[string]sighting, now t
 		}
 	}
 	return nil
+}
+
+// isConsumer reports whether a record says that its process runs consumers.
+func isConsumer(value []byte) bool {
+	var r record
+	return decoder.Unmarshal(value, &r) == nil && r.Consumes
 }
 
 // remove clears a process if it still is as it was seen.

@@ -2,13 +2,11 @@ package dserver
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
-	"github.com/dserver-go/dserver/queue"
 	"github.com/dserver-go/dserver/statediff"
 )
 
@@ -61,8 +59,22 @@ var (
 // turn runs one turn, and says when the next one is due.
 func (c *consumer) turn(s *server) nextTurn {
 	t := &turn{c: c, s: s, keys: tenantOf(s.ref()), limit: maxBatch}
+	if suspected, err := t.careful(); err != nil {
+		return t.failed(err)
+	} else if suspected {
+		t.limit = 1
+	}
 	t.locals = c.cut(s) // 1
 	return t.run()
+}
+
+// careful does what is due when consumers have vanished (claim.go), and reports whether the head of the queue is a
+// suspect, which is handled alone.
+func (t *turn) careful() (bool, error) {
+	if err := t.claim(); err != nil {
+		return false, err
+	}
+	return t.suspect()
 }
 
 func (t *turn) run() nextTurn {
@@ -147,116 +159,6 @@ func (t *turn) attempt(tx backend.Tx) (err error) {
 	return t.write(tx, timers) // 6
 }
 
-// choose decides what the attempt handles. A lost race pushes the arrivals: then the queue is not empty for anybody,
-// which ends the race.
-func (t *turn) choose() ([]work, error) {
-	if !t.head.killed.IsZero() {
-		return nil, nil
-	}
-	if t.head.meta.Schema > t.s.def.version {
-		t.c.log.Warn().Stringer(logServer, t.s.ref()).Int(logSchema, t.head.meta.Schema).
-			Msg("the state was written by a newer version of the program: left to consumers that have it")
-		return nil, nil
-	}
-	if t.info != nil {
-		t.joined = 1
-		return []work{localWork(t.info)}, nil
-	}
-	if len(t.locals) > 0 && t.locals[0].released != nil {
-		return t.chooseRelease(t.locals[0].released)
-	}
-	limit := t.limit
-	if t.runs > 3 {
-		limit = max(1, limit>>(t.runs-3))
-	}
-	stored := t.ready(limit)
-	messages := make([]work, 0, len(stored)+len(t.locals))
-	for i := range stored {
-		messages = append(messages, storedWork(&stored[i]))
-	}
-	if t.head.all && len(stored) == len(t.head.items) && t.runs == 1 && !t.head.lock.isHeld() {
-		t.joined = min(len(t.locals), limit-len(stored))
-		for _, a := range t.locals[:t.joined] {
-			messages = append(messages, localWork(a))
-		}
-	}
-	return messages, nil
-}
-
-func (t *turn) chooseRelease(r *release) ([]work, error) {
-	if r.fence != t.head.lock.fence {
-		return nil, errLost
-	}
-	t.joined = 1
-	return []work{{envelope: r.env, item: &r.item, released: r}}, nil
-}
-
-// ready is the stored messages that may be handled now: of the lanes that do not back off, and under a lock of the
-// priority lane alone. A lane is taken from its head on, and the normal one has a place in each batch.
-func (t *turn) ready(limit int) []queue.Item {
-	var lanes [2][]queue.Item
-	for _, item := range t.head.items {
-		lanes[item.Lane] = append(lanes[item.Lane], item)
-	}
-	for lane, items := range lanes {
-		if len(items) == 0 {
-			continue
-		}
-		if wait := t.s.backOff(t.head, items[0], time.Now()); wait > 0 {
-			lanes[lane] = nil
-			t.waits = soonest(t.waits, wait)
-		}
-	}
-	if t.head.lock.isHeld() {
-		lanes[queue.Normal] = nil
-	}
-	priority, normal := lanes[queue.Priority], lanes[queue.Normal]
-	if len(normal) > 0 && limit > 1 {
-		priority = priority[:min(len(priority), limit-1)]
-	}
-	priority = priority[:min(len(priority), limit)]
-	normal = normal[:min(len(normal), limit-len(priority))]
-	return append(priority[:len(priority):len(priority)], normal...)
-}
-
-// soonest is the shorter of two waits, of which 0 is none.
-func soonest(a, b time.Duration) time.Duration {
-	if a == 0 {
-		return b
-	}
-	return min(a, b)
-}
-
-func storedWork(item *queue.Item) work {
-	env, err := decodeEnvelope(item.Body)
-	return work{envelope: env, item: item, unread: err}
-}
-
-func localWork(a *arrival) work {
-	return work{arrival: a, envelope: envelope{Name: a.message.Name, Body: a.message.Body}}
-}
-
-// checkTimers finds the timer messages whose timer was moved or cancelled.
-func (t *turn) checkTimers(tx backend.Reader) (timerReads, error) {
-	reads := timerReads{}
-	for _, m := range t.messages {
-		if m.envelope.Timer != "" {
-			reads.start(tx, t.keys, m.envelope.Timer)
-		}
-	}
-	for i, m := range t.messages {
-		if m.envelope.Timer == "" {
-			continue
-		}
-		r, err := reads.get(m.envelope.Timer)
-		if err != nil {
-			return nil, err
-		}
-		t.messages[i].stale = r.Set != m.envelope.Set
-	}
-	return reads, nil
-}
-
 // load gives the state that the attempt changes: its own value, which no failed handler has touched.
 func (t *turn) load(tx backend.Reader) (state, error) {
 	known := &t.s.state
@@ -321,144 +223,6 @@ func (t *turn) handle(st state) error {
 	return nil
 }
 
-// write makes the batch's effect part of the transaction. All reads come before the first write.
-func (t *turn) write(tx backend.Tx, timers timerReads) error {
-	b := t.batch
-	out, err := t.look(tx, timers)
-	if err != nil {
-		return err
-	}
-	for _, r := range b.results {
-		if err := t.settle(tx, r); err != nil {
-			return err
-		}
-	}
-	if stored := t.stored(); len(stored) > 0 {
-		t.keys.queue().Remove(tx, stored...)
-		for _, item := range stored {
-			if t.head.attempts[item.Lane].of(item) > 0 {
-				tx.Clear(t.keys.attempts(item.Lane).Only())
-			}
-		}
-	}
-	t.writeState(tx)
-	if err := t.keys.writeTimers(tx, t.s.ref(), timers, b.timers); err != nil {
-		return err
-	}
-	if b.locks {
-		if err := t.writeLock(tx); err != nil {
-			return err
-		}
-	}
-	for _, p := range b.parcels {
-		if err := p.write(tx); err != nil {
-			return err
-		}
-	}
-	tx.Conflict(t.keys.version())
-	tx.Conflict(t.keys.fence())
-	return out.write(tx)
-}
-
-// look does the reads that the writes need.
-func (t *turn) look(tx backend.Tx, timers timerReads) (outbox, error) {
-	b := t.batch
-	out := outbox{}
-	for _, r := range b.results {
-		if !r.declined {
-			t.mine = append(t.mine, out.add(t.c.process.id, r.answers())...)
-		}
-	}
-	t.mine = append(t.mine, out.add(t.c.process.id, b.answers)...)
-	for name := range b.timers {
-		timers.start(tx, t.keys, name)
-	}
-	for _, p := range b.parcels {
-		p.look(tx)
-	}
-	return out, out.dropGone(tx)
-}
-
-// settle writes what becomes of a message that was consumed: a dead letter for a cast that its handler refused, the
-// outcome under its idempotency key, the end of the lock.
-func (t *turn) settle(tx backend.Tx, r result) error {
-	if r.declined {
-		return nil
-	}
-	if r.released != nil {
-		t.unlock(tx)
-	}
-	if r.err != nil && !r.isCall() {
-		if err := t.keys.writeLetter(tx, r.item, newLetter(r)); err != nil {
-			return err
-		}
-	}
-	if r.later && !r.stale {
-		return nil
-	}
-	return t.keys.concludeOnce(tx, r)
-}
-
-// unlock ends the lock, and makes consumers look at what waited for it.
-func (t *turn) unlock(tx backend.Tx) {
-	t.keys.clearLock(tx)
-	setReady(tx, t.s.ref())
-}
-
-func (t tenant) clearLock(tx backend.Tx) {
-	tx.Clear(t.lock().Only())
-	tx.Clear(t.beat().Only())
-	tx.Clear(t.fence().Only())
-	tx.Clear(t.lockedMessage().Tree())
-}
-
-// writeLock locks the server for the last message of the batch.
-func (t *turn) writeLock(tx backend.Tx) error {
-	r := t.batch.results[len(t.batch.results)-1]
-	t.key = rand.Text()
-	tx.Set(t.keys.lock(), encodeRecord(lockRecord{
-		Name: r.envelope.Name, Stamp: r.item.Stamp, Key: t.key, Since: time.Now().UnixMilli(), Attempt: 1,
-	}))
-	tx.Set(t.keys.beat(), []byte(t.key))
-	tx.Stamp(t.keys.fence())
-	t.version = tx.Version()
-	return setLarge(tx, t.keys.lockedMessage(), r.item.Body)
-}
-
-// writeState stores the edits under a new version. A server that Init prepared exists, whatever it holds.
-func (t *turn) writeState(tx backend.Tx) {
-	b := t.batch
-	created := t.head.version.IsZero() && t.s.def.init != nil && !b.fresh
-	if b.resets {
-		t.keys.reset(tx)
-		return
-	}
-	if !created && len(b.edits) == 0 {
-		return
-	}
-	writeEdits(tx, t.keys.state(), b.edits)
-	tx.Stamp(t.keys.version())
-	t.stamped, t.version = true, tx.Version()
-	if m := t.head.meta; m.Created == 0 || m.Schema != t.s.def.version {
-		if m.Created == 0 {
-			m.Created = time.Now().UnixMilli()
-		}
-		m.Schema = t.s.def.version
-		tx.Set(t.keys.meta(), encodeRecord(m))
-	}
-}
-
-// stored is the items of the queue that the batch consumed.
-func (t *turn) stored() []queue.Item {
-	var items []queue.Item
-	for _, r := range t.batch.results {
-		if r.item != nil && r.released == nil {
-			items = append(items, *r.item)
-		}
-	}
-	return items
-}
-
 // finish makes the commit known: the cache, the senders, the actions, the servers that were sent to.
 func (t *turn) finish() nextTurn {
 	b := t.batch
@@ -501,81 +265,6 @@ func (t *turn) finish() nextTurn {
 	next := t.next()
 	next.took = t.took
 	return next
-}
-
-// remember keeps what was committed, under the version that was committed.
-func (t *turn) remember() error {
-	b := t.batch
-	st := b.state
-	switch {
-	case b.resets:
-		st = state{}
-	case t.stamped:
-		version, err := t.version.Get()
-		if err != nil {
-			t.s.state = state{}
-			return err
-		}
-		st.version, st.schema = version, t.s.def.version
-		st.rows.Apply(b.edits)
-	}
-	t.s.state = st
-	return nil
-}
-
-// hold starts the work of the lock that was taken.
-func (t *turn) hold() {
-	r := t.batch.results[len(t.batch.results)-1]
-	fence, err := t.version.Get()
-	if err != nil {
-		return // others take over after a lease
-	}
-	h := &holder{
-		ref: t.s.ref(), def: t.s.def, handler: t.s.def.locked[r.envelope.Name],
-		item: *r.item, env: r.envelope,
-		lock: lock{record: lockRecord{Name: r.envelope.Name, Stamp: r.item.Stamp, Key: t.key, Attempt: 1}, fence: fence},
-	}
-	if h.state, err = t.s.state.decode(t.s.def); err == nil {
-		t.c.hold(h)
-	}
-}
-
-func (r result) outcome() outcome {
-	switch {
-	case r.declined:
-		return outcome{declined: true}
-	case r.err != nil && !r.arrival.call:
-		return outcome{} // it is a dead letter now: sent, and taken care of
-	case r.err != nil:
-		return outcome{err: r.err}
-	}
-	return outcome{reply: r.reply}
-}
-
-// act runs what AfterCommit was given. A panic there cannot undo anything: it is logged. An action that ends its
-// goroutine takes neither the worker nor the actions after it along.
-func (t *turn) act(actions []func()) {
-	for len(actions) > 0 {
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			for len(actions) > 0 {
-				action := actions[0]
-				actions = actions[1:]
-				t.actOnce(action)
-			}
-		}()
-		<-done
-	}
-}
-
-func (t *turn) actOnce(action func()) {
-	defer func() {
-		if p := recover(); p != nil {
-			t.c.log.Error().Interface(logPanic, p).Stringer(logServer, t.s.ref()).Msg("an AfterCommit function panicked")
-		}
-	}()
-	action()
 }
 
 // next is when the server is due again after messages were handled.

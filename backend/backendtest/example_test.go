@@ -43,11 +43,16 @@ func ExampleChaos() {
 
 	open := backendtest.Chaos(backendtest.Model, 0.05)(t)
 	db := open()
-	err := db.Transact(t.Context(), func(tx backend.Tx) error {
+	push := func(tx backend.Tx) error {
 		tx.Append(backend.NewKey("queue"), []byte("a message"))
 		return nil
-	})
-	if errors.Is(err, backend.ErrClosed) {
-		db = open()
+	}
+	for range 1000 {
+		switch err := db.Transact(t.Context(), push); {
+		case errors.Is(err, backend.ErrClosed):
+			db = open() // it has died: this is the next process
+		case err != nil && !errors.Is(err, backend.ErrCommitUnknown):
+			t.Fatal(err)
+		}
 	}
 }

@@ -146,6 +146,31 @@ func TestCrashEndsWhatRunsOnTheHandle(t *testing.T) {
 	}
 }
 
+// endsAfter is a database that calls end when a commit has happened, before the caller knows.
+type endsAfter struct {
+	backend.Database
+	end func()
+}
+
+func (d endsAfter) Transact(ctx context.Context, fn func(backend.Tx) error) error {
+	defer d.end()
+	return d.Database.Transact(ctx, fn)
+}
+
+// A commit that was under way when its process died may have happened, but the process never learns of it.
+func TestADeadProcessIsToldOfNoCommit(t *testing.T) {
+	f := &Fault{open: Model(t)}
+	db := f.Open().(*faulty)
+	db.inner = endsAfter{db.inner, db.die}
+	err := db.Transact(t.Context(), func(tx backend.Tx) error { tx.Add(backend.NewKey("n"), 1); return nil })
+	if !errors.Is(err, backend.ErrClosed) || !errors.Is(err, backend.ErrCommitUnknown) {
+		t.Errorf("the process was told %v", err)
+	}
+	if n := counterAt(t, f.Open(), backend.NewKey("n")); n != 1 {
+		t.Errorf("counted %d", n)
+	}
+}
+
 // The enumeration is complete: a scenario of three commits meets each kind at each of them, and nothing else counts.
 func TestEachFaultTriesEveryKindAtEveryCommit(t *testing.T) {
 	var tried []string
@@ -162,9 +187,11 @@ func TestEachFaultTriesEveryKindAtEveryCommit(t *testing.T) {
 		}
 	})
 	var want []string
-	for _, kind := range faultKinds() {
+	for _, kind := range []string{
+		"retry", "lost-outcome", "unknown-but-committed", "unknown-and-rolled-back", "crash-before", "crash-after",
+	} {
 		for n := 1; n <= 3; n++ {
-			want = append(want, kind.String()+" at commit "+strconv.Itoa(n))
+			want = append(want, kind+" at commit "+strconv.Itoa(n))
 		}
 	}
 	if !slices.Equal(tried, want) {
@@ -219,6 +246,21 @@ func TestChaosLosesAndDoublesNothing(t *testing.T) {
 	}
 	if n := counterAt(t, open(), key); n != senders*increments {
 		t.Fatalf("counted %d of %d", n, senders*increments)
+	}
+}
+
+func TestChaosComesWithItsProbability(t *testing.T) {
+	add := func(tx backend.Tx) error { tx.Add(backend.NewKey("n"), 1); return nil }
+	for p, unknown := range map[float64]int{0: 0, 1: 20} {
+		db, met := Chaos(Model, p, UnknownRolledBack)(t)(), 0
+		for range 20 {
+			if err := db.Transact(t.Context(), add); errors.Is(err, backend.ErrCommitUnknown) {
+				met++
+			}
+		}
+		if met != unknown {
+			t.Errorf("with probability %v, %d of 20 commits met the fault", p, met)
+		}
 	}
 }
 

@@ -63,8 +63,11 @@ func (m *machine) do(db backend.Database, os ops, meanwhile func()) (o outcome) 
 		if o.results, err = os.on(tx); err != nil {
 			return err
 		}
-		if o.runs++; o.runs == 1 {
+		switch o.runs++; {
+		case o.runs == 1:
 			meanwhile()
+		case o.runs > mostRuns:
+			return fmt.Errorf("%v lost %d races", os, mostRuns)
 		}
 		version = tx.Version()
 		return nil

@@ -66,9 +66,9 @@ func listing(begin, end string, o backend.RangeOptions) func(*script) {
 	}
 }
 
-func setting1(name string) func(*script) { return func(s *script) { s.set(name, "2") } }
+func sets(name string) func(*script) { return func(s *script) { s.set(name, "2") } }
 
-func clearing1(begin, end string) func(*script) { return func(s *script) { s.clear(begin, end) } }
+func clears(begin, end string) func(*script) { return func(s *script) { s.clear(begin, end) } }
 
 // drawn makes the snapshot without a conflict, so that the commit that follows is later for sure.
 func drawn(s *script) { s.list(between("a", "b"), backend.RangeOptions{Snapshot: true}) }
@@ -76,37 +76,37 @@ func drawn(s *script) { s.list(between("a", "b"), backend.RangeOptions{Snapshot:
 func conflicting() []race {
 	limit2, last1 := backend.RangeOptions{Limit: 2}, backend.RangeOptions{Limit: 1, Reverse: true}
 	return []race{
-		{"AGetAndASet", getting("a"), setting1("a")},
-		{"AGetOfNothingAndASet", getting("b"), setting1("b")},
-		{"AGetAndAClear", getting("c"), clearing1("b", "d")},
+		{"AGetAndASet", getting("a"), sets("a")},
+		{"AGetOfNothingAndASet", getting("b"), sets("b")},
+		{"AGetAndAClear", getting("c"), clears("b", "d")},
 		{"AGetAndAnAdd", getting("n"), func(s *script) { s.tx.Add(key("n"), 1) }},
 		{"AGetAndAStamp", getting("a"), func(s *script) { s.tx.Stamp(key("a")) }},
-		{"AnUpdateAndASet", func(s *script) { s.set("a", s.get("a")+"+") }, setting1("a")},
-		{"ARangeAndAChange", listing("a", "z", backend.RangeOptions{}), setting1("c")},
-		{"ARangeAndAPhantom", listing("a", "z", backend.RangeOptions{}), setting1("d")},
-		{"ARangeAndAPhantomAtItsBegin", listing("b", "z", backend.RangeOptions{}), setting1("b")},
-		{"ARangeAndAPhantomBehindItsLast", listing("a", "z", backend.RangeOptions{}), setting1("y")},
-		{"ARangeAndADelete", listing("a", "z", backend.RangeOptions{}), clearing1("e", "f")},
-		{"ARangeBackwardsAndAPhantom", listing("a", "z", backend.RangeOptions{Reverse: true}), setting1("b")},
-		{"AnEmptyRangeAndAPhantom", listing("h", "k", backend.RangeOptions{}), setting1("i")},
+		{"AnUpdateAndASet", func(s *script) { s.set("a", s.get("a")+"+") }, sets("a")},
+		{"ARangeAndAChange", listing("a", "z", backend.RangeOptions{}), sets("c")},
+		{"ARangeAndAPhantom", listing("a", "z", backend.RangeOptions{}), sets("d")},
+		{"ARangeAndAPhantomAtItsBegin", listing("b", "z", backend.RangeOptions{}), sets("b")},
+		{"ARangeAndAPhantomBehindItsLast", listing("a", "z", backend.RangeOptions{}), sets("y")},
+		{"ARangeAndADelete", listing("a", "z", backend.RangeOptions{}), clears("e", "f")},
+		{"ARangeBackwardsAndAPhantom", listing("a", "z", backend.RangeOptions{Reverse: true}), sets("b")},
+		{"AnEmptyRangeAndAPhantom", listing("h", "k", backend.RangeOptions{}), sets("i")},
 		{"AnEmptyRangeAndAnAppend", func(s *script) {
 			s.list(key("q").Below(), backend.RangeOptions{})
 			s.set("result", "x")
 		}, func(s *script) { s.tx.Append(key("q"), nil) }},
-		{"ALimitedRangeAndItsLast", listing("a", "z", limit2), setting1("c")},
-		{"ALimitedRangeAndAPhantomWithin", listing("a", "z", limit2), setting1("b")},
-		{"ALimitThatIsNotReachedAndAPhantomBehind", listing("a", "d", backend.RangeOptions{Limit: 3}), setting1("cc")},
-		{"ALimitedRangeBackwardsAndAPhantomWithin", listing("a", "k", last1), setting1("h")},
-		{"ALimitedRangeBackwardsAndItsLast", listing("a", "k", last1), setting1("g")},
-		{"ARangeOfBytesAndItsLast", listing("a", "z", backend.RangeOptions{Bytes: 1}), setting1("a")},
+		{"ALimitedRangeAndItsLast", listing("a", "z", limit2), sets("c")},
+		{"ALimitedRangeAndAPhantomWithin", listing("a", "z", limit2), sets("b")},
+		{"ALimitThatIsNotReachedAndAPhantomBehind", listing("a", "d", backend.RangeOptions{Limit: 3}), sets("cc")},
+		{"ALimitedRangeBackwardsAndAPhantomWithin", listing("a", "k", last1), sets("h")},
+		{"ALimitedRangeBackwardsAndItsLast", listing("a", "k", last1), sets("g")},
+		{"ARangeOfBytesAndItsLast", listing("a", "z", backend.RangeOptions{Bytes: 1}), sets("a")},
 		{"ALimitedRangeBehindAnOwnClear", func(s *script) {
 			s.clear("a", "b")
 			s.list(between("a", "z"), backend.RangeOptions{Limit: 1})
-		}, clearing1("c", "d")},
+		}, clears("c", "d")},
 		{"ARangeWithOwnWritesAndAPhantom", func(s *script) {
 			s.set("d", "2")
 			s.list(between("a", "z"), backend.RangeOptions{})
-		}, setting1("f")},
+		}, sets("f")},
 		{"AGetOfAnOwnAddAndAnAdd", func(s *script) {
 			s.tx.Add(key("n"), 1)
 			s.get("n")
@@ -115,53 +115,53 @@ func conflicting() []race {
 			drawn(s)
 			s.tx.Conflict(key("c"))
 			s.set("result", "x")
-		}, setting1("c")},
+		}, sets("c")},
 		{"AConflictOnNothingAndASet", func(s *script) {
 			drawn(s)
 			s.tx.Conflict(key("d"))
 			s.set("result", "x")
-		}, setting1("d")},
+		}, sets("d")},
 		{"AGetAndAnAppend", func(s *script) {
 			s.get("a")
 			s.tx.Append(key("q"), nil)
-		}, setting1("a")},
+		}, sets("a")},
 		{"AGetAndAClearOfItself", func(s *script) {
 			s.get("a")
 			s.clear("a", "b")
-		}, setting1("a")},
+		}, sets("a")},
 		{"ASnapshotReadIsNoExcuseForAGet", func(s *script) {
 			drawn(s)
 			s.get("a")
 			s.set("result", "x")
-		}, setting1("a")},
+		}, sets("a")},
 	}
 }
 
 func harmless() []race {
-	appending1 := func(s *script) { s.tx.Append(key("q"), []byte("x")) }
+	push := func(s *script) { s.tx.Append(key("q"), []byte("x")) }
 	return []race{
-		{"AGetAndASetOfAnotherKey", getting("a"), setting1("b")},
-		{"AGetAndAClearOfItsNeighbours", getting("c"), clearing1("d", "f")},
-		{"BlindSets", func(s *script) { drawn(s); s.set("a", "x") }, setting1("a")},
-		{"ABlindClear", func(s *script) { drawn(s); s.clear("a", "z") }, setting1("b")},
+		{"AGetAndASetOfAnotherKey", getting("a"), sets("b")},
+		{"AGetAndAClearOfItsNeighbours", getting("c"), clears("d", "f")},
+		{"BlindSets", func(s *script) { drawn(s); s.set("a", "x") }, sets("a")},
+		{"ABlindClear", func(s *script) { drawn(s); s.clear("a", "z") }, sets("b")},
 		{"Adds", func(s *script) { drawn(s); s.tx.Add(key("n"), 1) }, func(s *script) { s.tx.Add(key("n"), 1) }},
-		{"Appends", func(s *script) { drawn(s); appending1(s) }, appending1},
+		{"Appends", func(s *script) { drawn(s); push(s) }, push},
 		{"Stamps", func(s *script) { drawn(s); s.tx.Stamp(key("a")) }, func(s *script) { s.tx.Stamp(key("a")) }},
-		{"ASnapshotRange", listing("a", "z", backend.RangeOptions{Snapshot: true}), setting1("c")},
+		{"ASnapshotRange", listing("a", "z", backend.RangeOptions{Snapshot: true}), sets("c")},
 		{"ATakeAndAPush", func(s *script) {
 			s.list(key("q").Below(), backend.RangeOptions{Snapshot: true, Limit: 10})
 			s.tx.Conflict(key("q").Stamp(backend.NewVersionstamp(1, 0)))
 			s.set("result", "x")
-		}, appending1},
+		}, push},
 		{"AConflictAndASetOfAnotherKey", func(s *script) {
 			drawn(s)
 			s.tx.Conflict(key("c"))
 			s.set("result", "x")
-		}, setting1("d")},
-		{"ARangeAndASetAtItsEnd", listing("a", "c", backend.RangeOptions{}), setting1("c")},
-		{"ALimitedRangeAndASetBehind", listing("a", "z", backend.RangeOptions{Limit: 2}), setting1("d")},
-		{"ALimitedRangeBackwardsAndASetBefore", listing("a", "z", backend.RangeOptions{Limit: 2, Reverse: true}), setting1("c")},
-		{"ARangeOfBytesAndASetBehind", listing("a", "z", backend.RangeOptions{Bytes: 1}), setting1("c")},
+		}, sets("d")},
+		{"ARangeAndASetAtItsEnd", listing("a", "c", backend.RangeOptions{}), sets("c")},
+		{"ALimitedRangeAndASetBehind", listing("a", "z", backend.RangeOptions{Limit: 2}), sets("d")},
+		{"ALimitedRangeBackwardsAndASetBefore", listing("a", "z", backend.RangeOptions{Limit: 2, Reverse: true}), sets("c")},
+		{"ARangeOfBytesAndASetBehind", listing("a", "z", backend.RangeOptions{Bytes: 1}), sets("c")},
 	}
 }
 

@@ -27,7 +27,7 @@ import (
 // calls a second of both, their ratio (the median over the rounds), processor time and bytes written a call. Absolute
 // figures say something of a machine on a day; the ratios say something of this package.
 //
-//	go test ./backend/sqlite -run '^$' -bench . -benchtime 5x
+//	go test ./backend/sqlite -run '^$' -bench . -benchtime 20x
 
 // contestant is one of the two that are compared: what a caller does again and again.
 type contestant struct {
@@ -35,7 +35,7 @@ type contestant struct {
 	call func(caller int, random *rand.Rand) error
 }
 
-const roundTime = 400 * time.Millisecond
+const roundTime = 100 * time.Millisecond
 
 // cost is what a round took.
 type cost struct {

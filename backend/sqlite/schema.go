@@ -34,7 +34,7 @@ const (
 // beside SQLite would drop the locks of the whole process.
 func checkPath(path string) error {
 	if path == "" || path == ":memory:" {
-		return errors.New("sqlite: open: a path is needed; a database in memory cannot be shared by connections")
+		return fmt.Errorf("sqlite: open %q: the path of a file is needed; tests have the model of backendtest", path)
 	}
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("sqlite: open %s: it is a %s, not a file; name a file in it, such as %s",
@@ -91,9 +91,9 @@ func prepareFile(c *driver.Conn, o options) error {
 }
 
 // checkWritable finds a read-only file at once instead of at the first commit. A lock that is in the way is no
-// obstacle: SQLite looks at the permissions first.
+// obstacle: SQLite looks at the permissions first. Nothing is written, as the transaction is rolled back.
 func checkWritable(c *driver.Conn) error {
-	err := execute(c, "BEGIN IMMEDIATE")
+	err := executeAll(c, "BEGIN IMMEDIATE", "UPDATE sequence SET reserved = reserved")
 	if isBusy(err) {
 		err = nil
 	}
@@ -131,17 +131,16 @@ func createSchema(c *driver.Conn) error {
 	return errors.Join(err, rollBack(c))
 }
 
+// describeFile reads what tells our files from others, in one statement: between two, another process may create it.
+const describeFile = `SELECT (SELECT application_id FROM pragma_application_id),
+	(SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)`
+
 // checkSchema reports whether the tables are there, in the version that we know.
 func checkSchema(c *driver.Conn) (bool, error) {
-	id, err := number(c, "PRAGMA application_id")
-	if err != nil {
-		return false, err
-	}
-	version, err := number(c, "PRAGMA user_version")
-	if err != nil {
-		return false, err
-	}
-	tables, err := number(c, "SELECT count(*) FROM sqlite_schema")
+	var id, version, tables int64
+	err := first(c, describeFile, func(stmt *driver.Stmt) {
+		id, version, tables = stmt.ColumnInt64(0), stmt.ColumnInt64(1), stmt.ColumnInt64(2)
+	})
 	switch {
 	case err != nil:
 		return false, err

@@ -1,9 +1,11 @@
 package sqlite
 
 import (
+	"context"
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/dserver-go/dserver/backend"
 )
@@ -68,5 +70,51 @@ func TestCountersOfManyCallersAddUp(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// awaitQueue waits until n transactions wait for the writer.
+func awaitQueue(t testing.TB, db *DB, n int) {
+	t.Helper()
+	await(t, "transactions in the queue", func() bool {
+		db.writer.mu.Lock()
+		defer db.writer.mu.Unlock()
+		return len(db.writer.queue) == n
+	})
+}
+
+// await polls for a condition that nobody announces.
+func await(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	limit := time.After(20 * time.Second)
+	tick := time.NewTicker(200 * time.Microsecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatal("waited in vain for", what)
+		}
+	}
+}
+
+func watchKey(t testing.TB, db *DB, key string) (w backend.Watch) {
+	t.Helper()
+	err := db.Read(context.Background(), func(tx backend.ReadTx) error {
+		w = tx.Watch(backend.NewKey(key))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func awaitWatch(t testing.TB, w backend.Watch) {
+	t.Helper()
+	select {
+	case <-w.Done():
+	case <-time.After(20 * time.Second):
+		t.Fatal("a watch did not fire")
 	}
 }

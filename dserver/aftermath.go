@@ -1,0 +1,76 @@
+package dserver
+
+// remember keeps what was committed, under the version that was committed.
+func (t *turn) remember() error {
+	b := t.batch
+	st := b.state
+	switch {
+	case b.resets:
+		st = state{}
+	case t.stamped:
+		version, err := t.version.Get()
+		if err != nil {
+			t.s.state = state{}
+			return err
+		}
+		st.version, st.schema = version, t.s.def.version
+		st.rows.Apply(b.edits)
+	}
+	t.s.state = st
+	return nil
+}
+
+// hold starts the work of the lock that was taken.
+func (t *turn) hold() {
+	r := t.batch.results[len(t.batch.results)-1]
+	fence, err := t.version.Get()
+	if err != nil {
+		return // others take over after a lease
+	}
+	h := &holder{
+		ref: t.s.ref(), def: t.s.def, handler: t.s.def.locked[r.envelope.Name],
+		item: *r.item, env: r.envelope,
+		lock: lock{record: lockRecord{Name: r.envelope.Name, Stamp: r.item.Stamp, Key: t.key, Attempt: 1}, fence: fence},
+	}
+	if h.state, err = t.s.state.decode(t.s.def); err == nil {
+		t.c.hold(h)
+	}
+}
+
+func (r result) outcome() outcome {
+	switch {
+	case r.declined:
+		return outcome{declined: true}
+	case r.err != nil && !r.arrival.call:
+		return outcome{} // it is a dead letter now: sent, and taken care of
+	case r.err != nil:
+		return outcome{err: r.err}
+	}
+	return outcome{reply: r.reply}
+}
+
+// act runs what AfterCommit was given. A panic there cannot undo anything: it is logged. An action that ends its
+// goroutine takes neither the worker nor the actions after it along.
+func (t *turn) act(actions []func()) {
+	for len(actions) > 0 {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for len(actions) > 0 {
+				action := actions[0]
+				actions = actions[1:]
+				t.actOnce(action)
+			}
+		}()
+		<-done
+	}
+}
+
+func (t *turn) actOnce(action func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			t.c.log.Error().Interface(logPanic, p).Stringer(logServer, t.s.ref()).Msg("an AfterCommit function panicked")
+		}
+	}()
+	action()
+}

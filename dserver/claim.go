@@ -1,0 +1,187 @@
+package dserver
+
+import (
+	"crypto/rand"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/queue"
+)
+
+// A message that kills its process (a stack overflow, memory that runs out, os.Exit) leaves no time to count the
+// attempt, and would meet one consumer after the other for ever. So attempts are counted beforehand where that may
+// have happened:
+//
+//  1. A consumer is careful while it is young, as it may have been started in place of one that was killed, and while
+//     the record of a consumer that vanished is there. Otherwise nothing of the following is done.
+//  2. A careful consumer claims a server before it handles its queue: one commit, until the queue is empty.
+//  3. One that finds the claim of another suspects the messages at the head, of which one may have killed the holder.
+//     It handles them one at a time, and commits each attempt before it makes it. A message without attempts left is
+//     set aside, unhandled.
+//
+// A claim keeps nobody away, and a wrong suspicion costs speed alone: a message that does no harm is consumed in its
+// first attempt.
+//
+// | dies | what is left |
+// |---|---|
+// | before the claim's commit | no trace; the next consumer is careful as well |
+// | after it, before the turn's | the claim: the next consumer suspects the head |
+// | after an attempt was counted | the count: it goes up to MaxAttempts |
+const (
+	youth         = 30 * time.Second
+	consumerBeat  = 10 * time.Second
+	vanishedAfter = 3 * consumerBeat // of a record that does not change, by the observer's clock
+)
+
+// caution tells whether a consumer is careful, and for what.
+type caution struct {
+	name     string      // in claims
+	until    time.Time   // the end of its youth
+	vanished atomic.Bool // a consumer is dead and not forgotten
+	claims   sync.Map    // Ref -> nothing: the servers that it has claimed
+}
+
+func newCaution() *caution { return &caution{name: rand.Text(), until: time.Now().Add(youth)} }
+
+func (c *caution) isCareful() bool { return c.vanished.Load() || time.Now().Before(c.until) }
+
+// claim is step 2. It is called by the turn, before its transaction.
+func (t *turn) claim() error {
+	ref, mine := t.s.ref(), t.c.caution
+	if _, claimed := mine.claims.Load(ref); claimed || !t.c.isMarked(t.s) || !mine.isCareful() {
+		return nil
+	}
+	key, taken := readyClaim(ref), false
+	var suspects backend.Versionstamp
+	err := t.c.db.Transact(t.c.base, func(tx backend.Tx) error {
+		suspects, taken = backend.Versionstamp{}, false
+		holder, err := tx.Get(key).Get()
+		if err != nil {
+			return err
+		}
+		items, err := t.keys.queue().Read(tx, queue.Item{}, maxBatch)
+		if err != nil || len(items) == 0 {
+			return err
+		}
+		if holder != nil && string(holder) != mine.name {
+			for _, item := range items {
+				suspects = later(suspects, item.Stamp)
+			}
+		}
+		tx.Set(key, []byte(mine.name))
+		taken = true
+		return nil
+	})
+	if err == nil && taken {
+		t.s.suspects = suspects
+		mine.claims.Store(ref, nil)
+	}
+	return err
+}
+
+func later(a, b backend.Versionstamp) backend.Versionstamp {
+	if a.Compare(b) < 0 {
+		return b
+	}
+	return a
+}
+
+// suspect is step 3: it commits the attempt at the head of the queue before it is made, and reports whether the head
+// is a suspect. A message that has no attempts left is set aside.
+func (t *turn) suspect() (bool, error) {
+	if t.s.suspects.IsZero() {
+		return false, nil
+	}
+	suspected := false
+	err := t.c.db.Transact(t.c.base, func(tx backend.Tx) error {
+		suspected, t.mine = false, nil
+		head, err := readHead(tx, t.keys)
+		if err != nil {
+			return err
+		}
+		t.head = head
+		items := t.ready(1)
+		if len(items) == 0 || items[0].Stamp.Compare(t.s.suspects) > 0 || head.lock.isHeld() || !head.killed.IsZero() {
+			return nil
+		}
+		suspected = true
+		return t.countBefore(tx, items[0])
+	})
+	if err != nil {
+		return false, err
+	}
+	for _, d := range t.mine {
+		t.c.process.deliver(d)
+	}
+	if !suspected {
+		t.s.suspects = backend.Versionstamp{}
+	}
+	return suspected, nil
+}
+
+func (t *turn) countBefore(tx backend.Tx, item queue.Item) error {
+	a := t.head.attempts[item.Lane]
+	_, found, err := t.keys.queue().Find(tx, item.Stamp)
+	if err != nil || !found {
+		return err
+	}
+	now, err := t.keys.readAttempts(tx, item.Lane)
+	if err != nil || now != a {
+		return err
+	}
+	count := a.of(item)
+	if a.isOf(item) && a.Begun {
+		count++ // by a consumer that vanished in it
+	}
+	next := attempts{Stamp: item.Stamp, Count: count, Begun: true}
+	switch last := count >= t.s.def.settings.maxAttempts; {
+	case last && !t.s.def.settings.halt:
+		return t.giveUp(tx, storedWork(&item), &fault{Text: "the consumer vanished in each attempt"}, count)
+	case last:
+		next.Begun, next.Halts = false, true
+	}
+	tx.Set(t.keys.attempts(item.Lane), encodeRecord(next))
+	return nil
+}
+
+// disclaim gives up the claims of a consumer that ends in order: they are no reason to suspect anything.
+func (c *consumer) disclaim() {
+	var refs []Ref
+	c.caution.claims.Range(func(ref, _ any) bool {
+		refs = append(refs, ref.(Ref))
+		return true
+	})
+	for page := range slices.Chunk(refs, maxScan) {
+		err := c.db.Transact(c.base, func(tx backend.Tx) error { return c.disclaimPage(tx, page) })
+		if err != nil {
+			if !isFatal(err) {
+				c.log.Warn().Err(err).Msg("claims could not be given up; the next consumers will be careful")
+			}
+			return
+		}
+	}
+}
+
+func (c *consumer) disclaimPage(tx backend.Tx, page []Ref) error {
+	holders := make([]backend.Future[[]byte], len(page))
+	for i, ref := range page {
+		holders[i] = tx.Get(readyClaim(ref))
+	}
+	mine := make([]bool, len(page))
+	for i := range page {
+		holder, err := holders[i].Get()
+		if err != nil {
+			return err
+		}
+		mine[i] = string(holder) == c.caution.name
+	}
+	for i, ref := range page {
+		if mine[i] {
+			tx.Clear(readyClaim(ref).Only())
+		}
+	}
+	return nil
+}
