@@ -244,14 +244,15 @@ func (b *batch) invoke(ctx *Context, m work) ([]byte, error) {
 	return invoke(h, ctx, b.state.value, m.envelope.Body)
 }
 
-// check compares the value with what is committed, which makes a checkpoint.
+// check compares the value with what is committed, which makes a checkpoint. A map that a handler left nil is empty for
+// the next one, as it would be after a restart.
 func (b *batch) check() error {
 	edits, err := b.state.diff(b.def, b.state.value)
 	if err != nil {
 		return err
 	}
 	b.edits, b.unchecked = edits, 0
-	return nil
+	return b.def.schema.Fill(b.state.value)
 }
 
 // refuse consumes a message without a trace: its handler decided so.

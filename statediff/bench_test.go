@@ -111,6 +111,31 @@ func BenchmarkDecodeOfList(b *testing.B) {
 	perEntry(b, n)
 }
 
+// BenchmarkTrackedEntry changes one entry of a Map: the cost is to be the same however many there are.
+func BenchmarkTrackedEntry(b *testing.B) {
+	schema := schemaOf[office](b)
+	for _, n := range []int{100, 10_000, 1_000_000} {
+		s := &store{rows: NewRows()}
+		key := func(i int) string { return fmt.Sprintf("desk-%07d", i) }
+		o := schema.New().Interface().(*office)
+		for i := range n {
+			o.Desks.Set(key(i), desk{Owner: "someone"})
+		}
+		s.write(diff(b, schema, s.rows, o))
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				o := new(office)
+				if err := schema.Bind(o, s); err != nil {
+					b.Fatal(err)
+				}
+				o.Desks.Set(key(i*7919%n), desk{Owner: strconv.Itoa(i)})
+				s.write(diff(b, schema, NewRows(), o))
+			}
+		})
+	}
+}
+
 // Caches hold the rows of 100,000 idle states of one number each: their memory is what decides how many.
 func TestIdleStateTakesFewBytes(t *testing.T) {
 	const n = 10_000

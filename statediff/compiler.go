@@ -141,7 +141,7 @@ func (c *compiler) entry(t reflect.Type) (n node, err error) {
 		return nil, err
 	}
 	if inner != nil {
-		n, err = c.marked(t, inner)
+		n, err = c.marked(inner)
 		return n, err
 	}
 	s := structOf(t)
@@ -153,7 +153,7 @@ func (c *compiler) entry(t reflect.Type) (n node, err error) {
 }
 
 // marked puts a row that says that an inner collection exists in front of its entries.
-func (c *compiler) marked(t reflect.Type, inner node) (node, error) {
+func (c *compiler) marked(inner node) (node, error) {
 	marker, err := c.marker()
 	if err != nil {
 		return nil, err
@@ -237,7 +237,7 @@ func (c *compiler) child(f field) (child, error) {
 	key, index := c.key, c.index
 	defer func() { c.key, c.index = key, index }()
 	element := string(tuple.AppendString(nil, f.name))
-	c.key, c.index = append(key[:len(key):len(key)], element...), append(index[:len(index):len(index)], f.index...)
+	c.key, c.index = slices.Concat(key, []byte(element)), slices.Concat(index, f.index)
 	n, err := c.node(f.typ, f.tag)
 	return child{element, f.index, n}, err
 }

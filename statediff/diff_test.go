@@ -11,8 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dserver-go/dserver/internal/chunk"
 	"pgregory.net/rapid"
+
+	"github.com/dserver-go/dserver/internal/chunk"
 )
 
 type account struct {
@@ -234,6 +235,27 @@ func TestMapsAreNeverNil(t *testing.T) {
 	}
 }
 
+// Maps that are part of one value, too, are there when the value is older than they are.
+func TestMapsThatWereAddedAreNotNil(t *testing.T) {
+	type old struct{ N int }
+	type now struct {
+		N int
+		M map[float64]int
+	}
+	type before struct {
+		By   map[string]old
+		List []old
+	}
+	type after struct {
+		By   map[string]now
+		List []now
+	}
+	v := decode[after](t, schemaOf[after](t), rowsOf(t, schemaOf[before](t), &before{map[string]old{"a": {1}}, []old{{2}}}))
+	if v.By["a"].M == nil || v.List[0].M == nil {
+		t.Fatalf("%+v", v)
+	}
+}
+
 func TestOneChangeIsOneEdit(t *testing.T) {
 	s := schemaOf[world](t)
 	w := s.New().Interface().(*world)
@@ -340,6 +362,40 @@ func TestChangedKindOfAFieldClearsWhatWasThere(t *testing.T) {
 	}
 }
 
+func TestRowsOfAnotherShapeAreRefused(t *testing.T) {
+	mustRefuse[struct{ F struct{ A int } }](t, struct{ F string }{"x"})
+	mustRefuse[struct{ F map[string]int }](t, struct{ F string }{"x"})
+	mustRefuse[struct{ F []line }](t, struct{ F string }{"x"})
+	mustRefuse[struct{ F int }](t, struct{ F string }{"x"})
+	mustRefuse[struct{ F string }](t, struct{ F []line }{lines("a")})
+	mustRefuse[struct{ F []string }](t, struct{ F struct{ A int } }{struct{ A int }{1}})
+	mustRefuse[struct{ F map[int]int }](t, struct{ F map[string]int }{map[string]int{"a": 1}})
+	mustRefuse[struct{ F map[int8]int }](t, struct{ F map[int]int }{map[int]int{128: 1}})
+	mustRefuse[struct{ F map[uint]int }](t, struct{ F map[int]int }{map[int]int{-1: 1}})
+}
+
+// mustRefuse reads rows of one type into another.
+func mustRefuse[Now, Before any](t *testing.T, v Before) {
+	t.Helper()
+	err := schemaOf[Now](t).Decode(rowsOf(t, schemaOf[Before](t), &v), new(Now))
+	if err == nil || !strings.Contains(err.Error(), ": F") {
+		t.Errorf("%T is read as %T: %v", v, *new(Now), err)
+	}
+}
+
+// A map of structs and a list of the same, with ids that are the keys, have the same rows but for the order.
+func TestMapBecomesListAndBack(t *testing.T) {
+	type mapped struct{ Lines map[string]line }
+	list, m := schemaOf[cart](t), schemaOf[mapped](t)
+	v := &mapped{map[string]line{"b": {SKU: "b", Qty: 2}, "a": {SKU: "a", Qty: 1}, "c": {}}}
+	r := rowsOf(t, m, v)
+	c := decode[cart](t, list, r)
+	mustBeSame(t, c, &cart{[]line{{SKU: "a", Qty: 1}, {SKU: "b", Qty: 2}, {SKU: "c"}}})
+	commit(t, list, r, c)
+	v.Lines["c"] = line{SKU: "c"}
+	mustBeSame(t, decode[mapped](t, m, r), v)
+}
+
 // The same within an entry: its list was part of the entry's row, and has rows of its own since its items have ids.
 func TestChangedKindWithinAnEntryIsNotDropped(t *testing.T) {
 	type plainLine struct{ SKU string }
@@ -390,6 +446,33 @@ func TestRemovedFieldStaysUntilRewrite(t *testing.T) {
 	}
 }
 
+// An entry takes with it what is below it, also what only a newer program knows.
+func TestUnknownRowsGoWithTheirEntry(t *testing.T) {
+	type newer struct {
+		Members map[string]struct {
+			Roles map[string]bool
+			Pets  map[string]int
+		}
+	}
+	type older struct {
+		Members map[string]struct{ Roles map[string]bool }
+	}
+	schema := schemaOf[newer](t)
+	v := schema.New().Interface().(*newer)
+	for _, k := range []string{"a", "b"} {
+		m := v.Members[k]
+		m.Roles, m.Pets = map[string]bool{"r": true}, map[string]int{"p": 1}
+		v.Members[k] = m
+	}
+	old := schemaOf[older](t)
+	r := rowsOf(t, schema, v)
+	o := decode[older](t, old, r)
+	delete(o.Members, "a")
+	mustCount(t, commit(t, old, r, o), 1)
+	delete(v.Members, "a")
+	mustBeSame(t, decode[newer](t, schema, r), v)
+}
+
 func TestApplyKeepsTheOrderOfEdits(t *testing.T) {
 	keys := rapid.SampledFrom([]string{"\x02a\x00", "\x02a\x00\x15\x01", "\x02a\x00\xff\x00", "\x02a\x00\x02x\x00", "\x02b\x00", ""})
 	rapid.Check(t, func(t *rapid.T) {
@@ -428,9 +511,11 @@ func TestApplyKeepsTheOrderOfEdits(t *testing.T) {
 
 func TestCloneIsApart(t *testing.T) {
 	s := schemaOf[cart](t)
-	c := &cart{lines("a", "b")}
-	r := rowsOf(t, s, c)
-	mustCount(t, commit(t, s, r, c), 0)
+	c, r := &cart{lines("a", "b")}, NewRows()
+	for k, v := range rowsOf(t, s, c).All() {
+		r.Set(k, v)
+	}
+	mustCount(t, diff(t, s, r, c), 0) // leaves its marks
 	clone := r.Clone()
 	c.Lines = lines("b")
 	mustCount(t, commit(t, s, clone, c), 2)
@@ -438,6 +523,15 @@ func TestCloneIsApart(t *testing.T) {
 	mustBeSame(t, decode[cart](t, s, r), &cart{lines("a", "b")})
 	mustBeLoadable(t, clone)
 	mustBeLoadable(t, r)
+}
+
+func TestDecodeOverwritesAll(t *testing.T) {
+	s := schemaOf[world](t)
+	v := &world{Count: 1, Annex: &wing{}, Lines: lines("a"), Compact: map[string]int{"a": 1}, Ignored: func() {}}
+	if err := s.Decode(NewRows(), v); err != nil || v.Ignored != nil {
+		t.Fatal(err)
+	}
+	mustBeSame(t, v, &world{})
 }
 
 func TestTreeEndsBeforeLongerStringsWithZeroBytes(t *testing.T) {

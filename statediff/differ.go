@@ -56,7 +56,6 @@ type differ struct {
 	epoch   uint32
 	met     int // committed rows that are still there
 	at      int // the row met last
-	floor   int // the least length of a key that may be cleared with all below
 	rewrite bool
 	path    []byte
 	buf     bytes.Buffer
@@ -79,7 +78,7 @@ func newDiffer(s *Schema) *differ {
 
 func (d *differ) begin(committed *Rows) {
 	d.rows, d.epoch = committed, committed.mark()
-	d.met, d.at, d.floor, d.path, d.places = 0, -1, 0, d.path[:0], d.places[:0]
+	d.met, d.at, d.path, d.places = 0, -1, d.path[:0], d.places[:0]
 	if len(committed.list) >= indexFrom && committed.index == nil {
 		committed.index = newIndex(committed.list)
 	}
@@ -116,7 +115,7 @@ func (d *differ) fail(err error) error {
 func (d *differ) emit(e *entity) error {
 	value := d.buf.Bytes()
 	if len(value) <= chunk.Bytes && !mayBeFirstPart(value) {
-		if e.isLeaf() && d.shrink(value) {
+		if e.isLeaf() && d.shrink() {
 			return d.set(string(d.path), value)
 		}
 		return d.emitRow(value)
@@ -141,11 +140,12 @@ func (d *differ) emit(e *entity) error {
 // isCommitted tells whether the row at d.path is what d.buf holds.
 func (d *differ) isCommitted() bool {
 	i, found := d.find()
-	return found && d.rows.list[i].value() == string(d.buf.Bytes())
+	encoded := d.buf.Bytes()
+	return found && d.rows.list[i].value() == string(encoded)
 }
 
 // shrink clears the rows of a value that was large and is not any more, in one edit instead of one for each.
-func (d *differ) shrink(value []byte) bool {
+func (d *differ) shrink() bool {
 	i, found := d.find()
 	if !found || !mayBeFirstPart(d.rows.list[i].value()) {
 		return false

@@ -19,8 +19,6 @@ type list struct {
 // orderElement is the tuple element, nil, of an item's place. It sorts right behind the item itself.
 const orderElement = "\x00"
 
-func isID(_ reflect.StructField, g tag) bool { return g.id }
-
 // hasID tells whether the struct has a field that is tagged as its id.
 func hasID(t reflect.Type) bool {
 	return anyField(t, func(f reflect.StructField, g tag) bool {
@@ -113,7 +111,8 @@ func (l *list) setPlaces(d *differ, v reflect.Value, places []place, at int) err
 		if err != nil {
 			return d.fail(err)
 		}
-		d.path = append(path, orderElement...)
+		path = append(path, orderElement...)
+		d.path = path
 		d.buf.Reset()
 		d.buf.Write(p.label.append(d.buf.AvailableBuffer()))
 		if err := d.set(string(d.path), d.buf.Bytes()); err != nil {

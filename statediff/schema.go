@@ -62,6 +62,15 @@ func (s *Schema) New() reflect.Value {
 	return v
 }
 
+// Fill makes the nil maps of what ptr points to empty, as New and Decode do, but for those in entries of maps.
+func (s *Schema) Fill(ptr any) error {
+	v, err := s.value(ptr)
+	if err == nil {
+		s.fill.fill(v)
+	}
+	return err
+}
+
 // value returns what ptr, a pointer to a value of the schema's type, points to.
 func (s *Schema) value(ptr any) (reflect.Value, error) {
 	v := reflect.ValueOf(ptr)

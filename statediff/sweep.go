@@ -55,7 +55,7 @@ func (d *differ) clears() []Edit {
 func (d *differ) clearFrom(i int) (Edit, int) {
 	key := d.rows.list[i].key()
 	for at := 0; at < len(key); {
-		if next := d.endOfTree(i, key[:at]); next > i+1 && at >= d.floor && !d.schema.holdsTracked(key[:at]) {
+		if next := d.endOfTree(i, key[:at]); next > i+1 && !d.schema.holdsTracked(key[:at]) {
 			return Edit{Key: key[:at], Clear: Tree}, next
 		}
 		size := elementLen(key[at:])

@@ -115,7 +115,8 @@ func (l *List[V]) Insert(before Place, v V) (Place, bool) {
 	if before != "" && l.tracker().get(before.element()) == nil {
 		return "", false
 	}
-	return l.add(before, v), true
+	place := l.add(before, v)
+	return place, place != ""
 }
 
 // Move puts an item ahead of another one, with "" behind all, and returns its new place. It reports false when one of the
@@ -130,7 +131,8 @@ func (l *List[V]) Move(at, before Place) (Place, bool) {
 		return at, true
 	}
 	t.remove(at.element())
-	return l.add(before, *v), true
+	place := l.add(before, *v)
+	return place, place != ""
 }
 
 // add gives an item a place between two neighbours.

@@ -30,8 +30,8 @@ type DB struct {
 	background sync.WaitGroup
 	closeOnce  sync.Once
 
-	// send commits an attempt and waits for the cluster's answer. Tests put faults here.
-	send func(tr fdb.Transaction) error
+	// What commits an attempt, and a transaction of the books, and waits for the answer. Tests put faults here.
+	send, note func(tr fdb.Transaction) error
 }
 
 // Open prepares a handle on the cluster of a cluster file; "" is the one that FoundationDB's own tools use by default.
@@ -50,11 +50,13 @@ func Open(clusterFile string, opts ...Option) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{options: o, cluster: c, send: func(tr fdb.Transaction) error { return tr.Commit().Get() }}
+	db := &DB{options: o, cluster: c, send: commit, note: commit}
 	db.life, db.end = context.WithCancel(context.Background())
 	db.background.Go(db.keep)
 	return db, nil
 }
+
+func commit(tr fdb.Transaction) error { return tr.Commit().Get() }
 
 // Stats counts what the handle has met since Open.
 func (db *DB) Stats() Stats { return db.counts.read() }

@@ -83,7 +83,7 @@ func (db *DB) once(ctx context.Context, fn func(tr fdb.Transaction) error) error
 		return err
 	}
 	committed := make(chan error, 1)
-	go func() { committed <- tr.Commit().Get() }()
+	go func() { committed <- db.note(tr) }()
 	select {
 	case err := <-committed:
 		return err

@@ -1,0 +1,42 @@
+package open
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/dserver-go/dserver/backend"
+)
+
+func TestANameWithoutASchemeIsASQLiteFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	for _, name := range []string{path, "sqlite:" + path} {
+		db, err := Database(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = db.Transact(t.Context(), func(tx backend.Tx) error { tx.Add(backend.NewKey("n"), 1); return nil })
+		if err != nil {
+			t.Error(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestWrongNamesAreRefused(t *testing.T) {
+	for name, want := range map[string]string{
+		"postgres://localhost":          Usage,
+		"fdb:none.cluster?dir=":         "dir",
+		"fdb:none.cluster?dir=a&dir=b":  "dir",
+		"fdb:none.cluster?folder=a":     "dir",
+		"fdb:none.cluster?dir=%zz":      "parameters",
+		"fdb:/no/such/file?dir=shop/eu": "fdb: ",
+		"sqlite:":                       "sqlite: ",
+	} {
+		if db, err := Database(name); err == nil || db != nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, %v", name, db, err)
+		}
+	}
+}
