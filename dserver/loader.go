@@ -15,8 +15,9 @@ import (
 type loader struct {
 	root backend.Key
 
-	mu sync.Mutex
-	tx backend.Reader // nil when it is closed
+	mu  sync.Mutex
+	tx  backend.Reader // nil when it is closed
+	err error          // the first; what a handler concluded after it means nothing
 }
 
 var errLoaderClosed = errors.New("dserver: the turn of this state is over")
@@ -40,13 +41,20 @@ func (l *loader) Scan(begin, end string, limit int, reverse bool) ([]statediff.R
 	r := backend.Range{Begin: l.root.Join(backend.Key(begin)), End: l.root.Join(backend.Key(end))}
 	pairs, err := l.tx.GetRange(r, backend.RangeOptions{Limit: limit, Reverse: reverse, Snapshot: true}).Get()
 	if err != nil {
-		return nil, fmt.Errorf("load entries: %w", err)
+		l.err = fmt.Errorf("load entries: %w", err)
+		return nil, l.err
 	}
 	rows := make([]statediff.Row, len(pairs))
 	for i, pair := range pairs {
 		rows[i] = statediff.Row{Key: string(pair.Key[len(l.root):]), Value: pair.Value}
 	}
 	return rows, nil
+}
+
+func (l *loader) failure() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
 }
 
 func (l *loader) close() {

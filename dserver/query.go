@@ -45,11 +45,12 @@ func (h handle) query(ctx context.Context, m any) ([]byte, error) {
 		if err != nil {
 			return err
 		}
-		if err := st.bind(h.def, value, &loader{root: keys.state(), tx: tx}); err != nil {
+		entries := &loader{root: keys.state(), tx: tx}
+		if err := st.bind(h.def, value, entries); err != nil {
 			return err
 		}
 		reply, answer = h.runQuery(ctx, handler, message, st, value)
-		return nil
+		return entries.failure()
 	})
 	if err != nil {
 		return nil, h.named("query", err)
