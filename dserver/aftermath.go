@@ -14,6 +14,10 @@ func (t *turn) remember() error {
 			return err
 		}
 		st.version, st.schema = version, t.s.def.version
+		if b.state.schema != st.schema && t.s.def.schema.Tracks() {
+			st = state{} // the rows of an older version have the entries that tracked collections load
+			break
+		}
 		st.rows.Apply(b.edits)
 	}
 	t.s.state = st

@@ -223,7 +223,7 @@ func (b *batch) checkLock(ctx *Context, m work) error {
 }
 
 func (b *batch) succeed(ctx *Context, m work, reply []byte, err error) {
-	r := result{work: m, reply: reply, later: ctx.defers || ctx.locks}
+	r := result{work: m, reply: reply, later: ctx.defers && m.isCall() || ctx.locks}
 	if err != nil {
 		r.err, r.later, ctx.locks = asError(err), false, false
 	}

@@ -246,30 +246,51 @@ func (c *consumer) schedule(s *server) {
 		c.ready.Signal()
 	} else if c.workers < c.max {
 		c.workers++
-		c.wg.Go(c.work)
+		c.wg.Add(1)
+		go c.work(nil, nil)
 	}
 }
 
-// work runs turns until there are enough workers that have nothing to do.
-func (c *consumer) work() {
-	var t *turn
+// work runs turns until there are enough workers that have nothing to do. A goroutine that loses its turn to another one
+// loses its place in the wait group as well: Run does not wait for a handler that never returns.
+// It may begin with a turn that another one lost.
+func (c *consumer) work(t *turn, f *fault) {
+	placed := true
 	defer func() {
 		if t != nil { // a handler ended this goroutine
-			t.ended()
+			placed = !t.ended()
+		}
+		if placed {
+			c.wg.Done()
 		}
 	}()
-	for s := c.take(); s != nil; s = c.take() {
-		if s.crowded {
-			runtime.Gosched() // lets the senders that the last turn answered join this one
+	for {
+		var next nextTurn
+		if t != nil {
+			next = t.goOn(f)
+		} else if t = c.newTurn(); t != nil {
+			next = c.turn(t)
+		} else {
+			return
 		}
-		t = &turn{c: c, s: s, keys: tenantOf(s.ref()), limit: maxBatch}
-		next := c.turn(t)
-		t = nil
-		if next.gone {
+		s := t.s
+		if placed, t = !next.gone, nil; next.gone {
 			return
 		}
 		c.settle(s, next)
 	}
+}
+
+// newTurn waits for a server that wants one. It returns nil when the worker is not needed.
+func (c *consumer) newTurn() *turn {
+	s := c.take()
+	if s == nil {
+		return nil
+	}
+	if s.crowded {
+		runtime.Gosched() // lets the senders that the last turn answered join this one
+	}
+	return &turn{c: c, s: s, keys: tenantOf(s.ref()), limit: maxBatch}
 }
 
 // take waits for a server that wants a turn. It returns nil when the worker is not needed.

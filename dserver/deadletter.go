@@ -29,6 +29,9 @@ type letter struct {
 
 func newLetter(r result) letter {
 	l := letter{Err: *r.err, Attempts: 1, Since: time.Now().UnixMilli()}
+	if r.released != nil {
+		l.Stack, l.Attempts = truncate(r.released.stack, maxStack), r.released.attempt
+	}
 	if r.item != nil {
 		l.Item = r.item.Body
 		return l

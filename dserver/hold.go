@@ -79,8 +79,8 @@ type holder struct {
 }
 
 var (
-	errLost    = errors.New("dserver: the lock was lost")
-	errStopped = errors.New("dserver: the consumer stops")
+	errLost   = errors.New("dserver: the lock was lost")
+	errUnread = errors.New("dserver: the state could not be read for locked work")
 )
 
 // hold begins locked work after the transaction that took the lock. The consumer's wait group counts it.
@@ -131,6 +131,11 @@ func (h *holder) run() {
 		case h.ctx.Err() != nil:
 			h.vacate()
 			return
+		case errors.Is(err, errUnread): // work did not run, so it is no attempt; another consumer may be able to
+			c.log.Error().Err(err).Stringer(logServer, h.ref).Msg("locked work cannot begin")
+			h.sleep(retryInterval)
+			h.vacate()
+			return
 		case err == nil || isDecision(err):
 			if f = h.release(found, err, ""); f == nil {
 				return
@@ -173,7 +178,7 @@ func (h *holder) attempt() (any, error) {
 		return nil, h.ctx.Err()
 	}
 	if err := h.reload(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errUnread, err)
 	}
 	limit := h.def.settings.workLimit
 	ctx, cancel := context.WithTimeout(h.ctx, limit)
@@ -323,6 +328,7 @@ func (h *holder) release(found any, err error, stack string) *fault {
 			return nil
 		}
 		if !h.sleep(retryInterval) { // the store failed
+			h.vacate()
 			return nil
 		}
 		a.taken = false
@@ -374,6 +380,7 @@ func (c *consumer) takeOver(ref Ref, def *definition, seen lock) error {
 	h := &holder{ref: ref, def: def, handler: handler}
 	var version backend.Future[backend.Versionstamp]
 	err := c.db.Transact(c.base, func(tx backend.Tx) error {
+		h.spent = false
 		now, err := readLock(tx, keys)
 		if err != nil {
 			return err
@@ -395,6 +402,10 @@ func (c *consumer) takeOver(ref Ref, def *definition, seen lock) error {
 			h.lock.record.Attempt++ // the work may have killed its process
 		}
 		h.lock.record.Wait = 0
+		if limit := def.settings.maxAttempts; h.lock.record.Attempt > limit {
+			h.lock.record.Attempt, h.lock.record.Halted = limit, def.settings.halt
+			h.spent = true
+		}
 		tx.Set(keys.lock(), encodeRecord(h.lock.record))
 		tx.Set(keys.beat(), []byte(h.lock.beat))
 		tx.Stamp(keys.fence())
@@ -411,9 +422,9 @@ func (c *consumer) takeOver(ref Ref, def *definition, seen lock) error {
 		return err
 	}
 	c.log.Warn().Stringer(logServer, ref).Str(logMessage, seen.record.Name).Msg("took over the lock of a consumer that vanished")
-	if h.lock.record.Attempt > def.settings.maxAttempts && !def.settings.halt {
-		h.lock.record.Attempt = def.settings.maxAttempts
-		h.spent = true
+	if h.lock.record.Halted {
+		c.log.Error().Stringer(logServer, ref).Str(logMessage, seen.record.Name).Msg("the server halts under its lock until an operator acts")
+		return nil
 	}
 	c.hold(h)
 	return nil

@@ -15,7 +15,7 @@ import (
 // then finds the other's, sends nothing, and a call waits for the outcome. The index of what is due removes the record
 // after onceKept.
 
-// onceKept is how long a key is remembered after it was first sent.
+// onceKept is how long a key is remembered after its message was first queued.
 const onceKept = 24 * time.Hour
 
 // onceRecord is what is kept of a key. Its field names are part of the stored format.
@@ -25,18 +25,24 @@ type onceRecord struct {
 	Err  *Error          `cbor:"error,omitempty"`
 }
 
-// expectOnce records that a message with this key was sent.
-func (t tenant) expectOnce(tx backend.Tx, ref Ref, key string) error {
-	setDue(tx, ref, due{At: dueIn(onceKept), Kind: dueOnce, Name: key})
+// expectOnce records that a message with this key was sent, to be queued after a while.
+func (t tenant) expectOnce(tx backend.Tx, ref Ref, key string, after time.Duration) error {
+	setDue(tx, ref, due{At: dueIn(onceKept + max(0, after)), Kind: dueOnce, Name: key})
 	return setLarge(tx, t.once(key), encodeRecord(onceRecord{}))
 }
 
-// concludeOnce records the outcome of a message that is consumed.
+// concludeOnce records the outcome of a message that is consumed. A key that expired meanwhile stays forgotten: nothing
+// would ever remove its record.
 func (t tenant) concludeOnce(tx backend.Tx, r result) error {
 	if r.envelope.Once == "" {
 		return nil
 	}
-	return setLarge(tx, t.once(r.envelope.Once), encodeRecord(onceRecord{Done: true, Body: r.reply, Err: r.err}))
+	key := t.once(r.envelope.Once)
+	known, err := tx.Get(key).Get()
+	if err != nil || known == nil {
+		return err
+	}
+	return setLarge(tx, key, encodeRecord(onceRecord{Done: true, Body: r.reply, Err: r.err}))
 }
 
 // awaitOnce waits for the outcome of the message that was sent first with a key.

@@ -3,7 +3,6 @@ package dserver
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
 	"os"
@@ -187,14 +186,15 @@ func (p *process) deliver(d delivery) {
 type announcement struct {
 	process *process
 	beats   bool
+	beat    beat
 	drops   int
 	last    queue.Item
 }
 
-func (p *process) announce() announcement {
+func (p *process) announce(call *pendingCall) *announcement {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	a := announcement{process: p, beats: time.Since(p.beaten) > beatInterval}
+	a := &announcement{process: p, beats: time.Since(p.beaten) > beatInterval, beat: p.nextBeat(call.number)}
 	if !p.cleans && p.stale >= minRemoved {
 		p.cleans = true
 		a.drops, a.last = p.stale, p.last
@@ -202,30 +202,64 @@ func (p *process) announce() announcement {
 	return a
 }
 
-func (a announcement) write(tx backend.Tx) {
-	keys := presenceOf(a.process.id)
-	if a.beats {
-		tx.Set(keys.record(), a.process.newRecord())
-	}
+func (a *announcement) write(tx backend.Tx) error {
 	if a.drops > 0 {
-		keys.mail().Drop(tx, a.last, a.drops)
+		presenceOf(a.process.id).mail().Drop(tx, a.last, a.drops)
 	}
+	if a.beats {
+		return a.beat.write(tx)
+	}
+	return nil
 }
 
 // ended is called once, when the transaction has.
-func (a announcement) ended(err error) {
+func (a *announcement) ended(err error) {
 	p := a.process
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if a.drops > 0 {
 		p.cleans = false
 	}
-	if err != nil {
-		return
+	if err == nil {
+		p.stale -= a.drops
 	}
-	p.stale -= a.drops
-	if a.beats {
-		p.beaten = time.Now()
+	p.mu.Unlock()
+	if err == nil && a.beats {
+		a.beat.ended()
+	}
+}
+
+// beat is a write of the process's record. One that finds that others have removed the record, as this process seemed
+// dead, brings it back; but the answers to the calls that were pushed before may be gone.
+type beat struct {
+	process *process
+	before  uint64 // calls with lower numbers were pushed before, perhaps
+	known   bool   // the record was written before
+	lost    bool
+}
+
+// nextBeat is called with the mutex held.
+func (p *process) nextBeat(before uint64) beat {
+	return beat{process: p, before: before, known: !p.beaten.IsZero()}
+}
+
+func (b *beat) write(tx backend.Tx) error {
+	key := presenceOf(b.process.id).record()
+	old, err := tx.Get(key).Get()
+	if err != nil {
+		return err
+	}
+	b.lost = b.known && old == nil
+	tx.Set(key, b.process.newRecord())
+	return nil
+}
+
+// ended is called after the commit.
+func (b *beat) ended() {
+	b.process.mu.Lock()
+	b.process.beaten = time.Now()
+	b.process.mu.Unlock()
+	if b.lost {
+		b.process.lose(b.before)
 	}
 }
 
@@ -350,53 +384,32 @@ func (p *process) beat(ctx context.Context) error {
 	if !due {
 		return nil
 	}
-	key := presenceOf(p.id).record()
-	err := p.db.Transact(ctx, func(tx backend.Tx) error {
-		old, err := tx.Get(key).Get()
-		if err != nil {
-			return err
-		}
-		if old == nil {
-			return ErrReplyLost
-		}
-		tx.Set(key, p.newRecord())
-		return nil
-	})
-	if errors.Is(err, ErrReplyLost) {
-		p.lose()
-	}
-	if err == nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.beaten = time.Now()
-	}
-	return err
+	return p.beatAlways(ctx)
 }
 
 // beatAlways writes the record of a process that runs a consumer, or that has just stopped to.
 func (p *process) beatAlways(ctx context.Context) error {
-	err := p.db.Transact(ctx, func(tx backend.Tx) error {
-		tx.Set(presenceOf(p.id).record(), p.newRecord())
-		return nil
-	})
+	p.mu.Lock()
+	b := p.nextBeat(p.calls + 1)
+	p.mu.Unlock()
+	err := p.db.Transact(ctx, b.write)
 	if err == nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.beaten = time.Now()
+		b.ended()
 	}
 	return err
 }
 
-// lose answers all calls that wait, after others removed this process: it comes back under the same id with the next
-// push, and with an empty mailbox.
-func (p *process) lose() {
+// lose answers the calls that wait and were numbered before, after others removed this process and its mailbox.
+func (p *process) lose(before uint64) {
 	p.mu.Lock()
-	lost := p.pending
-	p.pending, p.stale, p.beaten = map[uint64]*pendingCall{}, 0, time.Time{}
-	p.mu.Unlock()
-	for number, call := range lost {
-		call.answer = delivery{call: number, err: ErrReplyLost}
-		close(call.done)
+	defer p.mu.Unlock()
+	p.stale = 0
+	for number, call := range p.pending {
+		if number < before {
+			delete(p.pending, number)
+			call.answer = delivery{call: number, err: ErrReplyLost}
+			close(call.done)
+		}
 	}
 }
 

@@ -109,16 +109,21 @@ func (c *consumer) hasRoom() bool {
 }
 
 // errNotEmpty: a message came before the mark was cleared.
-var errNotEmpty = errors.New("dserver: the queue is not empty")
+var errNotEmpty = errors.New("dserver: the queue is not empty, or the server is locked")
 
-// confirmEmpty clears the ready mark and the claim of a server whose queue is empty, and makes it looked at when it is not.
+// confirmEmpty clears the ready mark and the claim of a server whose queue is empty and that is not locked, and makes it
+// looked at otherwise: the mark of a locked server is what leads others to it when the holder dies.
 func (c *consumer) confirmEmpty(ref Ref, keys tenant) error {
 	err := c.db.Transact(c.base, func(tx backend.Tx) error {
 		empty, err := keys.queue().IsEmpty(tx)
 		if err != nil {
 			return err
 		}
-		if !empty {
+		locked, err := tx.Get(keys.fence()).Get()
+		if err != nil {
+			return err
+		}
+		if !empty || locked != nil { // by a message that came and was taken meanwhile
 			return errNotEmpty
 		}
 		tx.Clear(readyServer(ref).Tree())

@@ -48,7 +48,9 @@ func (t *turn) chooseRelease(r *release) ([]work, error) {
 		return nil, errLost
 	}
 	t.joined = 1
-	return []work{{envelope: r.env, item: &r.item, released: r}}, nil
+	env := r.env
+	env.Timer, env.Set = "", "" // its timer fired when the lock was taken
+	return []work{{envelope: env, item: &r.item, released: r}}, nil
 }
 
 // ready is the stored messages that may be handled now: of the lanes that do not back off, and under a lock of the

@@ -104,7 +104,7 @@ func (p *parcel) write(tx backend.Tx) error {
 			p.known = new(onceRecord)
 			return decodeRecord(value, p.known)
 		}
-		if err := keys.expectOnce(tx, p.to, p.how.once); err != nil {
+		if err := keys.expectOnce(tx, p.to, p.how.once, p.how.after); err != nil {
 			return err
 		}
 	}

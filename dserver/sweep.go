@@ -15,13 +15,19 @@ type sighting struct {
 }
 
 // attend keeps the record of a process that runs a consumer, and removes what dead processes left: records that did not
-// change for long, with the answers that nobody will read. No clock but this process's own is compared.
+// change for long, with the answers that nobody will read. No clock but this process's own is compared, and looks that
+// are far apart prove nothing.
 func (p *process) attend(ctx context.Context, c *consumer) {
-	seen := map[string]sighting{}
+	seen, last := map[string]sighting{}, time.Now()
 	for ctx.Err() == nil {
 		err := p.beatAlways(ctx)
-		if err == nil {
-			err = p.sweepOnce(ctx, c, seen, time.Now())
+		if now := time.Now(); err == nil {
+			if now.Sub(last) > vanishedAfter {
+				clear(seen) // the store was away, for the others as well
+			}
+			if err = p.sweepOnce(ctx, c, seen, now); err == nil {
+				last = now
+			}
 		}
 		if err != nil && ctx.Err() == nil {
 			c.log.Warn().Err(err).Msg("the process's record was not kept")

@@ -41,17 +41,18 @@ type turn struct {
 	handover sync.Mutex // while another goroutine takes the turn over
 
 	// Of the current attempt. The transaction may run it again.
-	runs     int
-	head     head
-	messages []work
-	waits    time.Duration // a lane's head backs off for so long
-	joined   int           // how many locals are in the batch
-	loader   *loader
-	batch    *batch
-	stamped  bool
-	version  backend.Future[backend.Versionstamp]
-	mine     []delivery
-	key      string // the idempotency key of the locked work that begins
+	runs      int
+	head      head
+	messages  []work
+	waits     time.Duration // a lane's head backs off for so long
+	joined    int           // how many locals are in the batch
+	loader    *loader
+	batch     *batch
+	stamped   bool
+	version   backend.Future[backend.Versionstamp]
+	mine      []delivery
+	dismissed dismissal // the locked work that a reset ends
+	key       string    // the idempotency key of the locked work that begins
 }
 
 // Reasons for which an attempt is rolled back and the turn goes on otherwise.
@@ -66,6 +67,7 @@ var (
 // turn runs one turn, and says when the next one is due.
 func (c *consumer) turn(t *turn) nextTurn {
 	if suspected, err := t.careful(); err != nil {
+		t.locals = c.cut(t.s) // they would have the same turn begin again, and again
 		return t.failed(err)
 	} else if suspected {
 		t.limit = 1
@@ -87,7 +89,7 @@ func (t *turn) run() nextTurn {
 	for {
 		t.runs = 0
 		err := t.c.db.Transact(t.c.base, t.attempt)
-		if errors.Is(err, errAbandoned) {
+		if t.isAbandoned() { // whatever the store made of that
 			t.handover.Lock()
 			defer t.handover.Unlock()
 			return nextTurn{gone: true}
@@ -114,6 +116,8 @@ func (t *turn) run() nextTurn {
 		}
 	}
 }
+
+func (t *turn) isAbandoned() bool { return t.batch != nil && t.batch.isAbandoned() }
 
 // isTooMuch reports errors of a transaction that did too much: a smaller batch may be possible.
 func isTooMuch(err error) bool {
@@ -148,8 +152,12 @@ func (c *consumer) cut(s *server) []*arrival {
 
 // attempt is what the transaction runs, perhaps several times.
 func (t *turn) attempt(tx backend.Tx) (err error) {
+	if t.isAbandoned() { // the store tries again what was too old
+		return errAbandoned
+	}
 	t.runs++
 	t.batch, t.mine, t.joined, t.stamped, t.waits = nil, nil, 0, false, 0
+	t.dismissed = dismissal{}
 	if err = readHead(tx, t.keys, &t.head); err != nil { // 2
 		return err
 	}
@@ -276,11 +284,9 @@ func (t *turn) finish() nextTurn {
 func (t *turn) next() nextTurn {
 	took := len(t.stored())
 	switch {
-	case t.batch.locks || t.batch.waits:
-		return nextTurn{} // the end of the lock makes us look
-	case t.batch.released():
-		return nextTurn{now: true}
-	case took < len(t.head.items) && t.waits == 0 && !t.head.lock.isHeld(), !t.head.all:
+	case t.batch.waits:
+		return t.idle()
+	case t.batch.locks, t.batch.released(), !t.head.all, took < len(t.ready(maxBatch)):
 		return nextTurn{now: true}
 	case took > 0:
 		t.s.emptied = time.Now()
@@ -291,17 +297,19 @@ func (t *turn) next() nextTurn {
 // idle is when a server without stored messages to handle is due again: when its back-off is over, when the lock of
 // another process has to be looked at, or never. Its ready mark is cleared when its queue has been empty for a while.
 func (t *turn) idle() nextTurn {
-	if t.head.lock.isHeld() {
+	switch {
+	case t.head.meta.Schema > t.s.def.version:
+		return nextTurn{} // with its lock, if there is one: the work could not read the state
+	case t.head.lock.isHeld():
 		return t.watchLock()
-	}
-	if t.waits == forever {
+	case t.waits == forever:
 		return nextTurn{}
 	}
 	if t.waits > 0 {
 		t.s.state = state{} // while it waits, the cache does not count it
 		return nextTurn{after: t.waits}
 	}
-	if !t.c.isMarked(t.s) || t.head.meta.Schema > t.s.def.version {
+	if !t.c.isMarked(t.s) {
 		return nextTurn{}
 	}
 	if wait := linger - time.Since(t.s.emptied); wait > 0 {
@@ -316,9 +324,13 @@ func (t *turn) idle() nextTurn {
 
 // watchLock looks at a lock whose work runs elsewhere, and takes it over when its holder is dead.
 func (t *turn) watchLock() nextTurn {
-	if t.c.holds(t.s.ref(), t.head.lock.fence) {
-		return nextTurn{}
+	if t.c.holds(t.s.ref(), t.head.lock.fence) { // its end makes us look
+		if t.waits == forever {
+			return nextTurn{}
+		}
+		return nextTurn{after: t.waits}
 	}
+	t.s.state = state{} // while it waits, the cache does not count it
 	if t.s.trouble().sight.isDead(t.head.lock, time.Now()) && t.c.isOpen() {
 		if err := t.c.takeOver(t.s.ref(), t.s.def, t.head.lock); err != nil {
 			return t.failed(err)

@@ -38,7 +38,13 @@ func Upgrade[Old, S any](v int, fn func(old Old, s *S) error) Part[S] {
 }
 
 // decodeOlder makes a value of the rows of an older version.
-func decodeOlder(def *definition, version int, rows *statediff.Rows) (any, error) {
+// A panic of the user's function is an error like the one that it returns: the server waits for a better program.
+func decodeOlder(def *definition, version int, rows *statediff.Rows) (value any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			value, err = nil, fmt.Errorf("dserver: upgrade the state of a %s from version %d: panic: %v", def.name, version, p)
+		}
+	}()
 	up, ok := def.upgrades[version]
 	if !ok {
 		return nil, fmt.Errorf("dserver: the state of a %s has schema version %d: version %d has no Upgrade from it", def.name, version, def.version)
@@ -47,7 +53,7 @@ func decodeOlder(def *definition, version int, rows *statediff.Rows) (any, error
 	if err := up.schema.Decode(rows, old); err != nil {
 		return nil, fmt.Errorf("%w: decode version %d of the state of a %s: %w", backend.ErrCorrupt, version, def.name, err)
 	}
-	value := def.schema.New().Interface()
+	value = def.schema.New().Interface()
 	if err := up.into(old, value); err != nil {
 		return nil, fmt.Errorf("dserver: upgrade the state of a %s from version %d: %w", def.name, version, err)
 	}

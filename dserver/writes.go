@@ -28,6 +28,9 @@ func (t *turn) write(tx backend.Tx, timers timerReads) error {
 			}
 		}
 	}
+	if err := t.dismissed.write(tx, t.keys); err != nil {
+		return err
+	}
 	t.writeState(tx)
 	if err := t.keys.writeTimers(tx, t.s.ref(), timers, b.timers); err != nil {
 		return err
@@ -37,14 +40,33 @@ func (t *turn) write(tx backend.Tx, timers timerReads) error {
 			return err
 		}
 	}
-	for _, p := range b.parcels {
-		if err := p.write(tx); err != nil {
-			return err
-		}
+	if err := writeParcels(tx, b.parcels); err != nil {
+		return err
 	}
 	tx.Conflict(t.keys.version())
 	tx.Conflict(t.keys.fence())
 	return out.write(tx)
+}
+
+// writeParcels sends what the batch's handlers sent. All looked for their idempotency keys before the first was
+// written, so of two with one key the second is known only here.
+func writeParcels(tx backend.Tx, parcels []*parcel) error {
+	type key struct {
+		to   Ref
+		once string
+	}
+	sent := map[key]bool{}
+	for _, p := range parcels {
+		k := key{p.to, p.how.once}
+		if p.how.once != "" && sent[k] {
+			continue
+		}
+		sent[k] = true
+		if err := p.write(tx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // look does the reads that the writes need.
@@ -57,6 +79,11 @@ func (t *turn) look(tx backend.Tx, timers timerReads) (outbox, error) {
 		}
 	}
 	t.mine = append(t.mine, out.add(t.c.process.id, b.answers)...)
+	if b.resets {
+		if err := t.lookReset(tx); err != nil {
+			return nil, err
+		}
+	}
 	for name := range b.timers {
 		timers.start(tx, t.keys, name)
 	}
@@ -64,6 +91,22 @@ func (t *turn) look(tx backend.Tx, timers timerReads) (outbox, error) {
 		p.look(tx)
 	}
 	return out, out.dropGone(tx)
+}
+
+// lookReset makes a reset from a handler forget the timers that the batch set before, too, and finds whom to tell when
+// it ends the locked work of another message.
+func (t *turn) lookReset(tx backend.Tx) error {
+	for name := range t.batch.timers {
+		t.batch.timers[name] = timerOp{}
+	}
+	if !t.head.lock.isHeld() || t.batch.released() {
+		return nil
+	}
+	locked, err := t.keys.lockedItems(tx)
+	if err == nil {
+		t.dismissed, err = dismiss(tx, locked, ErrKilled)
+	}
+	return err
 }
 
 // settle writes what becomes of a message that was consumed: a dead letter for a cast that its handler refused, the

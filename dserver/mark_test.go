@@ -1,0 +1,53 @@
+package dserver
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/backendtest"
+)
+
+type (
+	marked struct{ Done int }
+	toil   struct{}
+)
+
+// The queue of a server is empty as soon as the lock is taken for its last message. A consumer that confirms just then
+// that it is empty must leave the mark: if the holder dies, the mark alone leads others to the lock.
+func TestLockedServerKeepsItsMark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := backendtest.NewModel()
+		ctx, stop := context.WithCancel(t.Context())
+		ended, works, hang := make(chan error, 1), make(chan struct{}), make(chan struct{})
+		def := Define("marked", HandleLocked(
+			func(*LockedContext, marked, toil) (int, error) { close(works); <-hang; return 1, nil },
+			func(_ *Context, s *marked, _ toil, n int) error { s.Done += n; return nil }))
+		go func() { ended <- Run(ctx, db, def) }()
+		if err := def.At(db, "a").Cast(ctx, toil{}); err != nil {
+			t.Fatal(err)
+		}
+		<-works
+		other, ref := newConsumer(Consumer{}, db, []Type{def}), def.Ref("a")
+		other.base = ctx
+		other.closing = true // it has no workers
+		if err := other.confirmEmpty(ref, tenantOf(ref)); err != nil {
+			t.Fatal(err)
+		}
+		err := db.Read(ctx, func(tx backend.ReadTx) error {
+			if mark, err := tx.Get(readyMark(ref)).Get(); err != nil || mark == nil {
+				t.Errorf("the mark is %v, %v", mark, err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		close(hang)
+		stop()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+	})
+}
