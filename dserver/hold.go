@@ -172,6 +172,9 @@ func (h *holder) attempt() (any, error) {
 	if !h.sleep(h.lock.record.Wait) {
 		return nil, h.ctx.Err()
 	}
+	if err := h.reload(); err != nil {
+		return nil, err
+	}
 	limit := h.def.settings.workLimit
 	ctx, cancel := context.WithTimeout(h.ctx, limit)
 	defer cancel()
@@ -272,12 +275,15 @@ func (h *holder) again(f *fault) bool {
 		h.c.log.Error().Stringer(logServer, h.ref).Str(logMessage, r.Name).Msg("the server halts under its lock until an operator acts")
 		return false
 	}
-	return h.reload() == nil
+	return true
 }
 
 // reload reads the state anew, as priority messages may have changed it.
-func (h *holder) reload() (err error) {
-	_, h.state, err = handle{db: h.c.db, def: h.def, id: h.ref.ID}.load(h.ctx)
+func (h *holder) reload() error {
+	st, err := handle{db: h.c.db, def: h.def, id: h.ref.ID}.whole(h.ctx)
+	if err == nil {
+		h.state, err = st.decode(h.def)
+	}
 	return err
 }
 
@@ -405,10 +411,6 @@ func (c *consumer) takeOver(ref Ref, def *definition, seen lock) error {
 		return err
 	}
 	c.log.Warn().Stringer(logServer, ref).Str(logMessage, seen.record.Name).Msg("took over the lock of a consumer that vanished")
-	h.c, h.ctx = c, c.base
-	if err := h.reload(); err != nil {
-		return err
-	}
 	if h.lock.record.Attempt > def.settings.maxAttempts && !def.settings.halt {
 		h.lock.record.Attempt = def.settings.maxAttempts
 		h.spent = true
