@@ -200,7 +200,7 @@ func (p *pool) release(c *connection, broken bool) {
 	default:
 	}
 	if !keep {
-		c.conn.Close()
+		_ = c.conn.Close() // it only read
 	}
 }
 

@@ -349,7 +349,7 @@ func (p *poll) lose(error) {
 
 func (p *poll) close() {
 	if p.conn != nil {
-		p.conn.conn.Close()
+		_ = p.conn.conn.Close() // it only read
 		p.conn = nil
 	}
 }
