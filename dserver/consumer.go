@@ -15,13 +15,13 @@ import (
 
 // Consumer runs servers in this process. Its zero value is ready to use, and is not changed by Run.
 type Consumer struct {
-	Turns  int            // servers handled at a time; 64 per CPU, as a turn mostly waits for its commit
+	Turns  int            // servers handled at a time; 128 per CPU, as a turn mostly waits for its commit
 	Cache  int64          // bytes of state kept; 64 MiB
 	Logger zerolog.Logger // the zero value is silent
 }
 
 const (
-	defaultTurnsPerCPU = 64
+	defaultTurnsPerCPU = 128
 	defaultCacheBytes  = 64 << 20
 
 	// lookInterval bounds every wait for a bell: nothing rests on a watch alone.

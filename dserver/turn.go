@@ -150,7 +150,7 @@ func (c *consumer) cut(s *server) []*arrival {
 func (t *turn) attempt(tx backend.Tx) (err error) {
 	t.runs++
 	t.batch, t.mine, t.joined, t.stamped, t.waits = nil, nil, 0, false, 0
-	if t.head, err = readHead(tx, t.keys); err != nil { // 2
+	if err = readHead(tx, t.keys, &t.head); err != nil { // 2
 		return err
 	}
 	if t.messages, err = t.choose(); err != nil || len(t.messages) == 0 { // 3
