@@ -264,7 +264,7 @@ func growAndBeginAnew(t *testing.T, db *DB, pages int64) {
 		}
 		return p.pages
 	}
-	for grown() < pages {
+	for grown() < pages { //nolint:revive // the condition is the work
 	}
 	await(t, "the log to begin anew", func() bool { return grown() < pages/4 })
 }
