@@ -304,6 +304,27 @@ func TestProcessesDoNotStarveEachOther(t *testing.T) {
 	t.Logf("%d commits of two processes in a second, the slower one %d", sum, least)
 }
 
+// A process whose writer never rests leaves the lock to one that commits now and then.
+func TestBusyProcessLeavesTheLockToOthers(t *testing.T) {
+	path := filled(t)
+	db := openAt(t, path)
+	c := startChild(t, "count", path)
+	c.line(t, "counted")
+	const rounds = 50
+	var times []time.Duration
+	for i := range rounds {
+		began := time.Now()
+		mustSet(t, db, "ours", strconv.Itoa(i))
+		times = append(times, time.Since(began))
+	}
+	c.end(t)
+	slices.Sort(times)
+	t.Logf("a commit beside a busy process took %v in the middle, %v at most", times[rounds/2], times[rounds-1])
+	if times[rounds/2] > 50*time.Millisecond {
+		t.Errorf("a commit beside a busy process took %v in the middle", times[rounds/2])
+	}
+}
+
 // childWatches answers each change of "ping" with the same value in "pong".
 func childWatches(ctx context.Context, db *DB) error {
 	fmt.Println("ready")
