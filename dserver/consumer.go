@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/dserver/internal/kit"
 )
 
 // Consumer runs servers in this process. Its zero value is ready to use, and is not changed by Run.
@@ -68,6 +69,9 @@ type consumer struct {
 	working context.Context // of locked work: it ends with Run's
 	caution *caution
 
+	cold  bool     // no state is kept from one turn to the next
+	steps *stepper // nil but in tests that run each turn by hand
+
 	wg sync.WaitGroup
 
 	mu       sync.Mutex
@@ -117,18 +121,10 @@ func (c *consumer) run(ctx context.Context) error {
 	c.base, c.abort = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer c.abort(nil)
 	c.turns = context.WithValue(c.base, turnKey{}, true)
-	c.process.join(c)
-	c.log.Info().Int(logTypes, len(c.types)).Msg("consumer started")
-
 	scans, stopScans := context.WithCancel(ctx)
 	c.working = scans
-	for name := range c.types {
-		for shard := range int64(shards) {
-			c.wg.Go(func() { c.scan(scans, name, shard) })
-			c.wg.Go(func() { c.move(scans, name, shard) })
-		}
-	}
-	c.wg.Go(func() { c.process.attend(scans, c) })
+	c.start(scans, kit.From(ctx))
+	c.log.Info().Int(logTypes, len(c.types)).Msg("consumer started")
 
 	select {
 	case <-ctx.Done():
@@ -145,6 +141,27 @@ func (c *consumer) run(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// start begins to look for work, unless a test asked to run each turn by hand.
+func (c *consumer) start(ctx context.Context, asked kit.Request) {
+	c.cold = asked.Cold
+	if asked.Steps != nil {
+		c.steps, c.max = newStepper(c, ctx), 0
+		asked.Steps(c.steps)
+		return
+	}
+	c.process.join(c)
+	for name := range c.types {
+		for shard := range int64(shards) {
+			c.wg.Go(func() { c.scan(ctx, name, shard) })
+			c.wg.Go(func() { c.move(ctx, name, shard) })
+		}
+	}
+	c.wg.Go(func() { c.process.attend(ctx, c) })
+	if asked.Joined != nil {
+		asked.Joined()
+	}
 }
 
 // close gives back what no turn has taken, and lets nothing more in.
@@ -234,6 +251,7 @@ func (c *consumer) schedule(s *server) {
 	s.scheduled = true
 	c.cache.remove(s)
 	c.runnable.push(s)
+	c.steps.wake()
 	if c.workers < c.max {
 		c.workers++
 		c.wg.Go(c.work)

@@ -59,6 +59,9 @@ var (
 // turn runs one turn, and says when the next one is due.
 func (c *consumer) turn(s *server) nextTurn {
 	t := &turn{c: c, s: s, keys: tenantOf(s.ref()), limit: maxBatch}
+	if c.cold {
+		s.state, t.limit = state{}, 1
+	}
 	if suspected, err := t.careful(); err != nil {
 		return t.failed(err)
 	} else if suspected {
