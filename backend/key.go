@@ -28,8 +28,18 @@ func (k Key) With(elements ...any) Key {
 	return k
 }
 
-// Str returns k with a text element.
-func (k Key) Str(s string) Key { return tuple.AppendString(k.room(len(s)+2), s) }
+// Str returns k with text elements.
+func (k Key) Str(elements ...string) Key {
+	n := 0
+	for _, s := range elements {
+		n += len(s) + 2
+	}
+	k = k.room(n)
+	for _, s := range elements {
+		k = tuple.AppendString(k, s)
+	}
+	return k
+}
 
 // Int returns k with an integer element.
 func (k Key) Int(i int64) Key { return tuple.AppendInt(k.room(9), i) }

@@ -32,9 +32,7 @@ func (t *turn) hold() {
 		item: *r.item, env: r.envelope,
 		lock: lock{record: lockRecord{Name: r.envelope.Name, Stamp: r.item.Stamp, Key: t.key, Attempt: 1}, fence: fence},
 	}
-	if h.state, err = t.s.state.decode(t.s.def); err == nil {
-		t.c.hold(h)
-	}
+	t.c.hold(h)
 }
 
 func (r result) outcome() outcome {

@@ -21,8 +21,10 @@ import (
 type batch struct {
 	def     *definition
 	self    Ref
-	ctx     context.Context
+	ctx     context.Context // without the time limit, which until says
+	until   time.Time
 	state   state
+	loader  *loader
 	fresh   bool // the server has no state: Init runs first
 	mayLock bool // the server is not locked
 
@@ -34,13 +36,26 @@ type batch struct {
 	cut     bool   // the attempt must be repeated with only as many messages as there are results
 	waits   bool   // the next message needs the lock, which is taken
 	faulted *fault // of the first message
-	broken  error  // the state cannot be decoded
+	broken  error  // the state cannot be read or decoded
 
-	started   time.Time
-	running   atomic.Pointer[Context] // of the handler that runs
-	handled   atomic.Int64            // how many results there are, for whoever abandons the batch
-	abandoned atomic.Bool             // the turn does not wait any more: nothing of its state may be touched
+	started time.Time
+	running atomic.Pointer[Context] // of the handler that runs
+	handled atomic.Int64            // how many results there are, for whoever takes the turn over
+	phase   atomic.Int32
 }
+
+// The phases of a batch. Who ends it owns the turn from then on: the goroutine that runs the handlers, or one that
+// takes its place when a handler does not return.
+const (
+	batchRuns int32 = iota
+	batchEnded
+	batchAbandoned
+)
+
+// end reports whether the batch is still its goroutine's.
+func (b *batch) end() bool { return b.phase.CompareAndSwap(batchRuns, batchEnded) }
+
+func (b *batch) isAbandoned() bool { return b.phase.Load() == batchAbandoned }
 
 // work is a message in a turn: from the queue, from this process, or from locked work that has ended.
 type work struct {
@@ -108,7 +123,7 @@ func (b *batch) broke(p any) {
 // finish compares a large state once for all messages. When it cannot be stored, nobody knows whose change it is: the
 // next attempt handles one message alone.
 func (b *batch) finish() {
-	if b.abandoned.Load() || b.cut || b.unchecked == 0 {
+	if b.isAbandoned() || b.cut || b.unchecked == 0 {
 		return
 	}
 	results := b.results
@@ -120,17 +135,15 @@ func (b *batch) finish() {
 	b.results = results
 }
 
-// abandon gives up on a handler that does not return. What it leaves is a batch that begins with its message, or one
-// that is cut before it.
-func (b *batch) abandon() *batch {
-	b.abandoned.Store(true)
+// abandon takes the batch away from a handler that does not return, and makes its Context refuse.
+func (b *batch) abandon() bool {
+	if !b.phase.CompareAndSwap(batchRuns, batchAbandoned) {
+		return false
+	}
 	if ctx := b.running.Load(); ctx != nil {
 		ctx.over.Store(true)
 	}
-	if n := int(b.handled.Load()); n > 0 {
-		return &batch{cut: true, results: make([]result, n)}
-	}
-	return &batch{faulted: &fault{Text: fmt.Sprintf("the handler did not return within %v", handlerLimit)}}
+	return true
 }
 
 // late reports whether a message has to wait for the next turn, so that commits come soon, and so that the sender of a
@@ -146,11 +159,15 @@ func (b *batch) handle(m work, alone bool) bool {
 		b.consume(result{work: m, later: true})
 		return true
 	}
-	ctx := &Context{turn: b.ctx, self: b.self, caller: m.envelope.From, local: m.arrival != nil}
+	ctx := &Context{turn: b.ctx, until: b.until, self: b.self, caller: m.envelope.From, local: m.arrival != nil}
 	b.running.Store(ctx)
+	defer ctx.end()
 	reply, err := b.invoke(ctx, m)
 	ctx.over.Store(true)
-	if b.abandoned.Load() {
+	if b.isAbandoned() {
+		return false
+	}
+	if b.broken = b.loader.failure(); b.broken != nil {
 		return false
 	}
 	if err == nil || ctx.err != nil {
@@ -294,9 +311,10 @@ func (b *batch) fault(f *fault) bool {
 	return false
 }
 
-// undo gives the state back as it was at the checkpoint. When messages succeeded since, the attempt is lost.
+// undo gives the state back as it was at the checkpoint. When messages succeeded since, the attempt is lost; so it is
+// when they changed a state with tracked collections, as what these recorded is nowhere else.
 func (b *batch) undo() bool {
-	if b.unchecked > 0 {
+	if b.unchecked > 0 || len(b.edits) > 0 && b.def.schema.Tracks() {
 		b.cut = true
 		return false
 	}
@@ -312,7 +330,11 @@ func (b *batch) undo() bool {
 // checkpoint decodes the state as it was at the checkpoint.
 func (b *batch) checkpoint() (any, error) {
 	if len(b.edits) == 0 {
-		return b.state.decode(b.def)
+		value, err := b.state.decode(b.def)
+		if err != nil {
+			return nil, err
+		}
+		return value, b.state.bind(b.def, value, b.loader)
 	}
 	return decodeRows(b.def, withEdits(b.state.rows, b.edits))
 }

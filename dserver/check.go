@@ -178,7 +178,7 @@ func (c *checker) queue(tx backend.Reader, ref Ref) error {
 
 // state decodes the state, when its type is known.
 func (c *checker) state(tx backend.Reader, ref Ref) error {
-	rows, err := loadRows(tx, tenantOf(ref))
+	rows, err := loadRows(tx, tenantOf(ref), allRows(tenantOf(ref)))
 	if err != nil {
 		return err
 	}

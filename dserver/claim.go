@@ -76,8 +76,10 @@ func (t *turn) claim() error {
 		return nil
 	})
 	if err == nil && taken {
-		t.s.suspects = suspects
 		mine.claims.Store(ref, nil)
+		if !suspects.IsZero() {
+			t.s.trouble().suspects = suspects
+		}
 	}
 	return err
 }
@@ -92,19 +94,17 @@ func later(a, b backend.Versionstamp) backend.Versionstamp {
 // suspect is step 3: it commits the attempt at the head of the queue before it is made, and reports whether the head
 // is a suspect. A message that has no attempts left is set aside.
 func (t *turn) suspect() (bool, error) {
-	if t.s.suspects.IsZero() {
+	if t.s.rare == nil || t.s.rare.suspects.IsZero() {
 		return false, nil
 	}
 	suspected := false
 	err := t.c.db.Transact(t.c.base, func(tx backend.Tx) error {
 		suspected, t.mine = false, nil
-		head, err := readHead(tx, t.keys)
-		if err != nil {
+		if err := readHead(tx, t.keys, &t.head); err != nil {
 			return err
 		}
-		t.head = head
 		items := t.ready(1)
-		if len(items) == 0 || items[0].Stamp.Compare(t.s.suspects) > 0 || head.lock.isHeld() || !head.killed.IsZero() {
+		if len(items) == 0 || items[0].Stamp.Compare(t.s.rare.suspects) > 0 || t.head.lock.isHeld() || !t.head.killed.IsZero() {
 			return nil
 		}
 		suspected = true
@@ -117,7 +117,7 @@ func (t *turn) suspect() (bool, error) {
 		t.c.process.deliver(d)
 	}
 	if !suspected {
-		t.s.suspects = backend.Versionstamp{}
+		t.s.rare.suspects = backend.Versionstamp{}
 	}
 	return suspected, nil
 }

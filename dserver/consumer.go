@@ -16,13 +16,13 @@ import (
 
 // Consumer runs servers in this process. Its zero value is ready to use, and is not changed by Run.
 type Consumer struct {
-	Turns  int            // servers handled at a time; 64 per CPU, as a turn mostly waits for its commit
+	Turns  int            // servers handled at a time; 128 per CPU, as a turn mostly waits for its commit
 	Cache  int64          // bytes of state kept; 64 MiB
 	Logger zerolog.Logger // the zero value is silent
 }
 
 const (
-	defaultTurnsPerCPU = 64
+	defaultTurnsPerCPU = 128
 	defaultCacheBytes  = 64 << 20
 
 	// lookInterval bounds every wait for a bell: nothing rests on a watch alone.
@@ -30,6 +30,9 @@ const (
 
 	// linger is how long an emptied queue is left alone before it is confirmed to be empty, which costs a commit.
 	linger = 10 * time.Millisecond
+
+	// maxIdleWorkers is how many goroutines wait for the next turn: a new one would have to grow its stack.
+	maxIdleWorkers = 32
 
 	// maxRunnable is how many servers may wait for a worker before the scanners pause: the rest stays in the store.
 	maxRunnable = 4096
@@ -77,7 +80,9 @@ type consumer struct {
 	mu       sync.Mutex
 	cache    cache
 	runnable runQueue
+	ready    sync.Cond // a server wants a turn, or the consumer closes
 	workers  int
+	idle     int // workers that wait, and were not woken
 	closing  bool
 	holding  map[Ref]backend.Versionstamp // the locks whose work runs here
 }
@@ -104,6 +109,7 @@ func newConsumer(c Consumer, db backend.Database, types []Type) *consumer {
 	if run.cache.limit <= 0 {
 		run.cache.limit = defaultCacheBytes
 	}
+	run.ready.L = &run.mu
 	for _, t := range types {
 		def := t.sealed()
 		if other := run.types[def.name]; other != nil {
@@ -169,6 +175,7 @@ func (c *consumer) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closing = true
+	c.ready.Broadcast()
 	for s := c.runnable.pop(); s != nil; s = c.runnable.pop() {
 		decline(s.arrivals)
 		s.arrivals = nil
@@ -252,42 +259,69 @@ func (c *consumer) schedule(s *server) {
 	c.cache.remove(s)
 	c.runnable.push(s)
 	c.steps.wake()
-	if c.workers < c.max {
+	if c.idle > 0 {
+		c.idle--
+		c.ready.Signal()
+	} else if c.workers < c.max {
 		c.workers++
 		c.wg.Go(c.work)
 	}
 }
 
-// work runs turns until no server waits for one.
+// work runs turns until there are enough workers that have nothing to do.
 func (c *consumer) work() {
+	var t *turn
+	defer func() {
+		if t != nil { // a handler ended this goroutine
+			t.ended()
+		}
+	}()
 	for s := c.take(); s != nil; s = c.take() {
 		if s.crowded {
 			runtime.Gosched() // lets the senders that the last turn answered join this one
 		}
-		c.settle(s, c.turn(s))
+		t = &turn{c: c, s: s, keys: tenantOf(s.ref()), limit: maxBatch}
+		next := c.turn(t)
+		t = nil
+		if next.gone {
+			return
+		}
+		c.settle(s, next)
 	}
 }
 
+// take waits for a server that wants a turn. It returns nil when the worker is not needed.
 func (c *consumer) take() *server {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.runnable.pop()
-	if s == nil {
-		c.workers--
+	if c.steps != nil {
+		return c.steps.take()
 	}
-	if c.runnable.len < maxRunnable/2 {
-		select {
-		case c.room <- struct{}{}:
-		default:
+	for {
+		s := c.runnable.pop()
+		if c.runnable.len < maxRunnable/2 {
+			select {
+			case c.room <- struct{}{}:
+			default:
+			}
 		}
+		if s != nil {
+			return s
+		}
+		if c.closing || c.idle >= maxIdleWorkers {
+			c.workers--
+			return nil
+		}
+		c.idle++
+		c.ready.Wait()
 	}
-	return s
 }
 
 // settle decides when the server has its next turn.
 func (c *consumer) settle(s *server, again nextTurn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	defer c.steps.settled()
 	s.bytes = serverBytes + int64(len(s.id))
 	if s.state.rows != nil {
 		s.bytes += s.state.rows.Bytes()
@@ -373,6 +407,7 @@ func decline(arrivals []*arrival) {
 
 // nextTurn says when a server wants to be looked at again.
 type nextTurn struct {
+	gone  bool // another goroutine has the turn
 	now   bool
 	after time.Duration
 	took  time.Duration // by this turn's handlers, when any ran

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 )
 
 // Context is a handler's turn. It is valid until the handler returns and is not safe for concurrent use. What it is
@@ -14,6 +15,9 @@ import (
 // The zero Context may be used to test a handler; it does nothing.
 type Context struct {
 	turn   context.Context
+	until  time.Time // the turn's time limit
+	made   context.Context
+	cancel context.CancelFunc // of made
 	self   Ref
 	caller string // the address that an answer goes to; "" is nobody
 	local  bool   // the message is not stored, so nobody could answer it later
@@ -71,7 +75,20 @@ func (c *Context) Context() context.Context {
 	if c.turn == nil {
 		return context.WithValue(context.Background(), turnKey{}, true)
 	}
-	return c.turn
+	if c.made == nil && c.until.IsZero() {
+		c.made = c.turn
+	} else if c.made == nil {
+		c.made, c.cancel = context.WithDeadline(c.turn, c.until)
+	}
+	return c.made
+}
+
+// end makes everything refuse that the handler may have kept.
+func (c *Context) end() {
+	c.over.Store(true)
+	if c.cancel != nil {
+		c.cancel()
+	}
 }
 
 // Self is this server.

@@ -201,8 +201,9 @@ func (s *DServer[S]) DeadLetter(ctx context.Context, stamp backend.Versionstamp)
 }
 
 // Retry sends a dead letter's Message, which may have been edited, again, and removes the letter, in one commit: with
-// Priority ahead of the queue, else behind it; other options are refused. Nobody waits for its answer any more. It is ErrNotFound when the letter is gone, so of two at once only
-// one sends. A message that cannot be read is sent as it is stored, for a consumer that can, or must be given a Name.
+// Priority ahead of the queue, else behind it; other options are refused. Nobody waits for its answer any more. It is
+// ErrNotFound when the letter is gone, so of two at once only one sends. A message that cannot be read is sent as it is
+// stored, for a consumer that can, or must be given a Name.
 func (s *DServer[S]) Retry(ctx context.Context, d DeadLetter, opts ...Option) error {
 	how, err := options(opts)
 	if err != nil {

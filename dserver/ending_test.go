@@ -14,11 +14,11 @@ import (
 	"github.com/dserver-go/dserver/dserver"
 )
 
-// Ending is a message, and AskEnd one with a reply, whose handler writes a line, sends it to another server, leaves an
+// Ending is a message, and AskEnding one with a reply, whose handler writes a line, sends it to another server, leaves an
 // action, and ends as How says.
 type (
-	Ending struct{ How, Line string }
-	AskEnd struct {
+	Ending    struct{ How, Line string }
+	AskEnding struct {
 		dserver.Returns[string]
 		How, Line string
 	}
@@ -31,7 +31,7 @@ func endings(actions *atomic.Int64) *dserver.Definition[Journal] {
 			_, err := end(ctx, j, m.How, m.Line, actions)
 			return err
 		}),
-		dserver.HandleCall(func(ctx *dserver.Context, j *Journal, m AskEnd) (string, error) {
+		dserver.HandleCall(func(ctx *dserver.Context, j *Journal, m AskEnding) (string, error) {
 			return end(ctx, j, m.How, m.Line, actions)
 		}),
 	)
@@ -131,7 +131,7 @@ func TestHandlersEnd(t *testing.T) {
 					c.fails, c.commits = true, false
 				}
 				began := time.Now()
-				reply, err := dserver.Call(ctx, s, AskEnd{How: c.how, Line: "line"}, p.opts...)
+				reply, err := dserver.Call(ctx, s, AskEnding{How: c.how, Line: "line"}, p.opts...)
 				took := time.Since(began)
 				var e *dserver.Error
 				switch {

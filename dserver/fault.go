@@ -64,14 +64,14 @@ const forever = time.Duration(math.MaxInt64)
 
 // backOff is how long the head of a lane has to wait still.
 func (s *server) backOff(h head, item queue.Item, now time.Time) time.Duration {
-	a, w := h.attempts[item.Lane], &s.waiting[item.Lane]
+	a := h.attempts[item.Lane]
 	if a.of(item) == 0 {
-		*w = waiting{}
 		return 0
 	}
 	if a.Halts {
 		return forever
 	}
+	w := &s.trouble().waiting[item.Lane]
 	if w.stamp != item.Stamp || w.count != a.Count {
 		*w = waiting{item.Stamp, a.Count, now.Add(a.Wait)}
 	}

@@ -36,6 +36,7 @@ func eachFault(t *testing.T, scenario func(h *host)) {
 			ctx, cancel := context.WithCancel(context.Background())
 			var wg sync.WaitGroup
 			wg.Go(func() { h.serve(ctx) })
+			synctest.Wait() // the consumer is there
 			scenario(h)
 			cancel()
 			wg.Wait()
@@ -122,9 +123,11 @@ func (u *user) send(fn func(ctx context.Context, s *dserver.DServer[Journal]) er
 			u.restart()
 			return err
 		case errors.Is(err, context.Canceled), errors.Is(err, backend.ErrClosed):
-			u.maybeUnknown(err, sent)
 			u.restart()
-			if len(sent) > 0 && u.unknown[sent[0]] {
+			if !wasNotSent(err) {
+				for _, line := range sent {
+					u.unknown[line] = true
+				}
 				return err
 			}
 		default:
@@ -133,14 +136,9 @@ func (u *user) send(fn func(ctx context.Context, s *dserver.DServer[Journal]) er
 	}
 }
 
-// maybeUnknown: a call whose context or process ended while it waited may have been sent.
-func (u *user) maybeUnknown(err error, sent []string) {
-	if strings.Contains(err.Error(), "not sent") || strings.Contains(err.Error(), "nothing was sent") {
-		return
-	}
-	for _, line := range sent {
-		u.unknown[line] = true
-	}
+// wasNotSent reports whether a call whose context or process ended knows that it did nothing.
+func wasNotSent(err error) bool {
+	return strings.Contains(err.Error(), "not sent") || strings.Contains(err.Error(), "nothing was sent")
 }
 
 func (u *user) restart() {

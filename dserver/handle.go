@@ -146,6 +146,9 @@ func (h handle) callQueued(ctx context.Context, m Message, how sending) ([]byte,
 		return h.awaitOnce(ctx, how.once)
 	}
 	d, err := p.await(ctx, call)
+	if err != nil && errors.Is(err, ctx.Err()) {
+		return nil, fmt.Errorf("dserver: %v has not answered %s: %w", h.Ref(), m.Name, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("dserver: call %s of %v: %w", m.Name, h.Ref(), err)
 	}

@@ -78,10 +78,7 @@ type holder struct {
 	lose  context.CancelCauseFunc
 }
 
-var (
-	errLost    = errors.New("dserver: the lock was lost")
-	errStopped = errors.New("dserver: the consumer stops")
-)
+var errLost = errors.New("dserver: the lock was lost")
 
 // hold begins locked work after the transaction that took the lock. The consumer's wait group counts it.
 func (c *consumer) hold(h *holder) {
@@ -118,7 +115,7 @@ func (h *holder) run() {
 	c := h.c
 	c.wg.Go(h.beat)
 	if h.spent {
-		h.release(nil, because(ErrFault, "the consumer vanished in each attempt"), "")
+		h.giveUp(because(ErrFault, "the consumer vanished in each attempt"), "")
 		return
 	}
 	for {
@@ -142,7 +139,7 @@ func (h *holder) run() {
 			if h.def.settings.halt {
 				f.halts = true
 			} else {
-				h.release(nil, because(ErrFault, "%s", f.Text), f.Stack)
+				h.giveUp(because(ErrFault, "%s", f.Text), f.Stack)
 				return
 			}
 		}
@@ -171,6 +168,9 @@ func asFault(err error) *fault {
 func (h *holder) attempt() (any, error) {
 	if !h.sleep(h.lock.record.Wait) {
 		return nil, h.ctx.Err()
+	}
+	if err := h.reload(); err != nil {
+		return nil, err
 	}
 	limit := h.def.settings.workLimit
 	ctx, cancel := context.WithTimeout(h.ctx, limit)
@@ -272,12 +272,15 @@ func (h *holder) again(f *fault) bool {
 		h.c.log.Error().Stringer(logServer, h.ref).Str(logMessage, r.Name).Msg("the server halts under its lock until an operator acts")
 		return false
 	}
-	return h.reload() == nil
+	return true
 }
 
 // reload reads the state anew, as priority messages may have changed it.
-func (h *holder) reload() (err error) {
-	_, h.state, err = handle{db: h.c.db, def: h.def, id: h.ref.ID}.load(h.ctx)
+func (h *holder) reload() error {
+	st, err := handle{db: h.c.db, def: h.def, id: h.ref.ID}.whole(h.ctx)
+	if err == nil {
+		h.state, err = st.decode(h.def)
+	}
 	return err
 }
 
@@ -322,6 +325,10 @@ func (h *holder) release(found any, err error, stack string) *fault {
 		a.taken = false
 	}
 }
+
+// giveUp ends the lock without a result. No apply runs that could break; should the turn fault all the same, the lock
+// stays, and is taken over after a lease.
+func (h *holder) giveUp(err error, stack string) { _ = h.release(nil, err, stack) }
 
 // offerRelease gives a release to the server's next turn.
 func (c *consumer) offerRelease(ref Ref, a *arrival) bool {
@@ -405,10 +412,6 @@ func (c *consumer) takeOver(ref Ref, def *definition, seen lock) error {
 		return err
 	}
 	c.log.Warn().Stringer(logServer, ref).Str(logMessage, seen.record.Name).Msg("took over the lock of a consumer that vanished")
-	h.c, h.ctx = c, c.base
-	if err := h.reload(); err != nil {
-		return err
-	}
 	if h.lock.record.Attempt > def.settings.maxAttempts && !def.settings.halt {
 		h.lock.record.Attempt = def.settings.maxAttempts
 		h.spent = true

@@ -2,8 +2,11 @@ package dserver
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/chunk"
 	"github.com/dserver-go/dserver/queue"
 )
 
@@ -29,9 +32,9 @@ import (
 // patientRuns is how often a kill tries to find the queue quiet, before it takes the way on which pushes don't matter.
 const patientRuns = 3
 
-// Kill removes everything: the state, the lock, the dead letters, and the queue, whose callers get ErrKilled. When it
-// returns, the callers were told, unless ctx ended meanwhile: then consumers tell them. Messages that are sent later
-// find a new server.
+// Kill removes everything: the state, the lock, timers, idempotency keys, dead letters, and the queue, whose callers
+// get ErrKilled. When it returns, the callers were told, unless ctx ended meanwhile: then consumers tell them. Messages
+// that are sent later find a new server. Whom the old state knew by a From is not told: its handlers are gone.
 func (s *DServer[S]) Kill(ctx context.Context) error {
 	ref, runs, buried := s.Ref(), 0, false
 	err := s.change(ctx, "Kill", func(tx backend.Tx, keys tenant) (err error) {
@@ -60,7 +63,11 @@ func kill(tx backend.Tx, keys tenant, ref Ref, patient bool) (buried bool, err e
 	if err != nil {
 		return false, err
 	}
-	answers, err := dismiss(tx, append(locked, items...), ErrKilled)
+	delayed, err := keys.delayedItems(tx, patient)
+	if err != nil {
+		return false, err
+	}
+	answers, err := dismiss(tx, slices.Concat(locked, delayed, items), ErrKilled)
 	if err != nil {
 		return false, err
 	}
@@ -145,6 +152,44 @@ func forgetQueue(tx backend.Tx, keys tenant, ref Ref, patient bool) error {
 		tx.Clear(readyServer(ref).Tree())
 	}
 	return err
+}
+
+// What of the messages with After a kill reads, to tell their callers. One transaction has room for so many answers.
+const (
+	maxDelayed      = 10_000
+	maxDelayedBytes = 16 << 20
+)
+
+// delayedItems is the messages that wait for their time. A patient one conflicts with those that are sent meanwhile.
+func (t tenant) delayedItems(tx backend.Reader, patient bool) (items []queue.Item, err error) {
+	pairs, err := tx.GetRange(t.key.Str(keyLater).Below(),
+		backend.RangeOptions{Limit: maxDelayed, Bytes: maxDelayedBytes, Snapshot: !patient}).Get()
+	for err == nil && len(pairs) > 0 {
+		var record delayed
+		if pairs, err = cutLarge(pairs, &record); err != nil {
+			return nil, err
+		}
+		for _, body := range record.Items {
+			items = append(items, queue.Item{Body: body})
+		}
+	}
+	return items, err
+}
+
+// cutLarge decodes the record that pairs begin with, and returns what follows it: nothing, when a limit cut it off.
+func cutLarge(pairs []backend.KeyValue, record any) ([]backend.KeyValue, error) {
+	n, err := chunk.Count(pairs[0].Value)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v: %w", backend.ErrCorrupt, pairs[0].Key, err)
+	}
+	if n > len(pairs) {
+		return nil, nil
+	}
+	value, err := largeRead{pairs[0].Key, backend.Ready(pairs[:n], nil)}.get()
+	if err != nil {
+		return nil, err
+	}
+	return pairs[n:], decodeRecord(value, record)
 }
 
 // killedAt is when the server was killed whose messages are not buried yet; zero when there is none.

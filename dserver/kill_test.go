@@ -8,10 +8,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/queue"
 )
 
 // callers call a server from a process without a consumer, and wait until all of them are queued.
@@ -27,6 +31,14 @@ func callers(t *testing.T, db backend.Database, count int, m any) (answers chan 
 	return answers
 }
 
+// callOf is a call as it is on a queue.
+func callOf(t *testing.T, from string) []byte {
+	t.Helper()
+	item, err := cbor.Marshal(map[string]any{"name": "Read", "body": cbor.RawMessage{0xa0}, "from": from})
+	must(t, err)
+	return item
+}
+
 func expectKilled(t *testing.T, answers chan error) {
 	t.Helper()
 	for range cap(answers) {
@@ -34,6 +46,18 @@ func expectKilled(t *testing.T, answers chan error) {
 			t.Fatalf("a caller got %v", err)
 		}
 	}
+}
+
+// reading is a database that tells when it is read for the first time.
+type reading struct {
+	backend.Database
+	once  sync.Once
+	began chan struct{}
+}
+
+func (r *reading) Read(ctx context.Context, fn func(backend.ReadTx) error) error {
+	r.once.Do(func() { close(r.began) })
+	return r.Database.Read(ctx, fn)
 }
 
 // expectGone checks that nothing of any server is stored, its ready marks included.
@@ -46,7 +70,7 @@ func expectGone(t *testing.T, db backend.Database) {
 			return err
 		}
 		marks, err := tx.GetRange(backend.NewKey("r").Tree(), backend.RangeOptions{}).Get()
-		left = append(servers, marks...)
+		left = slices.Concat(servers, marks)
 		return err
 	}))
 	for _, pair := range left {
@@ -64,8 +88,19 @@ func TestKillRemovesEverythingAndTellsCallers(t *testing.T) {
 		stop()
 		must(t, s.Cast(ctx, Page{strings.Repeat("x", 300_000)}))
 		answers := callers(t, open(), 5, Read{})
+		push(t, db, s.Ref(), queue.Normal, callOf(t, "GONE.1")) // its process was swept: it gets no mail
+		others := make(chan error, 3)
+		call := func(opt dserver.Option) {
+			reading := &reading{Database: open(), began: make(chan struct{})}
+			go func() { others <- ledgers.At(reading, "x").Call(ctx, Read{}, nil, opt) }()
+			<-reading.began // it was sent, and waits for its answer
+		}
+		call(dserver.After(time.Hour))
+		call(dserver.Once("key"))
+		call(dserver.Once("key")) // the same: it waits for the other's outcome
 		must(t, s.Kill(ctx))
 		expectKilled(t, answers)
+		expectKilled(t, others)
 		expectGone(t, db)
 		if _, err := s.State(ctx); !errors.Is(err, dserver.ErrNotFound) {
 			t.Error(err)
@@ -211,6 +246,35 @@ func turnInFlight(t *testing.T, open func() backend.Database, end func(context.C
 		t.Errorf("the caller got %v", err)
 	case !dies && (err != nil || count != 1):
 		t.Errorf("the new server counted %d, %v", count, err)
+	}
+}
+
+// A message that breaks while its server is killed is dead as the others, though it is not buried yet.
+func TestFaultOfAKilledServerIsNotSetAside(t *testing.T) {
+	db, ctx := newStore(t, ledgers).Open(), within(t)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	def := ledger.With(
+		dserver.Settings[Ledger]{MaxAttempts: 1},
+		dserver.HandleCast(func(*dserver.Context, *Ledger, Burst) error {
+			close(entered)
+			<-leave
+			panic("burst")
+		}),
+		dserver.HandleCall(func(_ *dserver.Context, l *Ledger, _ Read) ([]int, error) { return l.Seen, nil }))
+	s := ledgers.At(db, "x")
+	must(t, s.Cast(ctx, Burst{}))
+	start(t, db, def)
+	<-entered
+	for range 300 { // a page of messages ahead of it
+		push(t, db, s.Ref(), queue.Priority, callOf(t, ""))
+	}
+	must(t, ledgers.At(&dying{db, 1}, "x").Kill(ctx))
+	close(leave)
+	if seen := seenAfter(t, ctx, def.At(db, "x")); len(seen) != 0 {
+		t.Errorf("seen %v", seen)
+	}
+	if status := statusOf(t, s); status.DeadLetters != 0 || status.Queued != 0 {
+		t.Errorf("%+v", status)
 	}
 }
 

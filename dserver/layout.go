@@ -63,25 +63,25 @@ const shards = 8
 // tenant makes the keys of one server. It begins with the type, so that two types never share a server.
 type tenant struct{ key backend.Key }
 
-func tenantOf(r Ref) tenant { return tenant{backend.NewKey(keyServer, r.Type, r.ID)} }
+func tenantOf(r Ref) tenant { return tenant{backend.Key(nil).Str(keyServer, r.Type, r.ID)} }
 
 func (t tenant) head() backend.Key { return t.key.Str(keyHead) }
 func (t tenant) attempts(l queue.Lane) backend.Key {
-	return t.head().Str(keyAttempts).Int(int64(l))
+	return t.key.Str(keyHead, keyAttempts).Int(int64(l))
 }
-func (t tenant) beat() backend.Key               { return t.head().Str(keyBeat) }
-func (t tenant) fence() backend.Key              { return t.head().Str(keyFence) }
+func (t tenant) beat() backend.Key               { return t.key.Str(keyHead, keyBeat) }
+func (t tenant) fence() backend.Key              { return t.key.Str(keyHead, keyFence) }
 func (t tenant) lockedMessage() backend.Key      { return t.key.Str(keyWork) }
-func (t tenant) lock() backend.Key               { return t.head().Str(keyLock) }
-func (t tenant) meta() backend.Key               { return t.head().Str(keyMeta) }
-func (t tenant) version() backend.Key            { return t.head().Str(keyVersion) }
-func (t tenant) killed() backend.Key             { return t.head().Str(keyKilled) }
+func (t tenant) lock() backend.Key               { return t.key.Str(keyHead, keyLock) }
+func (t tenant) meta() backend.Key               { return t.key.Str(keyHead, keyMeta) }
+func (t tenant) version() backend.Key            { return t.key.Str(keyHead, keyVersion) }
+func (t tenant) killed() backend.Key             { return t.key.Str(keyHead, keyKilled) }
 func (t tenant) queue() queue.Queue              { return queue.At(t.key.Str(keyQueue)) }
 func (t tenant) state() backend.Key              { return t.key.Str(keyState) }
 func (t tenant) dead() backend.Key               { return t.key.Str(keyDead) }
-func (t tenant) once(key string) backend.Key     { return t.key.Str(keyOnce).Str(key) }
-func (t tenant) timer(name string) backend.Key   { return t.key.Str(keyTimer).Str(name) }
-func (t tenant) delayed(word string) backend.Key { return t.key.Str(keyLater).Str(word) }
+func (t tenant) once(key string) backend.Key     { return t.key.Str(keyOnce, key) }
+func (t tenant) timer(name string) backend.Key   { return t.key.Str(keyTimer, name) }
+func (t tenant) delayed(word string) backend.Key { return t.key.Str(keyLater, word) }
 func (t tenant) headAndQueue() backend.Range {
 	return backend.Range{Begin: t.head(), End: t.queue().Rows().End}
 }
@@ -93,15 +93,19 @@ func shardOf(id string) int64 {
 	return int64(h.Sum32() % shards)
 }
 
-func readyShard(typ string, shard int64) backend.Key { return backend.NewKey(keyReady, typ, shard) }
+func readyShard(typ string, shard int64) backend.Key {
+	return backend.Key(nil).Str(keyReady, typ).Int(shard)
+}
 
 func readyServer(r Ref) backend.Key { return readyShard(r.Type, shardOf(r.ID)).Str(r.ID) }
-func readyMark(r Ref) backend.Key   { return readyServer(r).Str(keyMark) }
-func readyClaim(r Ref) backend.Key  { return readyServer(r).Str(keyClaim) }
+func readyMark(r Ref) backend.Key   { return readyShard(r.Type, shardOf(r.ID)).Str(r.ID, keyMark) }
+func readyClaim(r Ref) backend.Key  { return readyShard(r.Type, shardOf(r.ID)).Str(r.ID, keyClaim) }
 
-func bell(typ string, shard int64) backend.Key { return backend.NewKey(keyBell, typ, shard) }
+func bell(typ string, shard int64) backend.Key { return backend.Key(nil).Str(keyBell, typ).Int(shard) }
 
-func dueBell(typ string, shard int64) backend.Key { return backend.NewKey(keyAlarm, typ, shard) }
+func dueBell(typ string, shard int64) backend.Key {
+	return backend.Key(nil).Str(keyAlarm, typ).Int(shard)
+}
 
 // setReady makes consumers look at a server.
 func setReady(tx backend.Tx, r Ref) {

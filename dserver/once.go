@@ -80,7 +80,7 @@ func (h handle) lookOnce(ctx context.Context, key string) (onceRecord, backend.W
 			return err
 		}
 		if value == nil {
-			return because(ErrNotFound, "the record of key %q was removed", key)
+			return because(ErrKilled, "the record of key %q is gone with its server", key)
 		}
 		return decodeRecord(value, &record)
 	})

@@ -306,8 +306,11 @@ func (p *process) look(ctx context.Context) (backend.Watch, error) {
 			items, err = keys.mail().Read(tx, p.last, maxMail)
 			return err
 		})
+		if err != nil && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		if err != nil {
-			return nil, fmt.Errorf("dserver: read the mailbox: %w", err)
+			return nil, fmt.Errorf("read the mailbox: %w", err)
 		}
 		if err := p.accept(items); err != nil {
 			return nil, err
@@ -323,7 +326,7 @@ func (p *process) accept(items []queue.Item) error {
 	for _, item := range items {
 		var m mail
 		if err := decodeRecord(item.Body, &m); err != nil {
-			return fmt.Errorf("dserver: read the mailbox: %w", err)
+			return fmt.Errorf("read the mailbox: %w", err)
 		}
 		d := delivery{call: m.Call, reply: m.Body}
 		if m.Err != nil {

@@ -33,11 +33,29 @@ func (h handle) query(ctx context.Context, m any) ([]byte, error) {
 	if handler == nil || !handler.call {
 		return nil, because(ErrNoHandler, "this definition of %q has no HandleCall for %s: query through the one that has", h.def.name, message.Name)
 	}
-	st, value, err := h.load(ctx)
+	var reply []byte
+	var answer error // the handler's, or what is wrong with it
+	keys := tenantOf(h.Ref())
+	err = h.db.Read(ctx, func(tx backend.ReadTx) error {
+		st, err := h.committed(tx, keys)
+		if err != nil {
+			return err
+		}
+		value, err := st.decode(h.def)
+		if err != nil {
+			return err
+		}
+		entries := &loader{root: keys.state(), tx: tx}
+		if err := st.bind(h.def, value, entries); err != nil {
+			return err
+		}
+		reply, answer = h.runQuery(ctx, handler, message, st, value)
+		return entries.failure()
+	})
 	if err != nil {
-		return nil, err
+		return nil, h.named("query", err)
 	}
-	return h.runQuery(ctx, handler, message, st, value)
+	return reply, answer
 }
 
 func (h handle) runQuery(ctx context.Context, handler *handler, m Message, st state, value any) ([]byte, error) {
@@ -64,13 +82,14 @@ func (h handle) runQuery(ctx context.Context, handler *handler, m Message, st st
 	return reply, nil
 }
 
-// State returns a copy of the committed state, or ErrNotFound when the server has none.
+// State returns a copy of the committed state, or ErrNotFound when the server has none. It reads all of it, the entries
+// of tracked collections as well: of a large one, ask by a Query.
 func (s *DServer[S]) State(ctx context.Context) (S, error) {
 	var none S
 	if err := s.check(ctx, "State"); err != nil {
 		return none, err
 	}
-	st, err := s.committed(ctx)
+	st, err := s.whole(ctx)
 	if err != nil {
 		return none, err
 	}
@@ -87,42 +106,39 @@ func (s *DServer[S]) State(ctx context.Context) (S, error) {
 	return *value.(*S), nil
 }
 
-// load reads the committed state and makes a value of it.
-func (h handle) load(ctx context.Context) (st state, value any, err error) {
-	if st, err = h.committed(ctx); err != nil {
-		return st, nil, err
-	}
-	value, err = st.decode(h.def)
-	return st, value, err
-}
-
-// committed reads the committed state in one snapshot.
-func (h handle) committed(ctx context.Context) (st state, err error) {
-	keys := tenantOf(h.Ref())
-	err = h.db.Read(ctx, func(tx backend.ReadTx) error {
-		version, about := tx.Get(keys.version()), tx.Get(keys.meta())
-		if st.rows, err = loadRows(tx, keys); err != nil {
-			return err
-		}
-		value, err := about.Get()
-		if err != nil {
-			return err
-		}
-		var m meta
-		if value != nil {
-			if err := decodeRecord(value, &m); err != nil {
-				return err
-			}
-		}
-		st.schema = m.Schema
-		if value, err = version.Get(); err != nil {
-			return err
-		}
-		st.version, err = backend.StampOf(value)
+// whole reads the committed state in one snapshot.
+func (h handle) whole(ctx context.Context) (st state, err error) {
+	err = h.read(ctx, "read the state", func(tx backend.ReadTx, keys tenant) error {
+		st, err = readState(tx, keys, func(int) []backend.Range { return allRows(keys) })
 		return err
 	})
+	return st, err
+}
+
+// committed reads the state as a turn would: without the entries of tracked collections.
+func (h handle) committed(tx backend.Reader, keys tenant) (state, error) {
+	return readState(tx, keys, func(schema int) []backend.Range { return h.def.ownRows(keys, schema) })
+}
+
+func readState(tx backend.Reader, keys tenant, where func(schema int) []backend.Range) (st state, err error) {
+	version, about := tx.Get(keys.version()), tx.Get(keys.meta())
+	value, err := about.Get()
 	if err != nil {
-		return st, fmt.Errorf("dserver: %v: %w", h.Ref(), err)
+		return st, err
 	}
-	return st, nil
+	var m meta
+	if value != nil {
+		if err := decodeRecord(value, &m); err != nil {
+			return st, err
+		}
+	}
+	st.schema = m.Schema
+	if value, err = version.Get(); err != nil {
+		return st, err
+	}
+	if st.version, err = backend.StampOf(value); err != nil {
+		return st, err
+	}
+	st.rows, err = loadRows(tx, keys, where(st.schema))
+	return st, err
 }

@@ -30,12 +30,25 @@ type server struct {
 	handling atomic.Int64 // when the handlers of the running turn began, in Unix nanoseconds; 0 while none run
 
 	// Of the running turn, of which there is one at a time.
-	state    state
+	state   state
+	emptied time.Time // when the last stored message was taken
+	crowded bool      // the last turn had several arrivals: more are on their way
+	rare    *rare     // nil of most servers
+}
+
+// rare is what a consumer keeps of a server while something is wrong with it.
+type rare struct {
 	waiting  [2]waiting           // of the lanes
 	sight    sight                // of another process's lock
 	suspects backend.Versionstamp // the messages up to here may have killed a consumer
-	emptied  time.Time            // when the last stored message was taken
-	crowded  bool                 // the last turn had several arrivals: more are on their way
+}
+
+// trouble is the rare part, made when it is needed.
+func (s *server) trouble() *rare {
+	if s.rare == nil {
+		s.rare = new(rare)
+	}
+	return s.rare
 }
 
 // waiting is the back-off of a queue's head, as this process observes it: the stored duration, from first sight.

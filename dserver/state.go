@@ -16,19 +16,42 @@ type state struct {
 	value   any // *S; nil when it must be decoded from rows
 }
 
-// loadRows reads the committed rows. The version decides whether they are still right, so it is what must be a
-// conflict, and the rows are read as a snapshot.
-func loadRows(tx backend.Reader, keys tenant) (*statediff.Rows, error) {
-	root := keys.state()
-	pairs, err := tx.GetRange(root.Tree(), backend.RangeOptions{Snapshot: true}).Get()
-	if err != nil {
-		return nil, fmt.Errorf("load state: %w", err)
+// loadRows reads the committed rows, all of them, or without those of the tracked collections of def. The version decides
+// whether they are still right, so it is what must be a conflict, and the rows are read as a snapshot.
+func loadRows(tx backend.Reader, keys tenant, ranges []backend.Range) (*statediff.Rows, error) {
+	reads := make([]backend.Future[[]backend.KeyValue], len(ranges))
+	for i, r := range ranges {
+		reads[i] = tx.GetRange(r, backend.RangeOptions{Snapshot: true})
 	}
+	root := keys.state()
 	rows := statediff.NewRows()
-	for _, pair := range pairs {
-		rows.Set(string(pair.Key[len(root):]), pair.Value)
+	for _, read := range reads {
+		pairs, err := read.Get()
+		if err != nil {
+			return nil, fmt.Errorf("load state: %w", err)
+		}
+		for _, pair := range pairs {
+			rows.Set(string(pair.Key[len(root):]), pair.Value)
+		}
 	}
 	return rows, nil
+}
+
+// allRows is where a whole state is.
+func allRows(keys tenant) []backend.Range { return []backend.Range{keys.state().Tree()} }
+
+// ownRows is where a state is that a turn loads: without what its tracked collections load when they are asked. The rows
+// of another version are read whole.
+func (d *definition) ownRows(keys tenant, schema int) []backend.Range {
+	if d.schema == nil || !d.schema.Tracks() || schema != d.version {
+		return allRows(keys)
+	}
+	root := keys.state()
+	var ranges []backend.Range
+	for _, r := range d.schema.Ranges() {
+		ranges = append(ranges, backend.Range{Begin: root.Join(backend.Key(r.Begin)), End: root.Join(backend.Key(r.End))})
+	}
+	return ranges
 }
 
 // decode makes a value of the rows that no handler has touched.
@@ -61,12 +84,17 @@ func (s state) diff(def *definition, value any) ([]statediff.Edit, error) {
 	return def.schema.Rewrite(s.rows, value)
 }
 
+// bind lets the tracked collections of a value load their entries. Those of an upgraded value hold all of theirs.
+func (s state) bind(def *definition, value any, l *loader) error {
+	if s.version.IsZero() || s.schema == def.version {
+		return def.schema.Bind(value, l)
+	}
+	return nil
+}
+
 // withEdits is a copy of rows after edits.
 func withEdits(rows *statediff.Rows, edits []statediff.Edit) *statediff.Rows {
-	changed := statediff.NewRows()
-	for key, value := range rows.All() {
-		changed.Set(key, value)
-	}
+	changed := rows.Clone()
 	changed.Apply(edits)
 	return changed
 }

@@ -16,10 +16,13 @@ type stepper struct {
 	c     *consumer
 	ctx   context.Context
 	woken chan struct{} // has room for one
+
+	granted *server       // what the worker takes; guarded by the consumer's mutex
+	done    chan struct{} // receives when its turn has ended
 }
 
 func newStepper(c *consumer, ctx context.Context) *stepper {
-	return &stepper{c, ctx, make(chan struct{}, 1)}
+	return &stepper{c: c, ctx: ctx, woken: make(chan struct{}, 1), done: make(chan struct{}, 1)}
 }
 
 // wake says that a server was scheduled. The consumer's mutex is held.
@@ -30,6 +33,22 @@ func (s *stepper) wake() {
 	select {
 	case s.woken <- struct{}{}:
 	default:
+	}
+}
+
+// take is consumer.take: a worker gets what was granted, and ends. The consumer's mutex is held.
+func (s *stepper) take() *server {
+	granted := s.granted
+	if s.granted = nil; granted == nil {
+		s.c.workers--
+	}
+	return granted
+}
+
+// settled says that a turn has ended, perhaps on another goroutine than it began on.
+func (s *stepper) settled() {
+	if s != nil {
+		s.done <- struct{}{}
 	}
 }
 
@@ -100,18 +119,17 @@ func (s *stepper) look(server *server) (*kit.Server, error) {
 		return found, nil
 	}
 	t := &turn{c: s.c, s: server, keys: tenantOf(server.ref()), limit: 1}
-	err := s.c.db.Read(s.ctx, func(tx backend.ReadTx) (err error) {
-		t.head, err = readHead(tx, t.keys)
-		return err
+	err := s.c.db.Read(s.ctx, func(tx backend.ReadTx) error {
+		return readHead(tx, t.keys, &t.head)
 	})
 	if err != nil {
 		return nil, err
 	}
 	for _, item := range slices.Backward(t.head.items) { // the first of each lane is last
-		server.waiting[item.Lane] = waiting{stamp: item.Stamp, count: t.head.attempts[item.Lane].Count}
+		server.trouble().waiting[item.Lane] = waiting{stamp: item.Stamp, count: t.head.attempts[item.Lane].Count}
 	}
 	if !t.head.killed.IsZero() || t.head.lock.isHeld() && !s.c.holds(server.ref(), t.head.lock.fence) {
-		s.c.settle(server, s.c.turn(server)) // it is buried, or its lock taken over when its time has come
+		s.run(server) // it is buried, or its lock taken over when its time has come
 		return nil, nil
 	}
 	messages, err := t.choose()
@@ -136,16 +154,16 @@ func (s *stepper) arrival(server *server) *arrival {
 }
 
 func (s *stepper) Step(what kit.Server) {
-	server := s.take(Ref{what.Type, what.ID})
-	s.c.settle(server, s.c.turn(server))
+	s.c.mu.Lock()
+	server := s.c.server(Ref{what.Type, what.ID})
+	s.c.mu.Unlock()
+	s.run(server)
 }
 
-// take takes one server out of the run queue, in which it may be, as a worker does.
-func (s *stepper) take(ref Ref) *server {
-	others := s.takeAll()
+// run makes a worker run one turn, and waits for its end.
+func (s *stepper) run(server *server) {
+	others := s.takeAll() // server may be among them
 	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	server := s.c.server(ref)
 	for _, other := range others {
 		if other != server {
 			s.c.schedule(other)
@@ -153,7 +171,11 @@ func (s *stepper) take(ref Ref) *server {
 	}
 	server.scheduled = true
 	s.c.cache.remove(server)
-	return server
+	s.granted = server
+	s.c.workers++
+	s.c.mu.Unlock()
+	s.c.wg.Go(s.c.work)
+	<-s.done
 }
 
 func (s *stepper) Due() (first time.Time, err error) {

@@ -20,7 +20,7 @@ func storable(t reflect.Type, path string, seen map[reflect.Type]bool) error {
 	seen[t] = true
 	switch t.Kind() {
 	case reflect.Interface, reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Complex64, reflect.Complex128, reflect.Uintptr:
-		return fmt.Errorf("%s is a %s, which does not come back", path, t.Kind())
+		return fmt.Errorf("%s is of the kind %s, which does not come back: send its text, or a type of your own", path, t.Kind())
 	case reflect.Pointer, reflect.Slice, reflect.Array:
 		return storable(t.Elem(), path, seen)
 	case reflect.Map:

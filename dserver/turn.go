@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
@@ -37,12 +38,15 @@ type turn struct {
 	limit  int           // messages at most
 	took   time.Duration // by handlers, over all attempts
 
+	handover sync.Mutex // while another goroutine takes the turn over
+
 	// Of the current attempt. The transaction may run it again.
 	runs     int
 	head     head
 	messages []work
 	waits    time.Duration // a lane's head backs off for so long
 	joined   int           // how many locals are in the batch
+	loader   *loader
 	batch    *batch
 	stamped  bool
 	version  backend.Future[backend.Versionstamp]
@@ -54,20 +58,22 @@ type turn struct {
 var (
 	errCut     = errors.New("dserver: the batch was cut")
 	errFaulted = errors.New("dserver: a message faulted")
+
+	// The turn is another goroutine's now.
+	errAbandoned = errors.New("dserver: the turn was abandoned")
 )
 
 // turn runs one turn, and says when the next one is due.
-func (c *consumer) turn(s *server) nextTurn {
-	t := &turn{c: c, s: s, keys: tenantOf(s.ref()), limit: maxBatch}
+func (c *consumer) turn(t *turn) nextTurn {
 	if c.cold {
-		s.state, t.limit = state{}, 1
+		t.s.state, t.limit = state{}, 1
 	}
 	if suspected, err := t.careful(); err != nil {
 		return t.failed(err)
 	} else if suspected {
 		t.limit = 1
 	}
-	t.locals = c.cut(s) // 1
+	t.locals = c.cut(t.s) // 1
 	return t.run()
 }
 
@@ -84,6 +90,11 @@ func (t *turn) run() nextTurn {
 	for {
 		t.runs = 0
 		err := t.c.db.Transact(t.c.base, t.attempt)
+		if errors.Is(err, errAbandoned) {
+			t.handover.Lock()
+			defer t.handover.Unlock()
+			return nextTurn{gone: true}
+		}
 		handled := 0
 		if t.batch != nil {
 			handled = len(t.batch.results)
@@ -142,7 +153,7 @@ func (c *consumer) cut(s *server) []*arrival {
 func (t *turn) attempt(tx backend.Tx) (err error) {
 	t.runs++
 	t.batch, t.mine, t.joined, t.stamped, t.waits = nil, nil, 0, false, 0
-	if t.head, err = readHead(tx, t.keys); err != nil { // 2
+	if err = readHead(tx, t.keys, &t.head); err != nil { // 2
 		return err
 	}
 	if t.messages, err = t.choose(); err != nil || len(t.messages) == 0 { // 3
@@ -174,53 +185,47 @@ func (t *turn) load(tx backend.Reader) (state, error) {
 	}
 	st := *known
 	known.value = nil // the attempt's now
-	if st.value != nil {
-		return st, nil
+	if st.value == nil {
+		value, err := st.decode(t.s.def)
+		if err != nil {
+			return st, err
+		}
+		st.value = value
 	}
-	value, err := st.decode(t.s.def)
-	st.value = value
-	return st, err
+	t.loader = &loader{root: t.keys.state(), tx: tx}
+	return st, st.bind(t.s.def, st.value, t.loader)
 }
 
 func (t *turn) rows(tx backend.Reader) (*statediff.Rows, error) {
 	if t.head.version.IsZero() {
 		return statediff.NewRows(), nil
 	}
-	return loadRows(tx, t.keys)
+	return loadRows(tx, t.keys, t.s.def.ownRows(t.keys, t.head.meta.Schema))
 }
 
-// handle runs the batch on a goroutine of its own, so that a handler that overruns can be abandoned: its Context
-// refuses, its goroutine ends when it returns, and nothing of its state is used again.
+// handle runs the batch. A handler that overruns keeps this goroutine, and loses the turn to another one (overrun.go).
 func (t *turn) handle(st state) error {
-	ctx, cancel := context.WithTimeout(t.c.turns, handlerLimit)
-	defer cancel()
+	now := time.Now()
 	b := &batch{
-		def: t.s.def, self: t.s.ref(), ctx: ctx, state: st,
-		fresh: t.head.version.IsZero(), mayLock: !t.head.lock.isHeld(), started: time.Now(),
+		def: t.s.def, self: t.s.ref(), ctx: t.c.turns, until: now.Add(handlerLimit), state: st, loader: t.loader,
+		fresh: t.head.version.IsZero(), mayLock: !t.head.lock.isHeld(), started: now,
 	}
 	t.batch = b
-	t.s.handling.Store(b.started.UnixNano())
-	defer func() {
-		t.s.handling.Store(0)
-		t.took += time.Since(b.started)
-	}()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		b.run(t.messages)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		t.s.state = state{}
-		t.batch = b.abandon()
+	t.s.handling.Store(now.UnixNano())
+	limit := time.AfterFunc(handlerLimit, func() { t.overrun(b) })
+	b.run(t.messages)
+	limit.Stop()
+	if !b.end() {
+		return errAbandoned
 	}
+	t.s.handling.Store(0)
+	t.took += time.Since(now)
 	switch {
-	case t.batch.broken != nil:
-		return t.batch.broken
-	case t.batch.cut:
+	case b.broken != nil:
+		return b.broken
+	case b.cut:
 		return errCut
-	case t.batch.faulted != nil:
+	case b.faulted != nil:
 		return errFaulted
 	}
 	return nil
@@ -317,7 +322,7 @@ func (t *turn) watchLock() nextTurn {
 	if t.c.holds(t.s.ref(), t.head.lock.fence) {
 		return nextTurn{}
 	}
-	if t.s.sight.isDead(t.head.lock, time.Now()) && t.c.isOpen() {
+	if t.s.trouble().sight.isDead(t.head.lock, time.Now()) && t.c.isOpen() {
 		if err := t.c.takeOver(t.s.ref(), t.s.def, t.head.lock); err != nil {
 			return t.failed(err)
 		}

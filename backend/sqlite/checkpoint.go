@@ -23,6 +23,9 @@ type checkpoints struct {
 	conn  *driver.Conn
 	pages atomic.Int64 // of the log, at most
 	due   chan struct{}
+
+	duePages int64 // of the log that is not copied: then it is copied
+	maxBytes int64 // of the log: then snapshots wait
 }
 
 const (
@@ -33,7 +36,7 @@ const (
 
 // count notes a commit of so many pages.
 func (k *checkpoints) count(pages int) {
-	if k.pages.Add(int64(pages)) < checkpointPages {
+	if k.pages.Add(int64(pages)) < k.duePages {
 		return
 	}
 	select {
@@ -51,7 +54,7 @@ func (k *checkpoints) keep() {
 		case <-k.due:
 		}
 		if err := k.run(); err != nil && !isBusy(err) {
-			k.db.judge("copy the log into", err, closedBy)
+			_ = k.db.judge("copy the log into", err, closedBy)
 		}
 	}
 }
@@ -63,7 +66,7 @@ func (k *checkpoints) run() error {
 	// A page that a group wrote twice is in the log once, so there may be far less than was counted.
 	p, err := k.checkpoint("NOOP")
 	k.pages.Store(p.pages - p.copied)
-	if err != nil || p.pages-p.copied < checkpointPages/2 {
+	if err != nil || p.pages-p.copied < k.duePages/2 {
 		return err
 	}
 	if _, err := k.checkpoint("PASSIVE"); err != nil {
@@ -71,7 +74,7 @@ func (k *checkpoints) run() error {
 	}
 	p, err = k.alone("PASSIVE")
 	k.pages.Store(p.pages - p.copied)
-	if err != nil || p.pages*pageBytes <= logMaxBytes {
+	if err != nil || p.pages*pageBytes <= k.maxBytes {
 		return err
 	}
 	return k.restart()

@@ -78,9 +78,9 @@ func Open(path string, opts ...Option) (*DB, error) {
 
 func newDB(path string) *DB {
 	db := &DB{path: path, opened: time.Now(), stopped: make(chan struct{}), left: make(chan struct{}, 1)}
-	db.pool.path, db.pool.freed = path, make(chan struct{}, calmReaders)
+	db.pool.path, db.pool.limit, db.pool.freed = path, maxReaders, make(chan struct{}, calmReaders)
 	db.watches = watches{db: db, kick: make(chan struct{}, 1), keys: map[string][]*watch{}}
-	db.checkpoints = checkpoints{db: db, due: make(chan struct{}, 1)}
+	db.checkpoints = checkpoints{db: db, due: make(chan struct{}, 1), duePages: checkpointPages, maxBytes: logMaxBytes}
 	return db
 }
 

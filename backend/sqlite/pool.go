@@ -77,7 +77,8 @@ func openConnection(path string) (*connection, error) {
 // never depends on one that comes back, as who waits may be the one that has it. But most come back at once, and few
 // connections with warm caches are faster than many, so it grows reluctantly.
 type pool struct {
-	path string
+	path  string
+	limit int // maxReaders
 
 	mu      sync.Mutex
 	idle    []*connection // the one used last is at the end and has the warmest cache
@@ -91,18 +92,19 @@ type pool struct {
 
 // acquire gives s a connection without a transaction on it.
 func (p *pool) acquire(ctx context.Context, s *snapshot) (*connection, error) {
-	if c, isNew, err := p.take(ctx, s, calmReaders); c != nil || err != nil {
+	limit := min(calmReaders, p.limit)
+	if c, isNew, err := p.take(ctx, s, limit); c != nil || err != nil {
 		return c, err
 	} else if isNew {
 		return p.add(s)
 	}
 	timer := time.NewTimer(calmWait)
 	defer timer.Stop()
-	for limit := calmReaders; ; {
+	for {
 		select {
 		case <-p.freed:
 		case <-timer.C:
-			limit = maxReaders
+			limit = p.limit
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -112,7 +114,7 @@ func (p *pool) acquire(ctx context.Context, s *snapshot) (*connection, error) {
 			return c, err
 		case isNew:
 			return p.add(s)
-		case limit == maxReaders:
+		case limit == p.limit:
 			return nil, errManySnapshots
 		}
 	}
@@ -145,7 +147,7 @@ func (p *pool) add(s *snapshot) (*connection, error) {
 	defer p.mu.Unlock()
 	p.opening--
 	if err != nil {
-		return nil, err
+		return nil, describe("open another connection to", p.path, err)
 	}
 	if p.closed != nil {
 		return nil, errors.Join(p.closed, c.conn.Close())
@@ -198,7 +200,7 @@ func (p *pool) release(c *connection, broken bool) {
 	default:
 	}
 	if !keep {
-		c.conn.Close()
+		_ = c.conn.Close() // it only read
 	}
 }
 

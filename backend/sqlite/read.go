@@ -46,7 +46,7 @@ func (s *snapshot) locked() (*connection, error) {
 	// BEGIN alone takes no snapshot, the first SELECT does.
 	if err := drain(c.begin); err != nil {
 		s.db.pool.release(c, true)
-		return nil, err
+		return nil, s.db.readError(err)
 	}
 	s.conn = c
 	return c, nil

@@ -23,6 +23,9 @@ type disk struct {
 	syncs atomic.Int32 // the code that fsync of the log returns, after the real one was made
 	write atomic.Int32 // the code that writes to the log return, instead of writing
 	reads atomic.Int32 // the code that reads of the file return
+
+	synced atomic.Int64                  // fsyncs of the log
+	onSync atomic.Pointer[chan struct{}] // an fsync of the log waits until it is closed
 }
 
 // vfs is registered once as the default of the process, and looks at the files of its disks alone.
@@ -147,6 +150,12 @@ func fileClose(tls *libc.TLS, file uintptr) int32 {
 
 func fileSync(tls *libc.TLS, file uintptr, flags int32) int32 {
 	o := openedFile(file)
+	if o.log {
+		o.disk.synced.Add(1)
+		if gate := o.disk.onSync.Load(); gate != nil {
+			<-*gate
+		}
+	}
 	code := function[func(*libc.TLS, uintptr, int32) int32](o.real.FxSync)(tls, file, flags)
 	if failed := o.disk.syncs.Load(); failed != 0 && o.log {
 		return failed

@@ -70,8 +70,17 @@ func (w *writer) newest() *record { return w.last.Load() }
 
 // isShared reports whether another process was seen to commit a short time ago.
 func (w *writer) isShared() bool {
+	ago, ok := w.sinceForeign()
+	return ok && ago < sharedFor
+}
+
+// sinceForeign returns how long ago another process was last seen to commit, if ever.
+func (w *writer) sinceForeign() (time.Duration, bool) {
 	seen := w.shared.Load()
-	return seen != 0 && w.db.clock()-seen < int64(sharedFor)
+	if seen == 0 {
+		return 0, false // without a look at the clock, as is usual
+	}
+	return time.Duration(w.db.clock() - seen), true
 }
 
 // submit commits t. It returns errLost when fn has to run again; what it lost to is visible by then.

@@ -3,6 +3,7 @@ package dservertest_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -24,6 +25,7 @@ type (
 	Read struct{ dserver.Returns[string] }
 	Wake struct{ In time.Duration }
 	Boom struct{}
+	Exit struct{}
 	Copy struct{ To dserver.Ref }
 	Work struct{ dserver.Returns[string] }
 )
@@ -44,6 +46,10 @@ var memos = memo.With(
 		return nil
 	}),
 	dserver.HandleCast(func(*dserver.Context, *Memo, Boom) error { panic("boom") }),
+	dserver.HandleCast(func(*dserver.Context, *Memo, Exit) error {
+		runtime.Goexit()
+		return nil
+	}),
 	dserver.HandleCast(func(ctx *dserver.Context, m *Memo, c Copy) error {
 		for _, line := range m.Lines {
 			ctx.Cast(c.To, Line{line})
@@ -169,17 +175,17 @@ func TestDrainHandlesPoisonAndLockedWorkToTheirEnds(t *testing.T) {
 		h := dservertest.ByHand(t, memos)
 		ctx := t.Context()
 		a := memos.At(h.DB, "a")
-		must(t, a.CastAll(ctx, []any{Boom{}, Wake{time.Hour}, Work{}, Line{"last"}}))
+		must(t, a.CastAll(ctx, []any{Boom{}, Exit{}, Wake{time.Hour}, Work{}, Line{"last"}}))
 		answer := make(chan string, 1)
 		go func() { answer <- read(t, a) }()
 		synctest.Wait()
-		if n := h.Drain(); n != 5+1+1+1+1+1 { // attempts, timer, lock, release, line, read
+		if n := h.Drain(); n != 5+5+1+1+1+1+1 { // attempts, timer, lock, release, line, read
 			t.Errorf("%d steps", n)
 		}
 		if got := <-answer; got != "worked last hot=0" {
 			t.Error(got)
 		}
-		if s, err := a.Status(ctx); s.DeadLetters != 1 || s.Queued != 0 || err != nil {
+		if s, err := a.Status(ctx); s.DeadLetters != 2 || s.Queued != 0 || err != nil {
 			t.Errorf("%+v, %v", s, err)
 		}
 		<-time.After(2 * time.Hour)

@@ -1,0 +1,201 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+)
+
+// Transactions within transactions each get a connection; none waits for one that its own caller has.
+func TestNestedTransactionsDoNotWaitForThemselves(t *testing.T) {
+	db := openTest(t)
+	mustSet(t, db, "a", "1")
+	const depth = 2 * calmReaders
+	var nest func(depth int) error
+	nest = func(depth int) error {
+		return db.Read(t.Context(), func(tx backend.ReadTx) error {
+			if _, err := tx.Get(backend.NewKey("a")).Get(); err != nil || depth == 0 {
+				return err
+			}
+			return nest(depth - 1)
+		})
+	}
+	if err := nest(depth); err != nil {
+		t.Error(err)
+	}
+	if n := len(db.pool.idle); n > calmReaders {
+		t.Errorf("%d connections are kept", n)
+	}
+}
+
+func TestTooManySnapshotsFail(t *testing.T) {
+	db := openTest(t)
+	db.pool.limit = 3
+	var nest func(depth int) error
+	nest = func(depth int) error {
+		return db.Read(t.Context(), func(tx backend.ReadTx) error {
+			if _, err := tx.Get(backend.NewKey("a")).Get(); err != nil || depth == 0 {
+				return err
+			}
+			return nest(depth - 1)
+		})
+	}
+	if err := nest(2); err != nil {
+		t.Error(err)
+	}
+	if err := nest(3); !errors.Is(err, errManySnapshots) {
+		t.Errorf("%v; want that there are too many", err)
+	}
+	if err := nest(2); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// A snapshot that nobody reads from any more still holds the log; it is ended in time.
+func TestIdleSnapshotIsEnded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: it waits for a snapshot to grow old,", backend.MaxDuration)
+	}
+	t.Parallel()
+	db := openTest(t)
+	mustSet(t, db, "a", "1")
+	err := db.Read(t.Context(), func(tx backend.ReadTx) error {
+		_, err := tx.Get(backend.NewKey("a")).Get()
+		await(t, "the end of the snapshot", func() bool {
+			db.pool.mu.Lock()
+			defer db.pool.mu.Unlock()
+			return len(db.pool.running) == 0
+		})
+		return err
+	})
+	if err != nil {
+		t.Errorf("%v; want nil, as all that it read was read in time", err)
+	}
+}
+
+func TestPanicInATransactionGivesItsConnectionBack(t *testing.T) {
+	db := openTest(t)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		_ = db.Transact(t.Context(), func(tx backend.Tx) error {
+			if _, err := tx.Get(backend.NewKey("a")).Get(); err != nil {
+				t.Error(err)
+			}
+			panic("a handler's")
+		})
+	}()
+	if n := len(db.pool.running); n != 0 {
+		t.Errorf("%d connections are still in use", n)
+	}
+}
+
+func TestTransactionIsRefusedAfterItsFunction(t *testing.T) {
+	db := openTest(t)
+	var leaked backend.Tx
+	err := db.Transact(t.Context(), func(tx backend.Tx) error {
+		leaked = tx
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := leaked.Get(backend.NewKey("a")).Get(); err == nil {
+		t.Error("a transaction read after its function")
+	}
+}
+
+// While snapshots are asked to wait, a context ends the wait, and so does the end of the database.
+func TestWaitForASnapshotEnds(t *testing.T) {
+	db := openTest(t)
+	mustSet(t, db, "a", "1")
+	db.pool.shut()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	read := func(ctx context.Context) error {
+		return db.Read(ctx, func(tx backend.ReadTx) error {
+			_, err := tx.Get(backend.NewKey("a")).Get()
+			return err
+		})
+	}
+	if err := read(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v; want the context's error", err)
+	}
+	outcome := make(chan error, 1)
+	go func() { outcome <- read(t.Context()) }()
+	select {
+	case err := <-outcome:
+		t.Errorf("%v in spite of the gate", err)
+	case <-time.After(10 * time.Millisecond):
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-outcome; !errors.Is(err, backend.ErrClosed) {
+		t.Errorf("%v; want ErrClosed", err)
+	}
+}
+
+// A large value and a large range come back as they were, and leave no large memory behind.
+func TestLargeRangeLeavesNoLargeMemory(t *testing.T) {
+	db := openTest(t)
+	value := strings.Repeat("v", 90_000)
+	err := db.Transact(t.Context(), func(tx backend.Tx) error {
+		for i := range 40 {
+			tx.Set(backend.NewKey("k", i), []byte(value))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Read(t.Context(), func(tx backend.ReadTx) error {
+		pairs, err := tx.GetRange(backend.NewKey("k").Below(), backend.RangeOptions{}).Get()
+		for _, kv := range pairs {
+			if string(kv.Value) != value {
+				t.Errorf("%v has %d bytes", kv.Key, len(kv.Value))
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range db.pool.idle {
+		if cap(c.rows.bytes) > 1<<20 {
+			t.Errorf("a connection keeps %d bytes", cap(c.rows.bytes))
+		}
+	}
+}
+
+// Readers and writers in number, each of whom ends when it likes, leave nothing running.
+func TestNothingIsLeftRunning(t *testing.T) {
+	db := openTest(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	var all sync.WaitGroup
+	for caller := range 50 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				err := countUp(ctx, db, backend.NewKey("n", caller%7))
+				if err != nil && !errors.Is(err, ctx.Err()) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	db.pool.mu.Lock()
+	defer db.pool.mu.Unlock()
+	if n := len(db.pool.running) + db.pool.opening; n != 0 || db.calls.Load() != 0 {
+		t.Errorf("%d connections and %d calls are left", n, db.calls.Load())
+	}
+}

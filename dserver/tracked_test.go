@@ -1,0 +1,89 @@
+package dserver_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/dserver-go/dserver/backend/backendtest"
+	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/statediff"
+)
+
+// Room is a state that is too large to be loaded for each message.
+type Room struct {
+	Topic  string
+	Lines  statediff.List[string]
+	People statediff.Map[string, int]
+}
+
+type (
+	Say struct {
+		dserver.Returns[int]
+		Who, Text string
+	}
+	Mutter struct {
+		dserver.Returns[int]
+		Text string
+	}
+	Last struct{ dserver.Returns[string] }
+)
+
+var rooms = dserver.Define("room",
+	dserver.HandleCall(func(_ *dserver.Context, r *Room, m Say) (int, error) {
+		r.Lines.Append(m.Text)
+		n, _ := r.People.Get(m.Who)
+		r.People.Set(m.Who, n+1)
+		return r.Lines.Len(), nil
+	}),
+	dserver.HandleCall(func(_ *dserver.Context, r *Room, m Mutter) (int, error) {
+		r.Lines.Append(m.Text)
+		return r.Lines.Len(), errRefused
+	}),
+	dserver.HandleCall(func(_ *dserver.Context, r *Room, _ Last) (string, error) {
+		for _, text := range r.Lines.Backward("") {
+			return text, nil
+		}
+		return "", nil
+	}),
+)
+
+func TestTrackedCollectionsAreChangedAndAsked(t *testing.T) {
+	db := backendtest.NewModel()
+	ctx := within(t)
+	start(t, db, rooms)
+	room := rooms.At(db, "a")
+	for i := range 50 {
+		if _, err := dserver.Call(ctx, room, Mutter{Text: "refused"}); !errors.Is(err, errRefused) {
+			t.Fatal(err)
+		}
+		n, err := dserver.Call(ctx, room, Say{Who: "ada", Text: fmt.Sprint(i)})
+		if n != i+1 || err != nil {
+			t.Fatalf("%d, %v; want %d", n, err, i+1)
+		}
+	}
+	if err := room.CastAll(ctx, []any{
+		Say{Who: "bob", Text: "one"}, Mutter{Text: "refused"}, Say{Who: "bob", Text: "two"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if last, err := dserver.Call(ctx, room, Last{}); last != "two" || err != nil {
+		t.Fatalf("%q, %v", last, err)
+	}
+	if last, err := dserver.Query(ctx, room, Last{}); last != "two" || err != nil {
+		t.Fatalf("%q, %v", last, err)
+	}
+	if _, err := dserver.Query(ctx, room, Say{Who: "eve", Text: "three"}); err == nil {
+		t.Fatal("a query changed a tracked collection")
+	}
+	s, err := room.State(ctx)
+	if err != nil || s.Lines.Len() != 52 {
+		t.Fatalf("%d lines, %v", s.Lines.Len(), err)
+	}
+	if n, _ := s.People.Get("bob"); n != 2 {
+		t.Errorf("bob said %d", n)
+	}
+	if err := dserver.Check(ctx, db, rooms); err != nil {
+		t.Error(err)
+	}
+}
