@@ -78,10 +78,7 @@ type holder struct {
 	lose  context.CancelCauseFunc
 }
 
-var (
-	errLost    = errors.New("dserver: the lock was lost")
-	errStopped = errors.New("dserver: the consumer stops")
-)
+var errLost = errors.New("dserver: the lock was lost")
 
 // hold begins locked work after the transaction that took the lock. The consumer's wait group counts it.
 func (c *consumer) hold(h *holder) {
@@ -118,7 +115,7 @@ func (h *holder) run() {
 	c := h.c
 	c.wg.Go(h.beat)
 	if h.spent {
-		h.release(nil, because(ErrFault, "the consumer vanished in each attempt"), "")
+		h.giveUp(because(ErrFault, "the consumer vanished in each attempt"), "")
 		return
 	}
 	for {
@@ -142,7 +139,7 @@ func (h *holder) run() {
 			if h.def.settings.halt {
 				f.halts = true
 			} else {
-				h.release(nil, because(ErrFault, "%s", f.Text), f.Stack)
+				h.giveUp(because(ErrFault, "%s", f.Text), f.Stack)
 				return
 			}
 		}
@@ -328,6 +325,10 @@ func (h *holder) release(found any, err error, stack string) *fault {
 		a.taken = false
 	}
 }
+
+// giveUp ends the lock without a result. No apply runs that could break; should the turn fault all the same, the lock
+// stays, and is taken over after a lease.
+func (h *holder) giveUp(err error, stack string) { _ = h.release(nil, err, stack) }
 
 // offerRelease gives a release to the server's next turn.
 func (c *consumer) offerRelease(ref Ref, a *arrival) bool {

@@ -65,6 +65,9 @@ var (
 
 // turn runs one turn, and says when the next one is due.
 func (c *consumer) turn(t *turn) nextTurn {
+	if c.cold {
+		t.s.state, t.limit = state{}, 1
+	}
 	if suspected, err := t.careful(); err != nil {
 		return t.failed(err)
 	} else if suspected {
