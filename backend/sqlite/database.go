@@ -78,7 +78,7 @@ func Open(path string, opts ...Option) (*DB, error) {
 
 func newDB(path string) *DB {
 	db := &DB{path: path, opened: time.Now(), stopped: make(chan struct{}), left: make(chan struct{}, 1)}
-	db.pool.path, db.pool.limit, db.pool.freed = path, maxReaders, make(chan struct{}, calmReaders)
+	db.pool = pool{path: path, limit: maxReaders, pause: db.pause, freed: make(chan struct{}, calmReaders)}
 	db.watches = watches{db: db, kick: make(chan struct{}, 1), keys: map[string][]*watch{}}
 	db.checkpoints = checkpoints{db: db, due: make(chan struct{}, 1), duePages: checkpointPages, maxBytes: logMaxBytes}
 	return db
@@ -98,7 +98,7 @@ func (db *DB) connect(o options) error {
 	}
 	second, err := connect(db.path)
 	if err == nil {
-		err = executeAll(second, pragmas(o)[1:]...)
+		err = patiently(func() error { return executeAll(second, syncPragmas(o)...) })
 	}
 	if err != nil {
 		return errors.Join(err, closeAll(second, first))

@@ -102,10 +102,11 @@ func (p *poll) connect() error {
 	if err != nil {
 		return err
 	}
-	p.conn = c
-	p.version, err = c.conn.Prepare("PRAGMA data_version")
-	p.isStale = true
-	return err
+	if p.version, err = c.conn.Prepare("PRAGMA data_version"); err != nil {
+		return errors.Join(err, c.conn.Close())
+	}
+	p.conn, p.isStale = c, true
+	return nil
 }
 
 // isForeign reports whether another process may have committed since the last look.

@@ -177,6 +177,10 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	path := filled(t)
 	var acknowledged [counting]int64
 	for kill := range kills {
+		var beside *DB
+		if kill%2 == 1 { // another process has the file open all the time
+			beside = openAt(t, path)
+		}
 		c := startChild(t, "count", path)
 		first, ok := <-c.lines
 		if !ok {
@@ -184,6 +188,12 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 		}
 		<-time.After(time.Duration(rand.IntN(100)) * time.Millisecond)
 		c.kill()
+		if beside != nil {
+			mustSet(t, beside, "beside", strconv.Itoa(kill))
+			if err := beside.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
 		for l := range seq(first, c.lines) {
 			caller, err := strconv.Atoi(strings.TrimPrefix(l, "counted "))
 			if err != nil {

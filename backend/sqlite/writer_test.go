@@ -286,7 +286,8 @@ func growAndBeginAnew(t *testing.T, db *DB, pages int64) {
 		}
 		return p.pages
 	}
-	for grown() < pages { //nolint:revive // the condition is the work
+	for size := grown(); size < pages; {
+		size = grown()
 	}
 	await(t, "the log to begin anew", func() bool { return grown() < pages/4 })
 }
