@@ -72,6 +72,10 @@ func (w work) isCall() bool {
 	return w.envelope.From != "" || w.arrival != nil && w.arrival.call
 }
 
+// comesFromTimer reports whether the message counts only while its timer is set as it was. The turn that locked for it
+// has removed the timer: from then on the name is free, and the end of the work leaves it alone.
+func (w work) comesFromTimer() bool { return w.envelope.Timer != "" && w.released == nil }
+
 // result is what became of a message.
 type result struct {
 	work
@@ -199,7 +203,7 @@ func (b *batch) handle(m work, alone bool) bool {
 
 // isStale reports whether a timer's message was overtaken, in the store or by a message of this batch.
 func (b *batch) isStale(m work) bool {
-	if m.envelope.Timer == "" {
+	if !m.comesFromTimer() {
 		return false
 	}
 	_, changed := b.timers[m.envelope.Timer]
@@ -292,7 +296,7 @@ func (b *batch) decline(m work) bool {
 
 // consume ends a message. The timer that sent it has fired, unless its handler has set it again.
 func (b *batch) consume(r result) {
-	if name := r.envelope.Timer; name != "" && !r.stale {
+	if name := r.envelope.Timer; r.comesFromTimer() && !r.stale {
 		if _, changed := b.timers[name]; !changed {
 			b.setTimer(name, timerOp{})
 		}

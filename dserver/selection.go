@@ -100,12 +100,12 @@ func localWork(a *arrival) work {
 func (t *turn) checkTimers(tx backend.Reader) (timerReads, error) {
 	reads := timerReads{}
 	for _, m := range t.messages {
-		if m.envelope.Timer != "" {
+		if m.comesFromTimer() {
 			reads.start(tx, t.keys, m.envelope.Timer)
 		}
 	}
 	for i, m := range t.messages {
-		if m.envelope.Timer == "" {
+		if !m.comesFromTimer() {
 			continue
 		}
 		r, err := reads.get(m.envelope.Timer)

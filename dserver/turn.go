@@ -276,8 +276,10 @@ func (t *turn) finish() nextTurn {
 func (t *turn) next() nextTurn {
 	took := len(t.stored())
 	switch {
-	case t.batch.locks || t.batch.waits:
+	case t.batch.locks:
 		return nextTurn{} // the end of the lock makes us look
+	case t.batch.waits:
+		return t.watchLock()
 	case t.batch.released():
 		return nextTurn{now: true}
 	case took < len(t.head.items) && t.waits == 0 && !t.head.lock.isHeld(), !t.head.all:
