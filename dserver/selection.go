@@ -71,6 +71,7 @@ func (t *turn) ready(limit int) []queue.Item {
 		lanes[queue.Normal] = nil
 	}
 	priority, normal := lanes[queue.Priority], lanes[queue.Normal]
+	t.able = len(priority) + len(normal)
 	if len(normal) > 0 && limit > 1 {
 		priority = priority[:min(len(priority), limit-1)]
 	}

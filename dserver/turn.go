@@ -45,6 +45,7 @@ type turn struct {
 	head     head
 	messages []work
 	waits    time.Duration // a lane's head backs off for so long
+	able     int           // how many stored messages could be handled now, if the batch had room
 	joined   int           // how many locals are in the batch
 	loader   *loader
 	batch    *batch
@@ -149,7 +150,7 @@ func (c *consumer) cut(s *server) []*arrival {
 // attempt is what the transaction runs, perhaps several times.
 func (t *turn) attempt(tx backend.Tx) (err error) {
 	t.runs++
-	t.batch, t.mine, t.joined, t.stamped, t.waits = nil, nil, 0, false, 0
+	t.batch, t.mine, t.joined, t.stamped, t.waits, t.able = nil, nil, 0, false, 0, 0
 	if t.head, err = readHead(tx, t.keys); err != nil { // 2
 		return err
 	}
@@ -282,7 +283,7 @@ func (t *turn) next() nextTurn {
 		return t.watchLock()
 	case t.batch.released():
 		return nextTurn{now: true}
-	case took < len(t.head.items) && t.waits == 0 && !t.head.lock.isHeld(), !t.head.all:
+	case took < t.able, !t.head.all && took > 0:
 		return nextTurn{now: true}
 	case took > 0:
 		t.s.emptied = time.Now()
