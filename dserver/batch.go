@@ -83,6 +83,7 @@ type result struct {
 	err      *Error // refused, or kept
 	declined bool   // a local arrival that must take the queue's way
 	later    bool   // it is answered by somebody else
+	defers   bool   // by ReplyLater
 }
 
 // released reports whether the batch is the end of locked work.
@@ -163,7 +164,7 @@ func (b *batch) handle(m work, alone bool) bool {
 		b.consume(result{work: m, later: true})
 		return true
 	}
-	ctx := &Context{turn: b.ctx, until: b.until, self: b.self, caller: m.envelope.From, local: m.arrival != nil}
+	ctx := &Context{turn: b.ctx, until: b.until, self: b.self, caller: m.envelope.From, once: m.envelope.Once, local: m.arrival != nil}
 	b.running.Store(ctx)
 	defer ctx.end()
 	reply, err := b.invoke(ctx, m)
@@ -227,9 +228,9 @@ func (b *batch) checkLock(ctx *Context, m work) error {
 }
 
 func (b *batch) succeed(ctx *Context, m work, reply []byte, err error) {
-	r := result{work: m, reply: reply, later: ctx.defers || ctx.locks}
+	r := result{work: m, reply: reply, later: ctx.defers || ctx.locks, defers: ctx.defers && !ctx.locks}
 	if err != nil {
-		r.err, r.later, ctx.locks = asError(err), false, false
+		r.err, r.later, r.defers, ctx.locks = asError(err), false, false, false
 	}
 	b.fresh = false
 	b.add(ctx.effects)

@@ -11,6 +11,7 @@ import (
 // write makes the batch's effect part of the transaction. All reads come before the first write.
 func (t *turn) write(tx backend.Tx, timers timerReads) error {
 	b := t.batch
+	outcomes := lookOutcomes(tx, b.answers)
 	out, err := t.look(tx, timers)
 	if err != nil {
 		return err
@@ -45,6 +46,11 @@ func (t *turn) write(tx backend.Tx, timers timerReads) error {
 	}
 	if err := writeParcels(tx, b.parcels); err != nil {
 		return err
+	}
+	for _, o := range outcomes {
+		if err := o.write(tx); err != nil {
+			return err
+		}
 	}
 	tx.Conflict(t.keys.version())
 	tx.Conflict(t.keys.fence())
@@ -99,7 +105,8 @@ func (t *turn) settle(tx backend.Tx, r result) error {
 			return err
 		}
 	}
-	if r.later && !r.stale {
+	castDefers := r.defers && !r.isCall() // which nobody can answer
+	if r.later && !r.stale && !castDefers {
 		return nil
 	}
 	return t.keys.concludeOnce(tx, r)
