@@ -92,7 +92,7 @@ func TestCommitsOfASendAreThoseOfItsTurn(t *testing.T) {
 func TestCommitsOfSendAndReceiptAreTwo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := countCommits(t, safes(easyToil), nothing, func(db backend.Database) {
-			must(t, safe.At(db, "a").Cast(t.Context(), Pass{ID: "p", To: "b", Cents: 1}))
+			must(t, safe.At(db, "a").Cast(t.Context(), Remit{ID: "p", To: "b", Cents: 1}))
 		}, func(db backend.Database) bool { return stateOf(db, "b").Cents == 1 })
 		if n != 2 {
 			t.Errorf("a turn that sends and the one that receives have %d commits", n)

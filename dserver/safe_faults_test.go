@@ -17,8 +17,8 @@ import (
 // A turn's sends happen with the turn or not at all: to others, to itself, later, ahead, and twice with one key.
 func TestEachFaultOverSendsOfATurn(t *testing.T) {
 	eachSafeFault(t, easyToil, func(h *house) {
-		for i, m := range []Pass{
-			{To: "b", Cents: 5}, {To: "a", Cents: 7}, {To: "c", Cents: 1, After: time.Minute}, {To: "b", Cents: 2, Urgent: true},
+		for i, m := range []Remit{
+			{To: "b", Cents: 5}, {To: "a", Cents: 7}, {To: "c", Cents: 1, After: 20 * time.Second}, {To: "b", Cents: 2, Urgent: true},
 		} {
 			m.ID = fmt.Sprint("pass ", i)
 			done := h.cast("a", m)
@@ -31,16 +31,16 @@ func TestEachFaultOverSendsOfATurn(t *testing.T) {
 
 func TestEachFaultOverTimers(t *testing.T) {
 	eachSafeFault(t, easyToil, func(h *house) {
-		set := h.cast("a", Wind{"kept", "kept", time.Minute})
+		set := h.cast("a", Wind{"kept", "kept", 20 * time.Second})
 		h.expect(set, "a", "kept", "kept rang")
-		moves := h.cast("a", Wind{"moves", "moved", time.Minute})
+		moves := h.cast("a", Wind{"moves", "moved", 20 * time.Second})
 		h.expect(moves, "a", "moves")
-		moved := h.cast("a", Wind{"moved", "moved", 2 * time.Minute})
+		moved := h.cast("a", Wind{"moved", "moved", 40 * time.Second})
 		h.expect(moved, "a", "moved", "moved rang")
 		if !moved {
 			h.expect(false, "a", "moves rang")
 		}
-		stops := h.cast("a", Wind{"stops", "stopped", time.Minute})
+		stops := h.cast("a", Wind{"stops", "stopped", 20 * time.Second})
 		h.expect(stops, "a", "stops")
 		stopped := h.cast("a", Unwind{"stopped", "stopped"})
 		h.expect(stopped, "a", "stopped")
@@ -80,7 +80,7 @@ func TestEachFaultOverKeysThatAreRepeated(t *testing.T) {
 		repeat("defer", func(o dserver.Option) bool { return h.call("a", Defer{ID: "defer", By: "b"}, "defer", o) })
 		for i := range 2 {
 			id := fmt.Sprint("pass ", i)
-			h.expect(h.cast("a", Pass{ID: id, To: "b", Key: "passed", Cents: 0}), "a", id)
+			h.expect(h.cast("a", Remit{ID: id, To: "b", Key: "passed", Cents: 0}), "a", id)
 		}
 		h.expect(true, "a", "cast", "call", "toil", "clumsy", "defer")
 		h.expect(true, "b", "defer answered")
@@ -110,7 +110,7 @@ func TestEachFaultOverPoisonAndRetry(t *testing.T) {
 	eachSafeFault(t, easyToil, func(h *house) {
 		h.cast("a", Explode{"x"})
 		h.stow("after")
-		<-time.After(time.Hour)
+		<-time.After(30 * time.Second)
 		ctx, s := context.Background(), safe.At(h.f.Open(), "a")
 		var dead []dserver.DeadLetter
 		for d, err := range s.DeadLetters(ctx) {
@@ -151,22 +151,22 @@ func TestEachFaultOverAKillUnderTheLock(t *testing.T) {
 		<-ctx.Done()
 		return "", ctx.Err()
 	}, func(h *house) {
-		h.cast("a", Wind{"wound", "n", 10 * time.Minute})
-		h.cast("a", Stow{"later"}, dserver.After(10*time.Minute))
+		h.cast("a", Wind{"wound", "n", 40 * time.Second})
+		h.cast("a", Stow{"later"}, dserver.After(40*time.Second))
 		h.cast("a", Stow{"keyed"}, dserver.Once("key"))
 		h.cast("a", Toil{ID: "waits for its end"})
 		h.cast("a", Stow{"waits"})
-		<-time.After(time.Minute)
+		<-time.After(10 * time.Second)
 		for !h.do("kill", func(ctx context.Context) error { return h.at("a").Kill(ctx) }) {
 		}
-		<-time.After(time.Minute)
+		<-time.After(10 * time.Second)
 		if s, err := safe.At(h.f.Open(), "a").State(context.Background()); !errors.Is(err, dserver.ErrNotFound) {
 			h.t.Errorf("%v: after the kill: %v, %v", h.f, s, err)
 		}
 		h.stow("new")
 		h.toil("new toil")
 		h.expect(h.cast("a", Stow{"keyed anew"}, dserver.Once("key")), "a", "keyed anew")
-		<-time.After(time.Hour)
+		<-time.After(30 * time.Second)
 		h.verify()
 	})
 }

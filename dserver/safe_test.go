@@ -22,7 +22,7 @@ type (
 		dserver.Returns[string]
 		ID string
 	}
-	Pass struct { // sends a Take
+	Remit struct { // sends a Take
 		ID, To, Key string
 		Cents       int64
 		After       time.Duration
@@ -59,7 +59,7 @@ func safes(toil func(ctx *dserver.LockedContext, s Safe, m Toil) (string, error)
 	return safe.With(
 		dserver.HandleCast(func(_ *dserver.Context, s *Safe, m Stow) error { return s.see(m.ID) }),
 		dserver.HandleCall(func(_ *dserver.Context, s *Safe, m Grab) (string, error) { return m.ID, s.see(m.ID) }),
-		dserver.HandleCast(pass),
+		dserver.HandleCast(remit),
 		dserver.HandleCast(func(_ *dserver.Context, s *Safe, m Take) error {
 			s.Cents += m.Cents
 			return s.see(m.ID)
@@ -98,7 +98,7 @@ func (s *Safe) see(id string) error {
 	return nil
 }
 
-func pass(ctx *dserver.Context, s *Safe, m Pass) error {
+func remit(ctx *dserver.Context, s *Safe, m Remit) error {
 	s.Cents -= m.Cents
 	var opts []dserver.Option
 	if m.Key != "" {

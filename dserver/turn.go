@@ -276,6 +276,9 @@ func (t *turn) finish() nextTurn {
 // next is when the server is due again after messages were handled.
 func (t *turn) next() nextTurn {
 	took := len(t.stored())
+	if took > 0 || t.batch.released() {
+		t.s.emptied = time.Now()
+	}
 	switch {
 	case t.batch.locks:
 		return nextTurn{} // the end of the lock makes us look
@@ -285,8 +288,6 @@ func (t *turn) next() nextTurn {
 		return nextTurn{now: true}
 	case took < t.able, !t.head.all && took > 0:
 		return nextTurn{now: true}
-	case took > 0:
-		t.s.emptied = time.Now()
 	}
 	return t.idle()
 }
