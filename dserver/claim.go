@@ -100,13 +100,11 @@ func (t *turn) suspect() (bool, error) {
 	suspected := false
 	err := t.c.db.Transact(t.c.base, func(tx backend.Tx) error {
 		suspected, t.mine = false, nil
-		head, err := readHead(tx, t.keys)
-		if err != nil {
+		if err := readHead(tx, t.keys, &t.head); err != nil {
 			return err
 		}
-		t.head = head
 		items := t.ready(1)
-		if len(items) == 0 || items[0].Stamp.Compare(t.s.rare.suspects) > 0 || head.lock.isHeld() || !head.killed.IsZero() {
+		if len(items) == 0 || items[0].Stamp.Compare(t.s.rare.suspects) > 0 || t.head.lock.isHeld() || !t.head.killed.IsZero() {
 			return nil
 		}
 		suspected = true

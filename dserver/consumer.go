@@ -11,17 +11,18 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/dserver/internal/kit"
 )
 
 // Consumer runs servers in this process. Its zero value is ready to use, and is not changed by Run.
 type Consumer struct {
-	Turns  int            // servers handled at a time; 64 per CPU, as a turn mostly waits for its commit
+	Turns  int            // servers handled at a time; 128 per CPU, as a turn mostly waits for its commit
 	Cache  int64          // bytes of state kept; 64 MiB
 	Logger zerolog.Logger // the zero value is silent
 }
 
 const (
-	defaultTurnsPerCPU = 64
+	defaultTurnsPerCPU = 128
 	defaultCacheBytes  = 64 << 20
 
 	// lookInterval bounds every wait for a bell: nothing rests on a watch alone.
@@ -70,6 +71,9 @@ type consumer struct {
 
 	working context.Context // of locked work: it ends with Run's
 	caution *caution
+
+	cold  bool     // no state is kept from one turn to the next
+	steps *stepper // nil but in tests that run each turn by hand
 
 	wg sync.WaitGroup
 
@@ -123,18 +127,10 @@ func (c *consumer) run(ctx context.Context) error {
 	c.base, c.abort = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer c.abort(nil)
 	c.turns = context.WithValue(c.base, turnKey{}, true)
-	c.process.join(c)
-	c.log.Info().Int(logTypes, len(c.types)).Msg("consumer started")
-
 	scans, stopScans := context.WithCancel(ctx)
 	c.working = scans
-	for name := range c.types {
-		for shard := range int64(shards) {
-			c.wg.Go(func() { c.scan(scans, name, shard) })
-			c.wg.Go(func() { c.move(scans, name, shard) })
-		}
-	}
-	c.wg.Go(func() { c.process.attend(scans, c) })
+	c.start(scans, kit.From(ctx))
+	c.log.Info().Int(logTypes, len(c.types)).Msg("consumer started")
 
 	select {
 	case <-ctx.Done():
@@ -151,6 +147,27 @@ func (c *consumer) run(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// start begins to look for work, unless a test asked to run each turn by hand.
+func (c *consumer) start(ctx context.Context, asked kit.Request) {
+	c.cold = asked.Cold
+	if asked.Steps != nil {
+		c.steps, c.max = newStepper(c, ctx), 0
+		asked.Steps(c.steps)
+		return
+	}
+	c.process.join(c)
+	for name := range c.types {
+		for shard := range int64(shards) {
+			c.wg.Go(func() { c.scan(ctx, name, shard) })
+			c.wg.Go(func() { c.move(ctx, name, shard) })
+		}
+	}
+	c.wg.Go(func() { c.process.attend(ctx, c) })
+	if asked.Joined != nil {
+		asked.Joined()
+	}
 }
 
 // close gives back what no turn has taken, and lets nothing more in.
@@ -241,6 +258,7 @@ func (c *consumer) schedule(s *server) {
 	s.scheduled = true
 	c.cache.remove(s)
 	c.runnable.push(s)
+	c.steps.wake()
 	if c.idle > 0 {
 		c.idle--
 		c.ready.Signal()
@@ -276,6 +294,9 @@ func (c *consumer) work() {
 func (c *consumer) take() *server {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.steps != nil {
+		return c.steps.take()
+	}
 	for {
 		s := c.runnable.pop()
 		if c.runnable.len < maxRunnable/2 {
@@ -300,6 +321,7 @@ func (c *consumer) take() *server {
 func (c *consumer) settle(s *server, again nextTurn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	defer c.steps.settled()
 	s.bytes = serverBytes + int64(len(s.id))
 	if s.state.rows != nil {
 		s.bytes += s.state.rows.Bytes()

@@ -29,21 +29,21 @@ type meta struct {
 // headRecords is more than the records of a head, so that a read of a batch has room for them.
 const headRecords = 10
 
-func readHead(tx backend.Reader, keys tenant) (head, error) {
+func readHead(tx backend.Reader, keys tenant, h *head) error {
 	limit := maxBatch + headRecords
 	pairs, err := tx.GetRange(keys.headAndQueue(),
 		backend.RangeOptions{Limit: limit, Bytes: maxBatchBytes, Snapshot: true}).Get()
 	if err != nil {
-		return head{}, fmt.Errorf("read the queue: %w", err)
+		return fmt.Errorf("read the queue: %w", err)
 	}
-	h := head{all: len(pairs) < limit && bytesOf(pairs) < maxBatchBytes}
+	*h = head{all: len(pairs) < limit && bytesOf(pairs) < maxBatchBytes}
 	rows, err := h.records(keys.head(), pairs)
 	if err != nil {
-		return head{}, err
+		return err
 	}
 	items, whole, err := keys.queue().Parse(rows)
 	if err != nil {
-		return head{}, err
+		return err
 	}
 	h.items, h.all = items, h.all && whole
 	if len(items) == 0 && !whole {
@@ -51,7 +51,7 @@ func readHead(tx backend.Reader, keys tenant) (head, error) {
 	} else if !h.all && items[len(items)-1].Lane == queue.Priority {
 		err = h.large(tx, keys.queue().Lane(queue.Normal), keys.queue())
 	}
-	return h, err
+	return err
 }
 
 func bytesOf(pairs []backend.KeyValue) int {

@@ -70,7 +70,7 @@ func expectGone(t *testing.T, db backend.Database) {
 			return err
 		}
 		marks, err := tx.GetRange(backend.NewKey("r").Tree(), backend.RangeOptions{}).Get()
-		left = append(servers, marks...)
+		left = slices.Concat(servers, marks)
 		return err
 	}))
 	for _, pair := range left {

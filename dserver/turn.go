@@ -66,6 +66,9 @@ var (
 
 // turn runs one turn, and says when the next one is due.
 func (c *consumer) turn(t *turn) nextTurn {
+	if c.cold {
+		t.s.state, t.limit = state{}, 1
+	}
 	if suspected, err := t.careful(); err != nil {
 		return t.failed(err)
 	} else if suspected {
@@ -151,7 +154,7 @@ func (c *consumer) cut(s *server) []*arrival {
 func (t *turn) attempt(tx backend.Tx) (err error) {
 	t.runs++
 	t.batch, t.mine, t.joined, t.stamped, t.waits, t.able = nil, nil, 0, false, 0, 0
-	if t.head, err = readHead(tx, t.keys); err != nil { // 2
+	if err = readHead(tx, t.keys, &t.head); err != nil { // 2
 		return err
 	}
 	if t.messages, err = t.choose(); err != nil || len(t.messages) == 0 { // 3

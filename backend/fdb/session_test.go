@@ -29,8 +29,8 @@ func books(t testing.TB, db *DB) (marks, tokens int) {
 }
 
 func TestTokensAreOverwrittenAndGoWithTheirHandle(t *testing.T) {
-	dir := freshDirectory(t, "")
 	needCluster(t)
+	dir := freshDirectory(t, "")
 	db, other := openTest(t, "", Dir(dir...)), openTest(t, "", Dir(dir...))
 	for range 30 {
 		if _, _, err := increment(t.Context(), db, false); err != nil {

@@ -54,7 +54,7 @@ func (k *checkpoints) keep() {
 		case <-k.due:
 		}
 		if err := k.run(); err != nil && !isBusy(err) {
-			k.db.judge("copy the log into", err, closedBy)
+			_ = k.db.judge("copy the log into", err, closedBy)
 		}
 	}
 }
