@@ -229,8 +229,7 @@ func (s *DServer[S]) Reset(ctx context.Context) error {
 			return err
 		}
 		keys.reset(tx)
-		tx.Clear(keys.attempts(queue.Priority).Only())
-		tx.Clear(keys.attempts(queue.Normal).Only())
+		keys.clearAttempts(tx)
 		setReady(tx, ref)
 		return answers.write(tx, keys)
 	})
@@ -244,6 +243,12 @@ func (t tenant) reset(tx backend.Tx) {
 	tx.Clear(t.version().Only())
 	tx.Clear(t.key.Str(keyTimer).Tree())
 	t.clearLock(tx)
+}
+
+// clearAttempts makes what faulted be tried anew.
+func (t tenant) clearAttempts(tx backend.Tx) {
+	tx.Clear(t.attempts(queue.Priority).Only())
+	tx.Clear(t.attempts(queue.Normal).Only())
 }
 
 // lockedItems is the message that the lock was taken for, if there is one; a change is a conflict.
