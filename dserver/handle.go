@@ -122,6 +122,9 @@ func (h handle) call(ctx context.Context, m any, opts []Option) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
+	if err := h.checkSelf(ctx, how); err != nil {
+		return nil, err
+	}
 	if how.isPlain() {
 		if out := h.inline(ctx, message, true); !out.declined {
 			return out.reply, out.err

@@ -173,7 +173,7 @@ func (h *holder) attempt() (any, error) {
 		return nil, err
 	}
 	limit := h.def.settings.workLimit
-	ctx, cancel := context.WithTimeout(h.ctx, limit)
+	ctx, cancel := context.WithTimeout(context.WithValue(h.ctx, lockedKey{}, h.ref), limit)
 	defer cancel()
 	type end struct {
 		found any

@@ -34,6 +34,7 @@ func address(process string, call uint64) string {
 }
 
 func parseAddress(from string) (process string, call uint64, err error) {
+	from, _, _ = strings.Cut(from, keyMarker)
 	process, number, ok := strings.Cut(from, ".")
 	if ok {
 		call, err = strconv.ParseUint(number, 36, 64)

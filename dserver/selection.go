@@ -71,6 +71,7 @@ func (t *turn) ready(limit int) []queue.Item {
 		lanes[queue.Normal] = nil
 	}
 	priority, normal := lanes[queue.Priority], lanes[queue.Normal]
+	t.able = len(priority) + len(normal)
 	if len(normal) > 0 && limit > 1 {
 		priority = priority[:min(len(priority), limit-1)]
 	}
@@ -100,12 +101,12 @@ func localWork(a *arrival) work {
 func (t *turn) checkTimers(tx backend.Reader) (timerReads, error) {
 	reads := timerReads{}
 	for _, m := range t.messages {
-		if m.envelope.Timer != "" {
+		if m.comesFromTimer() {
 			reads.start(tx, t.keys, m.envelope.Timer)
 		}
 	}
 	for i, m := range t.messages {
-		if m.envelope.Timer == "" {
+		if !m.comesFromTimer() {
 			continue
 		}
 		r, err := reads.get(m.envelope.Timer)

@@ -118,6 +118,28 @@ func (p *parcel) write(tx backend.Tx) error {
 	return nil
 }
 
+// writeParcels writes what one turn sends. Of two with one key to one server the first is sent: neither could read the
+// other's record.
+func writeParcels(tx backend.Tx, parcels []*parcel) error {
+	type sent struct {
+		to  Ref
+		key string
+	}
+	once := map[sent]bool{}
+	for _, p := range parcels {
+		if s := (sent{p.to, p.how.once}); p.recorded {
+			if once[s] {
+				continue
+			}
+			once[s] = true
+		}
+		if err := p.write(tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // writeLater keeps the messages by the server, with a row in the index of what is due.
 func (p *parcel) writeLater(tx backend.Tx, keys tenant) error {
 	name := rand.Text()

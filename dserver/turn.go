@@ -45,6 +45,7 @@ type turn struct {
 	head     head
 	messages []work
 	waits    time.Duration // a lane's head backs off for so long
+	able     int           // how many stored messages could be handled now, if the batch had room
 	joined   int           // how many locals are in the batch
 	loader   *loader
 	batch    *batch
@@ -152,7 +153,7 @@ func (c *consumer) cut(s *server) []*arrival {
 // attempt is what the transaction runs, perhaps several times.
 func (t *turn) attempt(tx backend.Tx) (err error) {
 	t.runs++
-	t.batch, t.mine, t.joined, t.stamped, t.waits = nil, nil, 0, false, 0
+	t.batch, t.mine, t.joined, t.stamped, t.waits, t.able = nil, nil, 0, false, 0, 0
 	if err = readHead(tx, t.keys, &t.head); err != nil { // 2
 		return err
 	}
@@ -278,15 +279,18 @@ func (t *turn) finish() nextTurn {
 // next is when the server is due again after messages were handled.
 func (t *turn) next() nextTurn {
 	took := len(t.stored())
+	if took > 0 || t.batch.released() {
+		t.s.emptied = time.Now()
+	}
 	switch {
-	case t.batch.locks || t.batch.waits:
+	case t.batch.locks:
 		return nextTurn{} // the end of the lock makes us look
+	case t.batch.waits:
+		return t.watchLock()
 	case t.batch.released():
 		return nextTurn{now: true}
-	case took < len(t.head.items) && t.waits == 0 && !t.head.lock.isHeld(), !t.head.all:
+	case took < t.able, !t.head.all && took > 0:
 		return nextTurn{now: true}
-	case took > 0:
-		t.s.emptied = time.Now()
 	}
 	return t.idle()
 }

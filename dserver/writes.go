@@ -11,7 +11,12 @@ import (
 // write makes the batch's effect part of the transaction. All reads come before the first write.
 func (t *turn) write(tx backend.Tx, timers timerReads) error {
 	b := t.batch
+	outcomes := lookOutcomes(tx, b.answers)
 	out, err := t.look(tx, timers)
+	if err != nil {
+		return err
+	}
+	locked, err := t.lookReset(tx)
 	if err != nil {
 		return err
 	}
@@ -29,22 +34,42 @@ func (t *turn) write(tx backend.Tx, timers timerReads) error {
 		}
 	}
 	t.writeState(tx)
-	if err := t.keys.writeTimers(tx, t.s.ref(), timers, b.timers); err != nil {
-		return err
+	if !b.resets { // else all timers are gone, those of this turn too
+		if err := t.keys.writeTimers(tx, t.s.ref(), timers, b.timers); err != nil {
+			return err
+		}
 	}
 	if b.locks {
 		if err := t.writeLock(tx); err != nil {
 			return err
 		}
 	}
-	for _, p := range b.parcels {
-		if err := p.write(tx); err != nil {
+	if err := writeParcels(tx, b.parcels); err != nil {
+		return err
+	}
+	for _, o := range outcomes {
+		if err := o.write(tx); err != nil {
 			return err
 		}
 	}
 	tx.Conflict(t.keys.version())
 	tx.Conflict(t.keys.fence())
+	if err := locked.write(tx, t.keys); err != nil {
+		return err
+	}
 	return out.write(tx)
+}
+
+// lookReset reads who has to be told of a reset: the caller of locked work, unless the work ends with this turn.
+func (t *turn) lookReset(tx backend.Tx) (dismissal, error) {
+	if !t.batch.resets || !t.head.lock.isHeld() || t.batch.released() {
+		return dismissal{}, nil
+	}
+	items, err := t.keys.lockedItems(tx)
+	if err != nil {
+		return dismissal{}, err
+	}
+	return dismiss(tx, items, ErrKilled)
 }
 
 // look does the reads that the writes need.
@@ -80,7 +105,8 @@ func (t *turn) settle(tx backend.Tx, r result) error {
 			return err
 		}
 	}
-	if r.later && !r.stale {
+	castDefers := r.defers && !r.isCall() // which nobody can answer
+	if r.later && !r.stale && !castDefers {
 		return nil
 	}
 	return t.keys.concludeOnce(tx, r)
@@ -118,6 +144,7 @@ func (t *turn) writeState(tx backend.Tx) {
 	created := t.head.version.IsZero() && t.s.def.init != nil && !b.fresh
 	if b.resets {
 		t.keys.reset(tx)
+		t.keys.clearAttempts(tx)
 		return
 	}
 	if !created && len(b.edits) == 0 {

@@ -4,6 +4,7 @@ package fdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -92,11 +93,16 @@ func (s *snapshot) start() error {
 	return nil
 }
 
-// fail keeps the first error and returns err.
-func (s *snapshot) fail(err error) error {
+// keep keeps the first error.
+func (s *snapshot) keep(err error) {
 	if s.err == nil {
 		s.err = err
 	}
+}
+
+// fail keeps the first error and returns err.
+func (s *snapshot) fail(err error) error {
+	s.keep(err)
 	return err
 }
 
@@ -147,10 +153,11 @@ func run[T any](s *snapshot, fn func(T) error, t T) (err error) {
 
 // verdict is how fn ended. Where a read was refused or came too late, what fn made of that does not matter.
 func (s *snapshot) verdict(err error) error {
-	if s.err == errTooOld {
+	if errors.Is(s.err, errTooOld) {
 		return errTooOld
 	}
-	if again, ok := s.err.(*lost); ok {
+	var again *lost
+	if errors.As(s.err, &again) {
 		return again
 	}
 	if err == nil {

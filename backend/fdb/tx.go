@@ -140,7 +140,7 @@ func (t *tx) conflictWith(x *rangeRead, r backend.Range, isOurs bool) {
 		x.err = t.tr.AddReadConflictRange(t.keys(r))
 	}
 	if x.err != nil {
-		t.failed("read a range", x.err)
+		x.err = t.failed("read a range", x.err)
 	}
 }
 
@@ -187,7 +187,8 @@ func (w write) apply(tr fdb.Transaction) {
 
 // put adds a write unless it is impossible.
 func (t *tx) put(err error, kind kind, key fdb.Key, value []byte) {
-	if t.fail(err); t.err == nil {
+	t.keep(err)
+	if t.err == nil {
 		t.isWrite = true
 		t.waiting = append(t.waiting, write{kind, key, value})
 	}
@@ -249,10 +250,10 @@ func (t *tx) Conflict(key backend.Key) {
 		return
 	}
 	if err := t.size.Conflict(key.Only()); err != nil {
-		t.fail(err)
-		return
+		t.keep(err)
+	} else if err := t.tr.AddReadConflictKey(t.key(key)); err != nil {
+		t.keep(t.judge("make a conflict", err))
 	}
-	t.failed("make a conflict", t.tr.AddReadConflictKey(t.key(key)))
 }
 
 // Version implements [backend.Tx].
