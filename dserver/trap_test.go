@@ -382,10 +382,10 @@ func TestTrap18And19LateAnswersReachNobody(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if _, err := dserver.Call(within(t), s, AskEnding{Line: "last"}); err != nil { // its push removes what was read
-			t.Error(err)
+		for i := range 64 { // they remove what was read, some at a time
+			must(t, s.Call(within(t), AskEnding{Line: fmt.Sprint("last ", i)}, nil))
 		}
-		if n := mail(t, store.Open()); n > 32 {
+		if n := mail(t, store.Open()); n > 40 {
 			t.Errorf("%d answers are left", n)
 		}
 	})
