@@ -153,7 +153,7 @@ func (c *consumer) run(ctx context.Context) error {
 func (c *consumer) start(ctx context.Context, asked kit.Request) {
 	c.cold = asked.Cold
 	if asked.Steps != nil {
-		c.steps, c.max = newStepper(c, ctx), 0
+		c.steps, c.max = newStepper(ctx, c), 0
 		asked.Steps(c.steps)
 		return
 	}
