@@ -411,12 +411,6 @@ func (c *consumer) lookLater(s *server, d time.Duration) {
 	})
 }
 
-func (c *consumer) isMarked(s *server) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return s.marked
-}
-
 func (c *consumer) isOpen() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
