@@ -100,7 +100,7 @@ func localWork(a *arrival) work {
 
 // checkTimers finds the timer messages whose timer was moved or cancelled.
 func (t *turn) checkTimers(tx backend.Reader) (timerReads, error) {
-	reads := timerReads{}
+	var reads timerReads
 	for _, m := range t.messages {
 		if m.comesFromTimer() {
 			reads.start(tx, t.keys, m.envelope.Timer)
