@@ -108,13 +108,13 @@ func TestLargestMessageIsSetAsideAndRetried(t *testing.T) {
 			t.Fatalf("a letter of %d bytes with stack %q", len(d.Message.Body), d.Stack)
 		}
 		d.Message.Name = "Page"
-		must(t, s.Retry(ctx, d))
-		eventually(t, "it is handled", func() bool {
-			state, err := s.State(ctx)
-			return err == nil && state.Text == largest
-		})
-		if status := statusOf(t, s); status.DeadLetters != 0 || len(letters(t, s)) != 0 {
-			t.Errorf("%+v", status)
+		must(t, s.Retry(within(t), d))
+		eventually(t, "it is taken", func() bool { return statusOf(t, s).Queued == 0 })
+		for _, d := range letters(t, s) {
+			t.Fatalf("it is set aside again: %v", &d.Err)
+		}
+		if state, err := s.State(within(t)); err != nil || state.Text != largest {
+			t.Errorf("the state has %d bytes of %d, %v", len(state.Text), len(largest), err)
 		}
 	})
 }

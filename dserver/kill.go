@@ -26,7 +26,7 @@ import (
 // | dies | what is left |
 // |---|---|
 // | before the commit of 1 to 3 | nothing happened |
-// | after it, or between the burial's commits | the server is dead; any consumer, or another Kill, goes on with the burial, and the callers of messages that are not buried yet wait for that |
+// | after it, or in the burial | the server is dead; any consumer, or another Kill, buries the rest and tells its callers |
 // | commit unknown | the backend finds out; if ctx ended meanwhile, Kill says so and may be called again |
 
 // patientRuns is how often a kill tries to find the queue quiet, before it takes the way on which pushes don't matter.

@@ -224,7 +224,9 @@ func TestTurnsInFlightAbortWhenTheirServerEnds(t *testing.T) {
 	}
 }
 
-func turnInFlight(t *testing.T, open func() backend.Database, end func(context.Context, *dserver.DServer[Ledger]) error, local, dies bool) {
+func turnInFlight(
+	t *testing.T, open func() backend.Database, end func(context.Context, *dserver.DServer[Ledger]) error, local, dies bool,
+) {
 	db, far, ctx := open(), open(), within(t)
 	def, entered, leave := gated()
 	start(t, db, def)

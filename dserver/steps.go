@@ -21,7 +21,7 @@ type stepper struct {
 	done    chan struct{} // receives when its turn has ended
 }
 
-func newStepper(c *consumer, ctx context.Context) *stepper {
+func newStepper(ctx context.Context, c *consumer) *stepper {
 	return &stepper{c: c, ctx: ctx, woken: make(chan struct{}, 1), done: make(chan struct{}, 1)}
 }
 

@@ -78,7 +78,7 @@ func (db *DB) takeSlot(ctx context.Context, isUnused bool) (*slot, error) {
 	s, err := db.session.get(ctx, db.openSession)
 	if err != nil {
 		if ctx.Err() != nil && db.life.Err() == nil {
-			err = db.unreached("begin a commit", ctx)
+			err = db.unreached(ctx, "begin a commit")
 		}
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func (db *DB) beat(s *session) {
 // leaveSession clears the handle's session, after its last commit. What cannot be cleared is swept by others.
 func (db *DB) leaveSession(ctx context.Context) {
 	if s := db.session.value.Load(); s != nil {
-		db.insist(ctx, func(tr fdb.Transaction) error {
+		_ = db.insist(ctx, func(tr fdb.Transaction) error {
 			_, err := tr.Get(s.mark).Get()
 			tr.Clear(s.mark)
 			tr.ClearRange(keyRange(s.tokens.Tree()))
@@ -220,7 +220,7 @@ func (db *DB) bury(mark fdb.Key, beat string) {
 	if err != nil {
 		return // no mark of ours
 	}
-	db.insist(db.life, func(tr fdb.Transaction) error {
+	_ = db.insist(db.life, func(tr fdb.Transaction) error { // the next look tries again
 		value, err := tr.Get(mark).Get()
 		if err == nil && string(value) == beat {
 			tr.Clear(mark)

@@ -72,12 +72,12 @@ func (db *DB) insist(ctx context.Context, fn func(tr fdb.Transaction) error) err
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return db.unreached("keep the books", ctx)
+			return db.unreached(ctx, "keep the books")
 		case !isRefusal(err) && !isOutage(err):
 			return describe("keep the books", err)
 		}
 		if idle(ctx, upTo(raceDelay, downDelayMax, n)) != nil {
-			return db.unreached("keep the books", ctx)
+			return db.unreached(ctx, "keep the books")
 		}
 	}
 }

@@ -80,7 +80,7 @@ func newDB(path string) *DB {
 	db := &DB{path: path, opened: time.Now(), stopped: make(chan struct{}), left: make(chan struct{}, 1)}
 	db.pool = pool{path: path, limit: maxReaders, pause: db.pause, freed: make(chan struct{}, calmReaders)}
 	db.watches = watches{db: db, kick: make(chan struct{}, 1), keys: map[string][]*watch{}}
-	db.checkpoints = checkpoints{db: db, due: make(chan struct{}, 1), duePages: checkpointPages, maxBytes: logMaxBytes}
+	db.checkpoints = checkpoints{db: db, wanted: make(chan struct{}, 1), duePages: duePages, maxBytes: logMaxBytes}
 	return db
 }
 

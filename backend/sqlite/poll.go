@@ -74,23 +74,17 @@ func (p *poll) look() error {
 	if err != nil {
 		return err
 	}
-	s := p.watches
-	s.mu.Lock()
 	if isForeign {
-		s.suspects++
+		p.watches.suspect()
 	}
-	target := s.suspects
-	isDue := s.compared != target
-	s.mu.Unlock()
-	if !isDue {
+	keys := p.watches.due()
+	if len(keys) == 0 {
 		return nil
 	}
-	if err := p.compare(); err != nil {
+	if err := p.compare(keys); err != nil {
+		p.watches.suspect() // again
 		return err
 	}
-	s.mu.Lock()
-	s.compared = max(s.compared, target)
-	s.mu.Unlock()
 	return nil
 }
 
@@ -147,24 +141,17 @@ func single(stmt *driver.Stmt) (int64, error) {
 }
 
 // compare fires the watches whose keys are not as their watchers saw them.
-func (p *poll) compare() (err error) {
+func (p *poll) compare(keys []string) (err error) {
 	if err := drain(p.conn.begin); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, drain(p.conn.end)) }()
-	s := p.watches
-	s.mu.Lock()
-	keys := make([]string, 0, len(s.keys))
-	for key := range s.keys {
-		keys = append(keys, key)
-	}
-	s.mu.Unlock()
 	for _, key := range keys {
 		value, err := p.conn.value(backend.Key(key))
 		if err != nil {
 			return err
 		}
-		s.fireOthers(key, value)
+		p.watches.fireOthers(key, value)
 	}
 	return nil
 }

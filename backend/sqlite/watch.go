@@ -1,6 +1,8 @@
 package sqlite
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/dserver-go/dserver/backend"
@@ -16,7 +18,7 @@ type watches struct {
 	keys     map[string][]*watch
 	count    int
 	suspects uint64 // how often another process may have committed
-	compared uint64 // the suspects for which all keys were compared
+	isDue    bool   // the keys have not been compared since
 	isClosed bool
 }
 
@@ -93,8 +95,8 @@ func (s *watches) set(made []*watch, base *record, suspects uint64) {
 			s.fireKey(w.key)
 		}
 	}
-	if s.suspects != suspects {
-		s.compared = min(s.compared, suspects) // these keys were not compared since
+	if s.suspects != suspects { // the keys were compared, or are being, without these
+		s.isDue = true
 	}
 	s.wake()
 }
@@ -137,12 +139,23 @@ func (s *watches) fire(c *record) {
 	}
 }
 
-// suspect says that another process may have committed.
+// suspect says that another process may have committed. The next look compares the keys.
 func (s *watches) suspect() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.suspects++
-	s.wake()
+	s.isDue = true
+}
+
+// due returns the keys if they are to be compared, and takes it that they are.
+func (s *watches) due() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.isDue {
+		return nil
+	}
+	s.isDue = false
+	return slices.Collect(maps.Keys(s.keys))
 }
 
 // close fires all watches, those to come as well.

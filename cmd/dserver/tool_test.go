@@ -40,7 +40,8 @@ func dserverTool(t *testing.T, dir string, args ...string) (stdout, stderr strin
 	command := exec.Command(program, args...)
 	command.Dir = dir
 	command.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DSERVER_DB=") })
-	command.Env = append(command.Env, "TZ=UTC", asTool+"=1")
+	// The race detector would wait a second at the end of each process for reports of other goroutines.
+	command.Env = append(command.Env, "TZ=UTC", "GORACE=atexit_sleep_ms=0", asTool+"=1")
 	var out, errs bytes.Buffer
 	command.Stdout, command.Stderr = &out, &errs
 	err = command.Run()
