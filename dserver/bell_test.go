@@ -16,7 +16,7 @@ func TestNobodyWaitsForTheNextLook(t *testing.T) {
 	const soon = 50 * time.Millisecond
 	synctest.Test(t, func(t *testing.T) {
 		types := journals.With(dserver.HandleCast(func(ctx *dserver.Context, _ *Journal, m Mark) error {
-			ctx.Cast(journal.Ref("next to "+ctx.Self().ID), Write{m.Line})
+			ctx.Cast(journal.Ref("next to "+ctx.Self().ID), Write(m))
 			return nil
 		}))
 		store := newStore(t, types)

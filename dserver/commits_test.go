@@ -77,7 +77,7 @@ func stateOf(db backend.Database, id string) Safe {
 func TestCommitsOfASendAreThoseOfItsTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		types := safes(easyToil).With(dserver.HandleCast(func(ctx *dserver.Context, s *Safe, m Mark) error {
-			ctx.Cast(journal.Ref("nobody runs it"), Write{m.Line})
+			ctx.Cast(journal.Ref("nobody runs it"), Write(m))
 			return s.see(m.Line)
 		}))
 		n := countCommits(t, types, nothing, func(db backend.Database) {

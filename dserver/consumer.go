@@ -206,19 +206,49 @@ func (c *consumer) fail(err error) {
 func isFatal(err error) bool { return errors.Is(err, backend.ErrClosed) }
 
 // offer gives a message to the server's next turn; nil when it has to take the queue.
-func (c *consumer) offer(ref Ref, a *arrival) *server {
+// patient says that the sender waits however long the turn takes; then mine says that it has to run the turn itself.
+func (c *consumer) offer(ref Ref, a *arrival, patient bool) (s *server, mine bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
-		return nil
+		return nil, false
 	}
-	s := c.server(ref)
+	s = c.server(ref)
 	if s.slow && !a.call { // the cast would wait for a handler
-		return nil
+		return nil, false
 	}
 	s.arrivals = append(s.arrivals, a)
+	if patient && c.enlist(s) {
+		return s, true
+	}
 	c.schedule(s)
-	return s
+	return s, false
+}
+
+// enlist makes the sender of an arrival the worker that runs the server's next turn. The mutex is held.
+func (c *consumer) enlist(s *server) bool {
+	if s.scheduled || s.crowded || c.runnable.len > 0 || c.workers >= c.max {
+		return false
+	}
+	s.scheduled = true
+	c.cache.remove(s)
+	c.workers++
+	c.wg.Add(1)
+	return true
+}
+
+// runHere is work for one turn, on the goroutine of a sender that is enlisted.
+func (c *consumer) runHere(s *server) {
+	defer c.wg.Done()
+	if !c.runTurn(s) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.workers--
+	if c.runnable.len > 0 {
+		c.staff()
+	}
 }
 
 // wake makes a turn look at the server's queue, as a mark or a push of this process told.
@@ -259,6 +289,11 @@ func (c *consumer) schedule(s *server) {
 	c.cache.remove(s)
 	c.runnable.push(s)
 	c.steps.wake()
+	c.staff()
+}
+
+// staff gets a worker for a server that became runnable. The mutex is held.
+func (c *consumer) staff() {
 	if c.idle > 0 {
 		c.idle--
 		c.ready.Signal()
@@ -270,24 +305,32 @@ func (c *consumer) schedule(s *server) {
 
 // work runs turns until there are enough workers that have nothing to do.
 func (c *consumer) work() {
-	var t *turn
-	defer func() {
-		if t != nil { // a handler ended this goroutine
-			t.ended()
-		}
-	}()
 	for s := c.take(); s != nil; s = c.take() {
 		if s.crowded {
 			runtime.Gosched() // lets the senders that the last turn answered join this one
 		}
-		t = &turn{c: c, s: s, keys: tenantOf(s.ref()), limit: maxBatch}
-		next := c.turn(t)
-		t = nil
-		if next.gone {
+		if !c.runTurn(s) {
 			return
 		}
-		c.settle(s, next)
 	}
+}
+
+// runTurn runs one turn. It returns false when another goroutine took the turn, and the worker's place, over.
+func (c *consumer) runTurn(s *server) bool {
+	t := &turn{c: c, s: s, keys: tenantOf(s.ref()), limit: maxBatch}
+	ended := false
+	defer func() {
+		if !ended { // a handler ended this goroutine
+			t.ended()
+		}
+	}()
+	next := c.turn(t)
+	ended = true
+	if next.gone {
+		return false
+	}
+	c.settle(s, next)
+	return true
 }
 
 // take waits for a server that wants a turn. It returns nil when the worker is not needed.
@@ -366,12 +409,6 @@ func (c *consumer) lookLater(s *server, d time.Duration) {
 		s.timer = nil
 		c.lookAt(s.ref()) // s itself may have been forgotten meanwhile
 	})
-}
-
-func (c *consumer) isMarked(s *server) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return s.marked
 }
 
 func (c *consumer) isOpen() bool {

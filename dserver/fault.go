@@ -154,7 +154,7 @@ func (t *turn) count(w work, f *fault) error {
 // giveUp sets the message aside, so that the queue goes on.
 func (t *turn) giveUp(tx backend.Tx, w work, f *fault, count int) error {
 	r := result{work: w, err: because(ErrFault, "%s", f.Text)}
-	out := outbox{}
+	var out outbox
 	t.mine = out.add(t.c.process.id, r.answers())
 	if err := out.dropGone(tx); err != nil {
 		return err

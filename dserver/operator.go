@@ -81,7 +81,7 @@ type dismissal struct {
 
 // dismiss prepares to tell the callers of messages that are removed unhandled. It only reads.
 func dismiss(tx backend.Reader, items []queue.Item, why *Error) (dismissal, error) {
-	d := dismissal{out: outbox{}, why: why}
+	d := dismissal{why: why}
 	for _, item := range items {
 		_, env := readable(item.Body)
 		d.envelopes = append(d.envelopes, env)

@@ -1,6 +1,7 @@
 package dserver
 
 import (
+	"slices"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
@@ -76,7 +77,7 @@ func (t *turn) ready(limit int) []queue.Item {
 	if len(normal) > 0 {
 		priority = priority[:min(len(priority), maxBatch-1)]
 	}
-	batch := append(priority[:len(priority):len(priority)], normal...)
+	batch := slices.Concat(priority, normal)
 	return batch[:min(len(batch), limit)]
 }
 
@@ -99,7 +100,7 @@ func localWork(a *arrival) work {
 
 // checkTimers finds the timer messages whose timer was moved or cancelled.
 func (t *turn) checkTimers(tx backend.Reader) (timerReads, error) {
-	reads := timerReads{}
+	var reads timerReads
 	for _, m := range t.messages {
 		if m.comesFromTimer() {
 			reads.start(tx, t.keys, m.envelope.Timer)

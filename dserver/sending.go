@@ -39,6 +39,9 @@ func After(d time.Duration) Option { return func(s *sending) { s.after = d } }
 func Priority() Option { return func(s *sending) { s.priority = true } }
 
 func options(opts []Option) (sending, error) {
+	if len(opts) == 0 {
+		return sending{}, nil
+	}
 	var s sending
 	for _, o := range opts {
 		o(&s)

@@ -35,6 +35,7 @@ type turn struct {
 	keys   tenant
 	locals []*arrival
 	info   *arrival      // the only message, past the queue and the lock
+	marked bool          // the server's ready mark may be set
 	limit  int           // messages at most
 	took   time.Duration // by handlers, over all attempts
 
@@ -69,12 +70,12 @@ func (c *consumer) turn(t *turn) nextTurn {
 	if c.cold {
 		t.s.state, t.limit = state{}, 1
 	}
+	t.locals, t.marked = c.cut(t.s) // 1
 	if suspected, err := t.careful(); err != nil {
 		return t.failed(err)
 	} else if suspected {
 		t.limit = 1
 	}
-	t.locals = c.cut(t.s) // 1
 	return t.run()
 }
 
@@ -124,12 +125,12 @@ func isTooMuch(err error) bool {
 	return errors.Is(err, backend.ErrTooLarge) || errors.Is(err, backend.ErrTooOld)
 }
 
-// cut takes the local arrivals of this moment. The end of locked work is alone in its turn.
-func (c *consumer) cut(s *server) []*arrival {
+// cut takes the local arrivals of this moment, and tells whether the server's ready mark may be set. The end of locked
+// work is alone in its turn.
+func (c *consumer) cut(s *server) (locals []*arrival, marked bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.look = false
-	var locals []*arrival
 	for len(s.arrivals) > 0 && len(locals) < maxBatch {
 		a := s.arrivals[0]
 		if a.released != nil && len(locals) > 0 {
@@ -147,7 +148,7 @@ func (c *consumer) cut(s *server) []*arrival {
 	if len(s.arrivals) == 0 {
 		s.arrivals = nil
 	}
-	return locals
+	return locals, s.marked
 }
 
 // attempt is what the transaction runs, perhaps several times.
@@ -261,7 +262,9 @@ func (t *turn) finish() nextTurn {
 		t.c.process.deliver(d)
 	}
 	t.giveBack(t.locals[handled:])
-	t.act(b.actions)
+	if len(b.actions) > 0 {
+		t.act(b.actions)
+	}
 	for _, p := range b.parcels {
 		t.c.process.wake(p.to)
 	}
@@ -308,7 +311,7 @@ func (t *turn) idle() nextTurn {
 		t.s.state = state{} // while it waits, the cache does not count it
 		return nextTurn{after: t.waits}
 	}
-	if !t.c.isMarked(t.s) || t.head.meta.Schema > t.s.def.version {
+	if !t.marked || t.head.meta.Schema > t.s.def.version {
 		return nextTurn{}
 	}
 	if wait := linger - time.Since(t.s.emptied); wait > 0 {

@@ -12,7 +12,7 @@ import (
 func (t *turn) write(tx backend.Tx, timers timerReads) error {
 	b := t.batch
 	outcomes := lookOutcomes(tx, b.answers)
-	out, err := t.look(tx, timers)
+	out, err := t.look(tx, &timers)
 	if err != nil {
 		return err
 	}
@@ -73,9 +73,9 @@ func (t *turn) lookReset(tx backend.Tx) (dismissal, error) {
 }
 
 // look does the reads that the writes need.
-func (t *turn) look(tx backend.Tx, timers timerReads) (outbox, error) {
+func (t *turn) look(tx backend.Tx, timers *timerReads) (outbox, error) {
 	b := t.batch
-	out := outbox{}
+	var out outbox
 	for _, r := range b.results {
 		if !r.declined {
 			t.mine = append(t.mine, out.add(t.c.process.id, r.answers())...)

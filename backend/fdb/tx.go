@@ -101,7 +101,7 @@ func (t *tx) Get(key backend.Key) backend.Future[[]byte] {
 	if err := t.startRead(); err != nil {
 		return backend.Ready[[]byte](nil, err)
 	}
-	if err := t.size.Conflict(key.Only()); err != nil {
+	if err := t.size.ConflictKey(key); err != nil {
 		return backend.Ready[[]byte](nil, t.fail(err))
 	}
 	f := t.tr.Get(t.key(key))
@@ -249,7 +249,7 @@ func (t *tx) Conflict(key backend.Key) {
 	if t.begin() != nil {
 		return
 	}
-	if err := t.size.Conflict(key.Only()); err != nil {
+	if err := t.size.ConflictKey(key); err != nil {
 		t.keep(err)
 	} else if err := t.tr.AddReadConflictKey(t.key(key)); err != nil {
 		t.keep(t.judge("make a conflict", err))
