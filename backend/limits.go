@@ -57,9 +57,14 @@ func (s *Size) Clear(r Range) error {
 	return s.add(writeOverhead + 2*(len(r.Begin)+len(r.End)))
 }
 
-// Conflict counts a range that was read, and a Conflict.
+// Conflict counts a range that was read.
 func (s *Size) Conflict(r Range) error {
 	return s.add(conflictOverhead + len(r.Begin) + len(r.End))
+}
+
+// ConflictKey counts a Conflict.
+func (s *Size) ConflictKey(key Key) error {
+	return s.add(conflictOverhead + 2*len(key) + 1)
 }
 
 func (s *Size) add(bytes int) error {

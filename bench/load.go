@@ -144,14 +144,16 @@ func (r *runner) callAll(ctx context.Context, deadline time.Time) (sample, error
 	return s, nil
 }
 
-// call is one caller: the next call begins when the one before has returned.
+// call is one caller: the next call begins when the one before has returned. Calls have a context that does not end, as
+// in the README's program.
 func (r *runner) call(ctx context.Context, deadline time.Time, times *histogram) error {
 	do := r.increment
 	if r.casts {
 		do = r.cast
 	}
-	for now := time.Now(); now.Before(deadline); {
-		if err := do(ctx, rand.IntN(r.counters)); err != nil {
+	endless := context.WithoutCancel(ctx)
+	for now := time.Now(); now.Before(deadline) && ctx.Err() == nil; {
+		if err := do(endless, rand.IntN(r.counters)); err != nil {
 			return err
 		}
 		then := now

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/open"
 	"github.com/dserver-go/dserver/backend/sqlite"
 )
 
@@ -43,6 +44,8 @@ const (
 	roleVariable = "DSERVER_BENCH_ROLE"
 	roleConsumer = "consumer"
 	roleIdle     = "idle"
+
+	roleForerunner = "forerunner"
 )
 
 // child is a process of this program. It answers each line that it is sent with one line of JSON, its usage, and ends
@@ -96,7 +99,10 @@ func runChild(ctx context.Context, role string, args []string) error {
 	if len(args) != 1 {
 		return fmt.Errorf("a %s needs the path of a database", role)
 	}
-	db, err := sqlite.Open(args[0])
+	if role == roleForerunner {
+		return beForerunner(ctx, args[0])
+	}
+	db, err := open.Database(args[0])
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,12 @@
 package main
 
-// sections is the whole run, in order.
+import "os"
+
+// sections is the whole run, in order: on SQLite, or with FDB=1 on FoundationDB.
 func sections() []section {
+	if isFDB && os.Getenv("FDB") == "1" {
+		return sectionsFDB()
+	}
 	var all []section
 	for _, l := range loads() {
 		all = append(all, l.section())

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -140,7 +141,7 @@ func TestProgramsOfTheDocumentsPrintWhatTheySay(t *testing.T) {
 		write(t, filepath.Join(dir, fmt.Sprint("program", i), "main.go"), p.text)
 	}
 	bin := filepath.Join(dir, "bin") + string(filepath.Separator)
-	build := exec.Command("go", "build", "-mod=mod", "-o", bin, "./...")
+	build := exec.Command("go", slices.Concat([]string{"build", "-mod=mod", "-o", bin}, ownFlags(t), []string{"./..."})...)
 	build.Dir, build.Env = dir, append(os.Environ(), "GOFLAGS=", "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
 		for i, p := range list {
@@ -153,6 +154,7 @@ func TestProgramsOfTheDocumentsPrintWhatTheySay(t *testing.T) {
 		for n, want := range p.prints {
 			command := exec.Command(filepath.Join(bin, fmt.Sprint("program", i)))
 			command.Dir = folder
+			command.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0") // else each of them ends a second later
 			var complaints bytes.Buffer
 			command.Stderr = &complaints
 			out, err := command.Output()
@@ -161,6 +163,21 @@ func TestProgramsOfTheDocumentsPrintWhatTheySay(t *testing.T) {
 			}
 		}
 	}
+}
+
+// ownFlags are those that this test was built with, so that the programs' packages are compiled already.
+func ownFlags(t *testing.T) (flags []string) {
+	t.Helper()
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		t.Fatal("this test does not know how it was built")
+	}
+	for _, s := range info.Settings {
+		if s.Key == "-race" || s.Key == "-tags" {
+			flags = append(flags, s.Key+"="+s.Value)
+		}
+	}
+	return flags
 }
 
 func TestFragmentsOfTheDocumentsAreInTheCode(t *testing.T) {

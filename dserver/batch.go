@@ -72,6 +72,10 @@ func (w work) isCall() bool {
 	return w.envelope.From != "" || w.arrival != nil && w.arrival.call
 }
 
+// comesFromTimer reports whether the message counts only while its timer is set as it was. The turn that locked for it
+// has removed the timer: from then on the name is free, and the end of the work leaves it alone.
+func (w work) comesFromTimer() bool { return w.envelope.Timer != "" && w.released == nil }
+
 // result is what became of a message.
 type result struct {
 	work
@@ -79,6 +83,7 @@ type result struct {
 	err      *Error // refused, or kept
 	declined bool   // a local arrival that must take the queue's way
 	later    bool   // it is answered by somebody else
+	defers   bool   // by ReplyLater
 }
 
 // released reports whether the batch is the end of locked work.
@@ -159,7 +164,7 @@ func (b *batch) handle(m work, alone bool) bool {
 		b.consume(result{work: m, later: true})
 		return true
 	}
-	ctx := &Context{turn: b.ctx, until: b.until, self: b.self, caller: m.envelope.From, local: m.arrival != nil}
+	ctx := &Context{turn: b.ctx, until: b.until, self: b.self, caller: m.envelope.From, once: m.envelope.Once, local: m.arrival != nil}
 	b.running.Store(ctx)
 	defer ctx.end()
 	reply, err := b.invoke(ctx, m)
@@ -199,7 +204,7 @@ func (b *batch) handle(m work, alone bool) bool {
 
 // isStale reports whether a timer's message was overtaken, in the store or by a message of this batch.
 func (b *batch) isStale(m work) bool {
-	if m.envelope.Timer == "" {
+	if !m.comesFromTimer() {
 		return false
 	}
 	_, changed := b.timers[m.envelope.Timer]
@@ -223,9 +228,9 @@ func (b *batch) checkLock(ctx *Context, m work) error {
 }
 
 func (b *batch) succeed(ctx *Context, m work, reply []byte, err error) {
-	r := result{work: m, reply: reply, later: ctx.defers && m.isCall() || ctx.locks}
+	r := result{work: m, reply: reply, later: ctx.defers || ctx.locks, defers: ctx.defers && !ctx.locks}
 	if err != nil {
-		r.err, r.later, ctx.locks = asError(err), false, false
+		r.err, r.later, r.defers, ctx.locks = asError(err), false, false, false
 	}
 	b.fresh = false
 	b.add(ctx.effects)
@@ -292,7 +297,7 @@ func (b *batch) decline(m work) bool {
 
 // consume ends a message. The timer that sent it has fired, unless its handler has set it again.
 func (b *batch) consume(r result) {
-	if name := r.envelope.Timer; name != "" && !r.stale {
+	if name := r.envelope.Timer; r.comesFromTimer() && !r.stale {
 		if _, changed := b.timers[name]; !changed {
 			b.setTimer(name, timerOp{})
 		}

@@ -51,7 +51,10 @@ func (c *caution) isCareful() bool { return c.vanished.Load() || time.Now().Befo
 // claim is step 2. It is called by the turn, before its transaction.
 func (t *turn) claim() error {
 	ref, mine := t.s.ref(), t.c.caution
-	if _, claimed := mine.claims.Load(ref); claimed || !t.c.isMarked(t.s) || !mine.isCareful() {
+	if !t.marked || !mine.isCareful() {
+		return nil
+	}
+	if _, claimed := mine.claims.Load(ref); claimed {
 		return nil
 	}
 	key, taken := readyClaim(ref), false

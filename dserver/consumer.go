@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/dserver/internal/kit"
 )
 
 // Consumer runs servers in this process. Its zero value is ready to use, and is not changed by Run.
@@ -71,6 +72,9 @@ type consumer struct {
 	working context.Context // of locked work: it ends with Run's
 	caution *caution
 
+	cold  bool     // no state is kept from one turn to the next
+	steps *stepper // nil but in tests that run each turn by hand
+
 	wg sync.WaitGroup
 
 	mu       sync.Mutex
@@ -123,18 +127,10 @@ func (c *consumer) run(ctx context.Context) error {
 	c.base, c.abort = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer c.abort(nil)
 	c.turns = context.WithValue(c.base, turnKey{}, true)
-	c.process.join(c)
-	c.log.Info().Int(logTypes, len(c.types)).Msg("consumer started")
-
 	scans, stopScans := context.WithCancel(ctx)
 	c.working = scans
-	for name := range c.types {
-		for shard := range int64(shards) {
-			c.wg.Go(func() { c.scan(scans, name, shard) })
-			c.wg.Go(func() { c.move(scans, name, shard) })
-		}
-	}
-	c.wg.Go(func() { c.process.attend(scans, c) })
+	c.start(scans, kit.From(ctx))
+	c.log.Info().Int(logTypes, len(c.types)).Msg("consumer started")
 
 	select {
 	case <-ctx.Done():
@@ -151,6 +147,27 @@ func (c *consumer) run(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// start begins to look for work, unless a test asked to run each turn by hand.
+func (c *consumer) start(ctx context.Context, asked kit.Request) {
+	c.cold = asked.Cold
+	if asked.Steps != nil {
+		c.steps, c.max = newStepper(ctx, c), 0
+		asked.Steps(c.steps)
+		return
+	}
+	c.process.join(c)
+	for name := range c.types {
+		for shard := range int64(shards) {
+			c.wg.Go(func() { c.scan(ctx, name, shard) })
+			c.wg.Go(func() { c.move(ctx, name, shard) })
+		}
+	}
+	c.wg.Go(func() { c.process.attend(ctx, c) })
+	if asked.Joined != nil {
+		asked.Joined()
+	}
 }
 
 // close gives back what no turn has taken, and lets nothing more in.
@@ -189,19 +206,49 @@ func (c *consumer) fail(err error) {
 func isFatal(err error) bool { return errors.Is(err, backend.ErrClosed) }
 
 // offer gives a message to the server's next turn; nil when it has to take the queue.
-func (c *consumer) offer(ref Ref, a *arrival) *server {
+// patient says that the sender waits however long the turn takes; then mine says that it has to run the turn itself.
+func (c *consumer) offer(ref Ref, a *arrival, patient bool) (s *server, mine bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
-		return nil
+		return nil, false
 	}
-	s := c.server(ref)
+	s = c.server(ref)
 	if s.slow && !a.call { // the cast would wait for a handler
-		return nil
+		return nil, false
 	}
 	s.arrivals = append(s.arrivals, a)
+	if patient && c.enlist(s) {
+		return s, true
+	}
 	c.schedule(s)
-	return s
+	return s, false
+}
+
+// enlist makes the sender of an arrival the worker that runs the server's next turn. The mutex is held.
+func (c *consumer) enlist(s *server) bool {
+	if s.scheduled || s.crowded || c.runnable.len > 0 || c.workers >= c.max {
+		return false
+	}
+	s.scheduled = true
+	c.cache.remove(s)
+	c.workers++
+	c.wg.Add(1)
+	return true
+}
+
+// runHere is work for one turn, on the goroutine of a sender that is enlisted.
+func (c *consumer) runHere(s *server) {
+	defer c.wg.Done()
+	if !c.runTurn(s) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.workers--
+	if c.runnable.len > 0 {
+		c.staff()
+	}
 }
 
 // wake makes a turn look at the server's queue, as a mark or a push of this process told.
@@ -241,62 +288,58 @@ func (c *consumer) schedule(s *server) {
 	s.scheduled = true
 	c.cache.remove(s)
 	c.runnable.push(s)
+	c.steps.wake()
+	c.staff()
+}
+
+// staff gets a worker for a server that became runnable. The mutex is held.
+func (c *consumer) staff() {
 	if c.idle > 0 {
 		c.idle--
 		c.ready.Signal()
 	} else if c.workers < c.max {
 		c.workers++
-		c.wg.Add(1)
-		go c.work(nil, nil)
+		c.wg.Go(c.work)
 	}
 }
 
-// work runs turns until there are enough workers that have nothing to do. A goroutine that loses its turn to another one
-// loses its place in the wait group as well: Run does not wait for a handler that never returns.
-// It may begin with a turn that another one lost.
-func (c *consumer) work(t *turn, f *fault) {
-	placed := true
-	defer func() {
-		if t != nil { // a handler ended this goroutine
-			placed = !t.ended()
+// work runs turns until there are enough workers that have nothing to do.
+func (c *consumer) work() {
+	for s := c.take(); s != nil; s = c.take() {
+		if s.crowded {
+			runtime.Gosched() // lets the senders that the last turn answered join this one
 		}
-		if placed {
-			c.wg.Done()
+		if !c.runTurn(s) {
+			return
+		}
+	}
+}
+
+// runTurn runs one turn. It returns false when another goroutine took the turn, and the worker's place, over.
+func (c *consumer) runTurn(s *server) bool {
+	t := &turn{c: c, s: s, keys: tenantOf(s.ref()), limit: maxBatch}
+	ended := false
+	defer func() {
+		if !ended { // a handler ended this goroutine
+			t.ended()
 		}
 	}()
-	for {
-		var next nextTurn
-		if t != nil {
-			next = t.goOn(f)
-		} else if t = c.newTurn(); t != nil {
-			next = c.turn(t)
-		} else {
-			return
-		}
-		s := t.s
-		if placed, t = !next.gone, nil; next.gone {
-			return
-		}
-		c.settle(s, next)
+	next := c.turn(t)
+	ended = true
+	if next.gone {
+		return false
 	}
-}
-
-// newTurn waits for a server that wants one. It returns nil when the worker is not needed.
-func (c *consumer) newTurn() *turn {
-	s := c.take()
-	if s == nil {
-		return nil
-	}
-	if s.crowded {
-		runtime.Gosched() // lets the senders that the last turn answered join this one
-	}
-	return &turn{c: c, s: s, keys: tenantOf(s.ref()), limit: maxBatch}
+	c.settle(s, next)
+	return true
 }
 
 // take waits for a server that wants a turn. It returns nil when the worker is not needed.
 func (c *consumer) take() *server {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.steps != nil {
+		return c.steps.take()
+	}
 	for {
 		s := c.runnable.pop()
 		if c.runnable.len < maxRunnable/2 {
@@ -321,6 +364,7 @@ func (c *consumer) take() *server {
 func (c *consumer) settle(s *server, again nextTurn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	defer c.steps.settled()
 	s.bytes = serverBytes + int64(len(s.id))
 	if s.state.rows != nil {
 		s.bytes += s.state.rows.Bytes()
@@ -365,12 +409,6 @@ func (c *consumer) lookLater(s *server, d time.Duration) {
 		s.timer = nil
 		c.lookAt(s.ref()) // s itself may have been forgotten meanwhile
 	})
-}
-
-func (c *consumer) isMarked(s *server) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return s.marked
 }
 
 func (c *consumer) isOpen() bool {

@@ -20,6 +20,7 @@ type Context struct {
 	cancel context.CancelFunc // of made
 	self   Ref
 	caller string // the address that an answer goes to; "" is nobody
+	once   string // the idempotency key of the message
 	local  bool   // the message is not stored, so nobody could answer it later
 	query  bool   // nothing may be changed or sent
 	over   atomic.Bool

@@ -77,7 +77,7 @@ func (s Settings[S]) addTo(d *Definition[S]) {
 // when one with Returns is given to a handler that returns nothing. There is no global registry: two definitions of
 // one name may exist (in tests they do), and only a consumer that is given both refuses.
 func Define[S any](name string, parts ...Part[S]) *Definition[S] {
-	place := caller(1)
+	place := caller()
 	if err := checkTypeName(name); err != nil {
 		panic(fmt.Sprintf("%v (Define at %s)", err, place))
 	}
@@ -132,7 +132,7 @@ func (d *Definition[S]) sealed() *definition { return d.core }
 // Init prepares the state of a server that has none, in the turn of its first message: what it changes and sends is
 // committed with that message, and not if the message fails. Its error fails the message.
 func Init[S any](fn func(ctx *Context, s *S) error) Part[S] {
-	place := caller(1)
+	place := caller()
 	return part[S](func(d *definition) {
 		if d.init != nil {
 			panic(fmt.Sprintf("dserver: %q has two Init, at %s and at %s", d.name, d.init.place, place))
@@ -153,9 +153,9 @@ func (d *definition) accepts(name string) error {
 
 func (d *definition) hasHandlers() bool { return len(d.handlers)+len(d.locked) > 0 }
 
-// caller is a place in the user's program, for panics that name it.
-func caller(skip int) string {
-	_, file, line, ok := runtime.Caller(skip + 1)
+// caller is the place in the user's program that called the function that asks, for panics that name it.
+func caller() string {
+	_, file, line, ok := runtime.Caller(2)
 	if !ok {
 		return "an unknown place"
 	}

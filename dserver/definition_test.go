@@ -24,7 +24,7 @@ type (
 	HasFunction  struct{ F func() }
 	HasHidden    struct {
 		Shown  int
-		hidden int //nolint:unused // it is what is refused
+		hidden int
 	}
 	HasMutex   struct{ Mu sync.Mutex }
 	HasAtomic  struct{ N atomic.Int64 }

@@ -118,9 +118,9 @@ func (t *turn) faultedStored(w work, f *fault) nextTurn {
 // count stores that an attempt failed, and sets the message aside after the last. It is a compare-and-set: when another
 // consumer counted or took the message meanwhile, there is nothing to count.
 func (t *turn) count(w work, f *fault) error {
-	key := t.keys.attempts(w.item.Lane)
-	return t.c.db.Transact(t.c.base, func(tx backend.Tx) error {
-		t.mine = nil
+	key, halted := t.keys.attempts(w.item.Lane), false
+	err := t.c.db.Transact(t.c.base, func(tx backend.Tx) error {
+		t.mine, halted = nil, false
 		_, found, err := t.keys.queue().Find(tx, w.item.Stamp)
 		if err != nil {
 			return err
@@ -142,14 +142,19 @@ func (t *turn) count(w work, f *fault) error {
 			return t.giveUp(tx, w, f, count)
 		}
 		tx.Set(key, encodeRecord(attempts{Stamp: w.item.Stamp, Count: count, Wait: f.backOff(count), Halts: last}))
+		halted = last
 		return nil
 	})
+	if err == nil && halted {
+		t.c.log.Error().Stringer(logServer, t.s.ref()).Str(logMessage, w.envelope.Name).Msg("the server halts until an operator acts")
+	}
+	return err
 }
 
 // giveUp sets the message aside, so that the queue goes on.
 func (t *turn) giveUp(tx backend.Tx, w work, f *fault, count int) error {
 	r := result{work: w, err: because(ErrFault, "%s", f.Text)}
-	out := outbox{}
+	var out outbox
 	t.mine = out.add(t.c.process.id, r.answers())
 	if err := out.dropGone(tx); err != nil {
 		return err

@@ -100,7 +100,9 @@ func (h handle) encode(ctx context.Context, verb string, m any) (Message, error)
 	return encodeMessage(m)
 }
 
-// inline lets the message join a turn of this process, when a consumer of it runs the type.
+// inline lets the message join a turn of this process, when a consumer of it runs the type. A sender whose ctx cannot
+// end runs the turn itself when nobody else does: that saves two switches of goroutine, which is much of what a turn
+// costs. One whose ctx can end must be able to leave.
 func (h handle) inline(ctx context.Context, m Message, call bool) outcome {
 	c := processOf(h.db).consumerOf(h.def.name)
 	if c == nil || len(m.Body) > maxLocalBytes || c.types[h.def.name].def.locked[m.Name] != nil {
@@ -110,9 +112,12 @@ func (h handle) inline(ctx context.Context, m Message, call bool) outcome {
 		return outcome{err: fmt.Errorf("dserver: %s was not sent: %w", m.Name, err)}
 	}
 	a := newArrival(m, call)
-	s := c.offer(h.Ref(), a)
+	s, mine := c.offer(h.Ref(), a, ctx.Done() == nil)
 	if s == nil {
 		return outcome{declined: true}
+	}
+	if mine {
+		c.runHere(s)
 	}
 	return c.await(ctx, s, a)
 }
@@ -120,6 +125,9 @@ func (h handle) inline(ctx context.Context, m Message, call bool) outcome {
 func (h handle) call(ctx context.Context, m any, opts []Option) ([]byte, error) {
 	message, how, err := h.prepare(ctx, "Call", m, opts)
 	if err != nil {
+		return nil, err
+	}
+	if err := h.checkSelf(ctx, how); err != nil {
 		return nil, err
 	}
 	if how.isPlain() {

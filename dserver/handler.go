@@ -18,7 +18,7 @@ type handler struct {
 // HandleCast handles messages of type M, which have no reply. In a handler s is the current state, its own to change;
 // its map fields are never nil. See doc.go for what an error, a panic and Keep mean.
 func HandleCast[S, M any](fn func(ctx *Context, s *S, m M) error) Part[S] {
-	place := caller(1)
+	place := caller()
 	return part[S](func(d *definition) {
 		h := newHandler[M](d, place)
 		if _, ok := any(*new(M)).(answered); ok {
@@ -38,7 +38,7 @@ func HandleCast[S, M any](fn func(ctx *Context, s *S, m M) error) Part[S] {
 // HandleCall handles messages of type M, which are answered with the R that M's Returns[R] says.
 // The reply is encoded when fn returns, so it may be a part of the state.
 func HandleCall[S any, M Request[R], R any](fn func(ctx *Context, s *S, m M) (R, error)) Part[S] {
-	place := caller(1)
+	place := caller()
 	return part[S](func(d *definition) {
 		h := newHandler[M](d, place)
 		h.call = true
@@ -62,7 +62,7 @@ func HandleCall[S any, M Request[R], R any](fn func(ctx *Context, s *S, m M) (R,
 
 // HandleInfo handles messages that are sent by Info: not queued, not durable, past the lock.
 func HandleInfo[S, M any](fn func(ctx *Context, s *S, m M) error) Part[S] {
-	place := caller(1)
+	place := caller()
 	return part[S](func(d *definition) {
 		h := newHandler[M](d, place)
 		h.run = func(ctx *Context, state any, body []byte) ([]byte, error) {

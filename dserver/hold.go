@@ -118,7 +118,7 @@ func (h *holder) run() {
 	c := h.c
 	c.wg.Go(h.beat)
 	if h.spent {
-		h.release(nil, because(ErrFault, "the consumer vanished in each attempt"), "")
+		h.giveUp(because(ErrFault, "the consumer vanished in each attempt"), "")
 		return
 	}
 	for {
@@ -147,7 +147,7 @@ func (h *holder) run() {
 			if h.def.settings.halt {
 				f.halts = true
 			} else {
-				h.release(nil, because(ErrFault, "%s", f.Text), f.Stack)
+				h.giveUp(because(ErrFault, "%s", f.Text), f.Stack)
 				return
 			}
 		}
@@ -181,7 +181,7 @@ func (h *holder) attempt() (any, error) {
 		return nil, fmt.Errorf("%w: %w", errUnread, err)
 	}
 	limit := h.def.settings.workLimit
-	ctx, cancel := context.WithTimeout(h.ctx, limit)
+	ctx, cancel := context.WithTimeout(context.WithValue(h.ctx, lockedKey{}, h.ref), limit)
 	defer cancel()
 	type end struct {
 		found any
@@ -265,8 +265,9 @@ func (h *holder) again(f *fault) bool {
 	r := h.lock.record
 	h.c.log.Warn().Stringer(logServer, h.ref).Str(logMessage, r.Name).Int(logAttempts, r.Attempt).Msg(f.Text)
 	r.Wait = f.backOff(r.Attempt)
-	r.Attempt++
-	r.Halted = f.halts
+	if r.Halted = f.halts; !r.Halted {
+		r.Attempt++
+	}
 	err := h.change(func(tx backend.Tx, keys tenant) error {
 		tx.Set(keys.lock(), encodeRecord(r))
 		return nil
@@ -277,10 +278,14 @@ func (h *holder) again(f *fault) bool {
 	}
 	h.lock.record = r
 	if r.Halted {
-		h.c.log.Error().Stringer(logServer, h.ref).Str(logMessage, r.Name).Msg("the server halts under its lock until an operator acts")
+		h.logHalt(h.c)
 		return false
 	}
 	return true
+}
+
+func (h *holder) logHalt(c *consumer) {
+	c.log.Error().Stringer(logServer, h.ref).Str(logMessage, h.lock.record.Name).Msg("the server halts under its lock until an operator acts")
 }
 
 // reload reads the state anew, as priority messages may have changed it.
@@ -335,6 +340,10 @@ func (h *holder) release(found any, err error, stack string) *fault {
 	}
 }
 
+// giveUp ends the lock without a result. No apply runs that could break; should the turn fault all the same, the lock
+// stays, and is taken over after a lease.
+func (h *holder) giveUp(err error, stack string) { _ = h.release(nil, err, stack) }
+
 // offerRelease gives a release to the server's next turn.
 func (c *consumer) offerRelease(ref Ref, a *arrival) bool {
 	c.mu.Lock()
@@ -346,88 +355,6 @@ func (c *consumer) offerRelease(ref Ref, a *arrival) bool {
 	s.arrivals = append([]*arrival{a}, s.arrivals...)
 	c.schedule(s)
 	return true
-}
-
-// sight is a lock of another process, as this one has seen it.
-type sight struct {
-	fence backend.Versionstamp
-	beat  string
-	since time.Time
-	last  time.Time
-}
-
-// isDead reports whether the holder of a lock has to be taken for dead. Looks that are far apart prove nothing: the
-// store, or this process, may have been away.
-func (s *sight) isDead(l lock, now time.Time) bool {
-	if l.beat == vacant {
-		return true
-	}
-	if s.fence != l.fence || s.beat != l.beat || now.Sub(s.last) > lookGap {
-		*s = sight{l.fence, l.beat, now, now}
-		return false
-	}
-	s.last = now
-	return now.Sub(s.since) >= lease
-}
-
-// takeOver takes a dead holder's lock, if it still is as it was seen.
-func (c *consumer) takeOver(ref Ref, def *definition, seen lock) error {
-	keys := tenantOf(ref)
-	handler := def.locked[seen.record.Name]
-	if handler == nil || seen.record.Halted {
-		return nil
-	}
-	h := &holder{ref: ref, def: def, handler: handler}
-	var version backend.Future[backend.Versionstamp]
-	err := c.db.Transact(c.base, func(tx backend.Tx) error {
-		h.spent = false
-		now, err := readLock(tx, keys)
-		if err != nil {
-			return err
-		}
-		if now != seen {
-			return errLost
-		}
-		message := readLarge(tx, keys.lockedMessage())
-		body, err := message.get()
-		if err != nil {
-			return err
-		}
-		if h.env, err = decodeEnvelope(body); err != nil {
-			return err
-		}
-		h.item = queue.Item{Stamp: seen.record.Stamp, Body: body}
-		h.lock = lock{record: seen.record, beat: rand.Text()}
-		if seen.beat != vacant {
-			h.lock.record.Attempt++ // the work may have killed its process
-		}
-		h.lock.record.Wait = 0
-		if limit := def.settings.maxAttempts; h.lock.record.Attempt > limit {
-			h.lock.record.Attempt, h.lock.record.Halted = limit, def.settings.halt
-			h.spent = true
-		}
-		tx.Set(keys.lock(), encodeRecord(h.lock.record))
-		tx.Set(keys.beat(), []byte(h.lock.beat))
-		tx.Stamp(keys.fence())
-		version = tx.Version()
-		return nil
-	})
-	if errors.Is(err, errLost) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if h.lock.fence, err = version.Get(); err != nil {
-		return err
-	}
-	c.log.Warn().Stringer(logServer, ref).Str(logMessage, seen.record.Name).Msg("took over the lock of a consumer that vanished")
-	if h.lock.record.Halted {
-		c.log.Error().Stringer(logServer, ref).Str(logMessage, seen.record.Name).Msg("the server halts under its lock until an operator acts")
-		return nil
-	}
-	c.hold(h)
-	return nil
 }
 
 // readLock reads a lock whole; a change before the commit is a conflict.

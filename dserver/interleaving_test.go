@@ -16,20 +16,20 @@ import (
 
 type (
 	Wake    struct{ In time.Duration } // sets a timer whose message wants the lock
-	Toil    struct{ Text string }      // is done under the lock
+	Slog    struct{ Text string }      // is done under the lock
 	Double  struct{ To dserver.Ref }   // casts twice under one key
 	Restart struct{}                   // resets the server
 	Shift   struct{ Name, Text string }
 )
 
 // toilers is a type whose casts lock.
-func toilers(work func(ctx *dserver.LockedContext, d Desk, m Toil) (string, error)) *dserver.Definition[Desk] {
+func toilers(work func(ctx *dserver.LockedContext, d Desk, m Slog) (string, error)) *dserver.Definition[Desk] {
 	return desks(noWork).With(
 		dserver.HandleCast(func(ctx *dserver.Context, _ *Desk, m Wake) error {
-			ctx.SetTimer("wake", m.In, Toil{"woken"})
+			ctx.SetTimer("wake", m.In, Slog{"woken"})
 			return nil
 		}),
-		dserver.HandleLocked(work, func(_ *dserver.Context, d *Desk, m Toil, found string) error {
+		dserver.HandleLocked(work, func(_ *dserver.Context, d *Desk, m Slog, found string) error {
 			d.Log = append(d.Log, m.Text+" "+found)
 			return nil
 		}),
@@ -44,7 +44,7 @@ func toilers(work func(ctx *dserver.LockedContext, d Desk, m Toil) (string, erro
 	)
 }
 
-func quickWork(*dserver.LockedContext, Desk, Toil) (string, error) { return "done", nil }
+func quickWork(*dserver.LockedContext, Desk, Slog) (string, error) { return "done", nil }
 
 // The end of locked work is no timer's message any more, although its envelope says so.
 func TestLockedWorkOfATimerIsApplied(t *testing.T) {
@@ -65,7 +65,7 @@ func TestTimerSetDuringItsLockedWorkFires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newStore(t)
 		db := store.Open()
-		def := toilers(func(ctx *dserver.LockedContext, _ Desk, _ Toil) (string, error) {
+		def := toilers(func(ctx *dserver.LockedContext, _ Desk, _ Slog) (string, error) {
 			<-time.After(10 * time.Second)
 			return "done", nil
 		})
@@ -86,7 +86,7 @@ func TestDeadHoldersLockIsTakenOverBeforeAPriorityMessageThatWantsIt(t *testing.
 		first, second := store.Open(), store.Open()
 		entered, hang := make(chan int, 3), make(chan struct{})
 		defer close(hang)
-		def := toilers(func(ctx *dserver.LockedContext, _ Desk, _ Toil) (string, error) {
+		def := toilers(func(ctx *dserver.LockedContext, _ Desk, _ Slog) (string, error) {
 			entered <- ctx.Attempt()
 			if len(entered) == 1 {
 				<-hang
@@ -95,9 +95,9 @@ func TestDeadHoldersLockIsTakenOverBeforeAPriorityMessageThatWantsIt(t *testing.
 		})
 		go func() { _ = dserver.Run(context.Background(), first, def) }()
 		desk := def.At(second, "a")
-		must(t, desk.Cast(t.Context(), Toil{"first"}))
+		must(t, desk.Cast(t.Context(), Slog{"first"}))
 		synctest.Wait()
-		must(t, desk.Cast(t.Context(), Toil{"second"}, dserver.Priority()))
+		must(t, desk.Cast(t.Context(), Slog{"second"}, dserver.Priority()))
 		must(t, first.Close()) // the holder's process dies
 		run(t, dserver.Consumer{}, second, def)
 		<-time.After(time.Minute) // virtual

@@ -26,7 +26,7 @@ import (
 // | dies | what is left |
 // |---|---|
 // | before the commit of 1 to 3 | nothing happened |
-// | after it, or between the burial's commits | the server is dead; any consumer, or another Kill, goes on with the burial, and the callers of messages that are not buried yet wait for that |
+// | after it, or in the burial | the server is dead; any consumer, or another Kill, buries the rest and tells its callers |
 // | commit unknown | the backend finds out; if ctx ended meanwhile, Kill says so and may be called again |
 
 // patientRuns is how often a kill tries to find the queue quiet, before it takes the way on which pushes don't matter.
@@ -229,8 +229,7 @@ func (s *DServer[S]) Reset(ctx context.Context) error {
 			return err
 		}
 		keys.reset(tx)
-		tx.Clear(keys.attempts(queue.Priority).Only())
-		tx.Clear(keys.attempts(queue.Normal).Only())
+		keys.clearAttempts(tx)
 		setReady(tx, ref)
 		return answers.write(tx, keys)
 	})
@@ -244,6 +243,12 @@ func (t tenant) reset(tx backend.Tx) {
 	tx.Clear(t.version().Only())
 	tx.Clear(t.key.Str(keyTimer).Tree())
 	t.clearLock(tx)
+}
+
+// clearAttempts makes what faulted be tried anew.
+func (t tenant) clearAttempts(tx backend.Tx) {
+	tx.Clear(t.attempts(queue.Priority).Only())
+	tx.Clear(t.attempts(queue.Normal).Only())
 }
 
 // lockedItems is the message that the lock was taken for, if there is one; a change is a conflict.

@@ -70,7 +70,7 @@ func expectGone(t *testing.T, db backend.Database) {
 			return err
 		}
 		marks, err := tx.GetRange(backend.NewKey("r").Tree(), backend.RangeOptions{}).Get()
-		left = append(servers, marks...)
+		left = slices.Concat(servers, marks)
 		return err
 	}))
 	for _, pair := range left {
@@ -224,7 +224,9 @@ func TestTurnsInFlightAbortWhenTheirServerEnds(t *testing.T) {
 	}
 }
 
-func turnInFlight(t *testing.T, open func() backend.Database, end func(context.Context, *dserver.DServer[Ledger]) error, local, dies bool) {
+func turnInFlight(
+	t *testing.T, open func() backend.Database, end func(context.Context, *dserver.DServer[Ledger]) error, local, dies bool,
+) {
 	db, far, ctx := open(), open(), within(t)
 	def, entered, leave := gated()
 	start(t, db, def)

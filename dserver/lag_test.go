@@ -9,8 +9,9 @@ import (
 	"github.com/dserver-go/dserver/backend"
 )
 
-// lag makes a store slow at random moments: before a transaction, between its last read and its commit, and between
-// its commit and the moment at which its caller knows. In a bubble that costs no time and shuffles what runs at once.
+// lag makes a store slow at random moments: before a transaction, after each of its reads, before its commit, and
+// between its commit and the moment at which its caller knows. In a bubble that costs no time and shuffles what runs at
+// once.
 type lag struct {
 	mu     sync.Mutex
 	random *rand.Rand
@@ -43,7 +44,7 @@ type laggingDB struct {
 func (d *laggingDB) Transact(ctx context.Context, fn func(backend.Tx) error) error {
 	d.lag.pause()
 	err := d.Database.Transact(ctx, func(tx backend.Tx) error {
-		err := fn(tx)
+		err := fn(&laggingTx{tx, d.lag})
 		d.lag.pause()
 		return err
 	})
@@ -56,4 +57,24 @@ func (d *laggingDB) Read(ctx context.Context, fn func(backend.ReadTx) error) err
 	err := d.Database.Read(ctx, fn)
 	d.lag.pause()
 	return err
+}
+
+type laggingTx struct {
+	backend.Tx
+	lag *lag
+}
+
+func (t *laggingTx) Get(key backend.Key) backend.Future[[]byte] { return later(t.lag, t.Tx.Get(key)) }
+
+func (t *laggingTx) GetRange(r backend.Range, o backend.RangeOptions) backend.Future[[]backend.KeyValue] {
+	return later(t.lag, t.Tx.GetRange(r, o))
+}
+
+// later is a read whose answer takes a while to come back.
+func later[T any](l *lag, read backend.Future[T]) backend.Future[T] {
+	return backend.Later(func() (T, error) {
+		value, err := read.Get()
+		l.pause()
+		return value, err
+	})
 }

@@ -44,7 +44,7 @@ func HandleLocked[S, M, T any](
 	work func(ctx *LockedContext, s S, m M) (T, error),
 	apply func(ctx *Context, s *S, m M, t T) error,
 ) Part[S] {
-	place := caller(1)
+	place := caller()
 	return part[S](func(d *definition) {
 		h := newHandler[M](d, place)
 		if _, ok := any(*new(M)).(answered); ok {
@@ -61,7 +61,7 @@ func HandleLockedCall[S any, M Request[R], T, R any](
 	work func(ctx *LockedContext, s S, m M) (T, error),
 	apply func(ctx *Context, s *S, m M, t T) (R, error),
 ) Part[S] {
-	place := caller(1)
+	place := caller()
 	return part[S](func(d *definition) {
 		h := newHandler[M](d, place)
 		if err := checkStorable(reflect.TypeFor[R]()); err != nil {

@@ -78,6 +78,9 @@ func checkRaw(m Message) error {
 const maxBodyBytes = 4 << 20
 
 func checkSize(name string, body []byte) error {
+	if len(name) > maxNameBytes {
+		return fmt.Errorf("dserver: a message's name of %d bytes; at most %d", len(name), maxNameBytes)
+	}
 	if len(body) > maxBodyBytes {
 		return fmt.Errorf("dserver: %s: %w: %d bytes; a message has at most %d", name, backend.ErrTooLarge, len(body), maxBodyBytes)
 	}

@@ -2,7 +2,9 @@ package dserver
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -43,6 +45,67 @@ func (t tenant) concludeOnce(tx backend.Tx, r result) error {
 		return err
 	}
 	return setLarge(tx, key, encodeRecord(onceRecord{Done: true, Body: r.reply, Err: r.err}))
+}
+
+// keyMarker separates the address of a caller from the key that its call was sent with.
+const keyMarker = "/"
+
+// onceAddress is a key where it is kept. A From carries it, so that whoever answers concludes the key as well.
+type onceAddress struct {
+	ref Ref
+	key string
+}
+
+func (o onceAddress) String() string {
+	return hex.EncodeToString(encodeRecord([]string{o.ref.Type, o.ref.ID, o.key}))
+}
+
+// parseOnce finds the key in the address of a caller.
+func parseOnce(from string) (o onceAddress, ok bool) {
+	_, text, ok := strings.Cut(from, keyMarker)
+	if !ok {
+		return o, false
+	}
+	var parts []string
+	b, err := hex.DecodeString(text)
+	if err != nil || decodeRecord(b, &parts) != nil || len(parts) != 3 {
+		return o, false
+	}
+	return onceAddress{Ref{parts[0], parts[1]}, parts[2]}, true
+}
+
+// deferredOutcome is the outcome of a call with a key that is answered later.
+type deferredOutcome struct {
+	answer
+	at    onceAddress
+	known largeRead
+}
+
+// lookOutcomes reads what is known of the keys that answers conclude. The first answer counts.
+func lookOutcomes(tx backend.Reader, answers []answer) (outcomes []deferredOutcome) {
+	seen := map[onceAddress]bool{}
+	for _, a := range answers {
+		at, ok := parseOnce(a.to)
+		if !ok || seen[at] {
+			continue
+		}
+		seen[at] = true
+		outcomes = append(outcomes, deferredOutcome{a, at, readLarge(tx, tenantOf(at.ref).once(at.key))})
+	}
+	return outcomes
+}
+
+// write concludes the key, unless it is concluded or forgotten.
+func (o deferredOutcome) write(tx backend.Tx) error {
+	value, err := o.known.get()
+	if err != nil || value == nil {
+		return err
+	}
+	var r onceRecord
+	if err := decodeRecord(value, &r); err != nil || r.Done {
+		return err
+	}
+	return setLarge(tx, tenantOf(o.at.ref).once(o.at.key), encodeRecord(onceRecord{Done: true, Body: o.reply, Err: o.err}))
 }
 
 // awaitOnce waits for the outcome of the message that was sent first with a key.

@@ -23,6 +23,17 @@ func (h handle) check(ctx context.Context, verb string) error {
 	return h.Ref().check()
 }
 
+// lockedKey marks the context of locked work, with the server's Ref.
+type lockedKey struct{}
+
+// checkSelf refuses a call from the locked work of the server itself, which would wait for the lock's end.
+func (h handle) checkSelf(ctx context.Context, how sending) error {
+	if self := ctx.Value(lockedKey{}); how.priority || self == nil || self.(Ref) != h.Ref() {
+		return nil
+	}
+	return fmt.Errorf("dserver: a call of %v from its own locked work would wait for itself: use what work is given, or Info", h.Ref())
+}
+
 // read runs fn on a snapshot.
 func (h handle) read(ctx context.Context, verb string, fn func(tx backend.ReadTx, keys tenant) error) error {
 	keys := tenantOf(h.Ref())
@@ -70,7 +81,7 @@ type dismissal struct {
 
 // dismiss prepares to tell the callers of messages that are removed unhandled. It only reads.
 func dismiss(tx backend.Reader, items []queue.Item, why *Error) (dismissal, error) {
-	d := dismissal{out: outbox{}, why: why}
+	d := dismissal{why: why}
 	for _, item := range items {
 		_, env := readable(item.Body)
 		d.envelopes = append(d.envelopes, env)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/backendtest"
+	"github.com/dserver-go/dserver/backend/fdb/fdbtest"
 	"github.com/dserver-go/dserver/backend/sqlite"
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/queue"
@@ -46,8 +47,8 @@ var ledgers = ledger.With(
 	dserver.HandleCast(func(*dserver.Context, *Ledger, Burst) error { panic("burst") }),
 )
 
-// eachStore runs a test on the model and on SQLite, and checks what is stored at its end. Each call of open is another
-// process's handle.
+// eachStore runs a test on the model, on SQLite and, with FDB=1, on FoundationDB, and checks what is
+// stored at its end. Each call of open is another process's handle.
 func eachStore(t *testing.T, test func(t *testing.T, open func() backend.Database)) {
 	on := func(name string, opener backendtest.Opener) {
 		t.Run(name, func(t *testing.T) {
@@ -65,6 +66,9 @@ func eachStore(t *testing.T, test func(t *testing.T, open func() backend.Databas
 		})
 	}
 	on("model", backendtest.Model)
+	if fdbtest.IsAsked() {
+		on("fdb", fdbtest.Open)
+	}
 	on("sqlite", func(t testing.TB) func() backend.Database {
 		path := filepath.Join(t.TempDir(), "test.db")
 		return func() backend.Database {

@@ -13,7 +13,7 @@ import "fmt"
 
 // overrun is called when the time for a batch is up.
 func (t *turn) overrun(b *batch) {
-	t.handover.Lock() // run waits for it, so that the turn has been given away when it says so
+	t.handover.Lock() // run waits for it, so that Run's end waits for the new goroutine
 	defer t.handover.Unlock()
 	if !b.abandon() {
 		return
@@ -22,33 +22,30 @@ func (t *turn) overrun(b *batch) {
 	t.c.replace(t, b, &fault{Text: fmt.Sprintf("the handler did not return within %v", handlerLimit)})
 }
 
-// ended is called when a worker's goroutine ends in the middle of a turn. It reports whether the turn is another one's.
-func (t *turn) ended() bool {
-	b := t.batch
-	if b != nil && b.end() {
+// ended is called when a worker's goroutine ends in the middle of a turn.
+func (t *turn) ended() {
+	if b := t.batch; b != nil && b.end() {
 		t.loader.close()
 		t.c.replace(t, b, &fault{Text: "the handler ended its goroutine"})
 	}
-	return b != nil
 }
 
-// replace goes on with a turn on a new goroutine, which takes the old one's place.
+// replace goes on with a turn on a new goroutine.
 func (c *consumer) replace(old *turn, b *batch, f *fault) {
 	t := &turn{c: c, s: old.s, keys: old.keys, locals: old.locals, info: old.info, head: old.head, messages: old.messages}
 	t.limit, t.joined, t.took = int(b.handled.Load()), old.joined, handlerLimit
 	t.s.state = state{}
 	t.s.handling.Store(0)
-	if t.info != nil {
-		go t.goOn(f)
-		return
-	}
-	go c.work(t, f)
-}
-
-// goOn ends a turn that was another goroutine's: what was handled there is handled again, and what broke is counted.
-func (t *turn) goOn(f *fault) nextTurn {
-	if t.limit > 0 {
-		return t.run()
-	}
-	return t.faulted(f)
+	c.wg.Go(func() {
+		var next nextTurn
+		if t.limit > 0 {
+			next = t.run()
+		} else {
+			next = t.faulted(f)
+		}
+		if t.info == nil && !next.gone {
+			c.settle(t.s, next)
+			c.work()
+		}
+	})
 }

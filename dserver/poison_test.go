@@ -262,6 +262,36 @@ func deep(n int) {
 	deep(n - 1)
 }
 
+// A message that stops a batch is not tried again for each message before it.
+func TestSlowMessageBehindOthersIsTriedSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		types := journals.With(
+			dserver.Settings[Journal]{MaxAttempts: 2},
+			dserver.HandleCast(func(ctx *dserver.Context, _ *Journal, _ Mark) error {
+				tries++
+				<-ctx.Context().Done()
+				<-time.After(time.Minute)
+				return nil
+			}),
+		)
+		store := newStore(t, types)
+		s := types.At(store.Open(), "a")
+		ctx := context.Background()
+		for i := range 20 {
+			must(t, s.Cast(ctx, Write{fmt.Sprint(i)}, dserver.Priority()))
+		}
+		must(t, s.Cast(ctx, Mark{}))
+		must(t, s.Cast(ctx, Write{"20"}))
+		run(t, dserver.Consumer{}, store.Open(), types)
+		expectLines(t, lines(t, s), numbered("", 21)...)
+		if tries > 4 {
+			t.Errorf("the slow handler ran %d times", tries)
+		}
+		<-time.After(time.Hour)
+	})
+}
+
 // A commit whose outcome stays unknown leaves a caller without an answer, and it must be told so: it would wait for ever.
 func TestQueuedCallIsToldWhenItsCommitStaysUnknown(t *testing.T) {
 	backendtest.EachFault(t, func(t *testing.T, f *backendtest.Fault) {

@@ -34,6 +34,7 @@ func address(process string, call uint64) string {
 }
 
 func parseAddress(from string) (process string, call uint64, err error) {
+	from, _, _ = strings.Cut(from, keyMarker)
 	process, number, ok := strings.Cut(from, ".")
 	if ok {
 		call, err = strconv.ParseUint(number, 36, 64)
@@ -56,7 +57,7 @@ func (r result) answers() []answer {
 type outbox map[string][]mail
 
 // add sorts answers: it returns those to this process.
-func (o outbox) add(self string, answers []answer) (mine []delivery) {
+func (o *outbox) add(self string, answers []answer) (mine []delivery) {
 	for _, a := range answers {
 		process, call, err := parseAddress(a.to)
 		switch {
@@ -68,7 +69,10 @@ func (o outbox) add(self string, answers []answer) (mine []delivery) {
 			}
 			mine = append(mine, d)
 		default:
-			o[process] = append(o[process], mail{call, a.reply, a.err})
+			if *o == nil {
+				*o = outbox{}
+			}
+			(*o)[process] = append((*o)[process], mail{call, a.reply, a.err})
 		}
 	}
 	return mine
@@ -77,6 +81,9 @@ func (o outbox) add(self string, answers []answer) (mine []delivery) {
 // dropGone leaves out the processes that have no record any more. Their keys are reads, so a sweep that removes one
 // meanwhile is a conflict.
 func (o outbox) dropGone(tx backend.Reader) error {
+	if len(o) == 0 {
+		return nil
+	}
 	records := make(map[string]backend.Future[[]byte], len(o))
 	for process := range o {
 		records[process] = tx.Get(presenceOf(process).record())

@@ -1,6 +1,7 @@
 package dserver
 
 import (
+	"slices"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
@@ -54,7 +55,8 @@ func (t *turn) chooseRelease(r *release) ([]work, error) {
 }
 
 // ready is the stored messages that may be handled now: of the lanes that do not back off, and under a lock of the
-// priority lane alone. A lane is taken from its head on, and the normal one has a place in each batch.
+// priority lane alone. A lane is taken from its head on, and the normal one has a place in each full batch. A limit cuts
+// the end off: a batch that is tried again has the messages that it had, up to the one that stopped it.
 func (t *turn) ready(limit int) []queue.Item {
 	var lanes [2][]queue.Item
 	for _, item := range t.head.items {
@@ -73,12 +75,12 @@ func (t *turn) ready(limit int) []queue.Item {
 		lanes[queue.Normal] = nil
 	}
 	priority, normal := lanes[queue.Priority], lanes[queue.Normal]
-	if len(normal) > 0 && limit > 1 {
-		priority = priority[:min(len(priority), limit-1)]
+	t.able = len(priority) + len(normal)
+	if len(normal) > 0 {
+		priority = priority[:min(len(priority), maxBatch-1)]
 	}
-	priority = priority[:min(len(priority), limit)]
-	normal = normal[:min(len(normal), limit-len(priority))]
-	return append(priority[:len(priority):len(priority)], normal...)
+	batch := slices.Concat(priority, normal)
+	return batch[:min(len(batch), limit)]
 }
 
 // soonest is the shorter of two waits, of which 0 is none.
@@ -100,14 +102,14 @@ func localWork(a *arrival) work {
 
 // checkTimers finds the timer messages whose timer was moved or cancelled.
 func (t *turn) checkTimers(tx backend.Reader) (timerReads, error) {
-	reads := timerReads{}
+	var reads timerReads
 	for _, m := range t.messages {
-		if m.envelope.Timer != "" {
+		if m.comesFromTimer() {
 			reads.start(tx, t.keys, m.envelope.Timer)
 		}
 	}
 	for i, m := range t.messages {
-		if m.envelope.Timer == "" {
+		if !m.comesFromTimer() {
 			continue
 		}
 		r, err := reads.get(m.envelope.Timer)

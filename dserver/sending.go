@@ -39,6 +39,9 @@ func After(d time.Duration) Option { return func(s *sending) { s.after = d } }
 func Priority() Option { return func(s *sending) { s.priority = true } }
 
 func options(opts []Option) (sending, error) {
+	if len(opts) == 0 {
+		return sending{}, nil
+	}
 	var s sending
 	for _, o := range opts {
 		o(&s)
@@ -115,6 +118,28 @@ func (p *parcel) write(tx backend.Tx) error {
 		return err
 	}
 	setReady(tx, p.to)
+	return nil
+}
+
+// writeParcels writes what one turn sends. Of two with one key to one server the first is sent: neither could read the
+// other's record.
+func writeParcels(tx backend.Tx, parcels []*parcel) error {
+	type sent struct {
+		to  Ref
+		key string
+	}
+	once := map[sent]bool{}
+	for _, p := range parcels {
+		if s := (sent{p.to, p.how.once}); p.recorded {
+			if once[s] {
+				continue
+			}
+			once[s] = true
+		}
+		if err := p.write(tx); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

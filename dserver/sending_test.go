@@ -45,6 +45,7 @@ func TestWrongMessagesAreRefusedBeforeTheyAreSent(t *testing.T) {
 		{"unnamed", unnamed{1}, nil, "declare a type"},
 		{"built in", 7, nil, "declare a type"},
 		{"raw without a name", dserver.Message{Body: []byte{0xa0}}, nil, "without a Name"},
+		{"raw with a long name", dserver.Message{Name: strings.Repeat("n", 5000), Body: []byte{0xa0}}, nil, "5000 bytes"},
 		{"raw that is no CBOR", dserver.Message{Name: "Write", Body: []byte{0xa1}}, nil, "not CBOR"},
 		{"raw and empty", dserver.Message{Name: "Write"}, nil, "not CBOR"},
 		{"raw without a handler", dserver.Message{Name: "Strange", Body: []byte{0xa0}}, dserver.ErrNoHandler, "Strange"},

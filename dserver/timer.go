@@ -63,9 +63,12 @@ func checkTimerName(name string) error {
 // timerReads is the records that a turn has to know: of the timers whose messages it takes, and those it changes.
 type timerReads map[string]largeRead
 
-func (t timerReads) start(tx backend.Reader, keys tenant, name string) {
-	if _, ok := t[name]; !ok {
-		t[name] = readLarge(tx, keys.timer(name))
+func (t *timerReads) start(tx backend.Reader, keys tenant, name string) {
+	if *t == nil {
+		*t = timerReads{}
+	}
+	if _, ok := (*t)[name]; !ok {
+		(*t)[name] = readLarge(tx, keys.timer(name))
 	}
 }
 

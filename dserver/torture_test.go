@@ -261,7 +261,7 @@ func (p parcelFate) judge(t *testing.T, seen map[string]map[string]int, dead int
 		wantDead = 1
 	}
 	happened := maps.Equal(got, want) && (dead == wantDead || len(route) == 1 && p.call && dead <= wantDead)
-	if !happened && !(p.unknown && total == 0 && dead == 0) {
+	if isLost := p.unknown && total == 0 && dead == 0; !happened && !isLost {
 		t.Errorf("%+v: came to %v with %d dead letters, want %v and %d", p, got, dead, want, wantDead)
 	}
 }

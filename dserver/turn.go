@@ -35,24 +35,25 @@ type turn struct {
 	keys   tenant
 	locals []*arrival
 	info   *arrival      // the only message, past the queue and the lock
+	marked bool          // the server's ready mark may be set
 	limit  int           // messages at most
 	took   time.Duration // by handlers, over all attempts
 
 	handover sync.Mutex // while another goroutine takes the turn over
 
 	// Of the current attempt. The transaction may run it again.
-	runs      int
-	head      head
-	messages  []work
-	waits     time.Duration // a lane's head backs off for so long
-	joined    int           // how many locals are in the batch
-	loader    *loader
-	batch     *batch
-	stamped   bool
-	version   backend.Future[backend.Versionstamp]
-	mine      []delivery
-	dismissed dismissal // the locked work that a reset ends
-	key       string    // the idempotency key of the locked work that begins
+	runs     int
+	head     head
+	messages []work
+	waits    time.Duration // a lane's head backs off for so long
+	able     int           // how many stored messages could be handled now, if the batch had room
+	joined   int           // how many locals are in the batch
+	loader   *loader
+	batch    *batch
+	stamped  bool
+	version  backend.Future[backend.Versionstamp]
+	mine     []delivery
+	key      string // the idempotency key of the locked work that begins
 }
 
 // Reasons for which an attempt is rolled back and the turn goes on otherwise.
@@ -66,13 +67,15 @@ var (
 
 // turn runs one turn, and says when the next one is due.
 func (c *consumer) turn(t *turn) nextTurn {
+	if c.cold {
+		t.s.state, t.limit = state{}, 1
+	}
+	t.locals, t.marked = c.cut(t.s) // 1
 	if suspected, err := t.careful(); err != nil {
-		t.locals = c.cut(t.s) // they would have the same turn begin again, and again
 		return t.failed(err)
 	} else if suspected {
 		t.limit = 1
 	}
-	t.locals = c.cut(t.s) // 1
 	return t.run()
 }
 
@@ -124,12 +127,12 @@ func isTooMuch(err error) bool {
 	return errors.Is(err, backend.ErrTooLarge) || errors.Is(err, backend.ErrTooOld)
 }
 
-// cut takes the local arrivals of this moment. The end of locked work is alone in its turn.
-func (c *consumer) cut(s *server) []*arrival {
+// cut takes the local arrivals of this moment, and tells whether the server's ready mark may be set. The end of locked
+// work is alone in its turn.
+func (c *consumer) cut(s *server) (locals []*arrival, marked bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.look = false
-	var locals []*arrival
 	for len(s.arrivals) > 0 && len(locals) < maxBatch {
 		a := s.arrivals[0]
 		if a.released != nil && len(locals) > 0 {
@@ -147,7 +150,7 @@ func (c *consumer) cut(s *server) []*arrival {
 	if len(s.arrivals) == 0 {
 		s.arrivals = nil
 	}
-	return locals
+	return locals, s.marked
 }
 
 // attempt is what the transaction runs, perhaps several times.
@@ -156,8 +159,7 @@ func (t *turn) attempt(tx backend.Tx) (err error) {
 		return errAbandoned
 	}
 	t.runs++
-	t.batch, t.mine, t.joined, t.stamped, t.waits = nil, nil, 0, false, 0
-	t.dismissed = dismissal{}
+	t.batch, t.mine, t.joined, t.stamped, t.waits, t.able = nil, nil, 0, false, 0, 0
 	if err = readHead(tx, t.keys, &t.head); err != nil { // 2
 		return err
 	}
@@ -265,7 +267,9 @@ func (t *turn) finish() nextTurn {
 		t.c.process.deliver(d)
 	}
 	t.giveBack(t.locals[handled:])
-	t.act(b.actions)
+	if len(b.actions) > 0 {
+		t.act(b.actions)
+	}
 	for _, p := range b.parcels {
 		t.c.process.wake(p.to)
 	}
@@ -283,13 +287,18 @@ func (t *turn) finish() nextTurn {
 // next is when the server is due again after messages were handled.
 func (t *turn) next() nextTurn {
 	took := len(t.stored())
-	switch {
-	case t.batch.waits:
-		return t.idle()
-	case t.batch.locks, t.batch.released(), !t.head.all, took < len(t.ready(maxBatch)):
-		return nextTurn{now: true}
-	case took > 0:
+	if took > 0 || t.batch.released() {
 		t.s.emptied = time.Now()
+	}
+	switch {
+	case t.batch.locks:
+		return nextTurn{} // the end of the lock makes us look
+	case t.batch.waits:
+		return t.watchLock()
+	case t.batch.released():
+		return nextTurn{now: true}
+	case took < t.able, !t.head.all && took > 0:
+		return nextTurn{now: true}
 	}
 	return t.idle()
 }
@@ -309,7 +318,7 @@ func (t *turn) idle() nextTurn {
 		t.s.state = state{} // while it waits, the cache does not count it
 		return nextTurn{after: t.waits}
 	}
-	if !t.c.isMarked(t.s) {
+	if !t.marked {
 		return nextTurn{}
 	}
 	if wait := linger - time.Since(t.s.emptied); wait > 0 {

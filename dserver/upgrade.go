@@ -20,7 +20,7 @@ type upgrade struct {
 // it. A consumer that meets a newer version than its own leaves the server alone; one that has no Upgrade from the
 // stored version does, too, and logs it.
 func Upgrade[Old, S any](v int, fn func(old Old, s *S) error) Part[S] {
-	place := caller(1)
+	place := caller()
 	return part[S](func(d *definition) {
 		schema, err := statediff.For(reflect.TypeFor[Old]())
 		if err != nil {

@@ -11,7 +11,12 @@ import (
 // write makes the batch's effect part of the transaction. All reads come before the first write.
 func (t *turn) write(tx backend.Tx, timers timerReads) error {
 	b := t.batch
-	out, err := t.look(tx, timers)
+	outcomes := lookOutcomes(tx, b.answers)
+	out, err := t.look(tx, &timers)
+	if err != nil {
+		return err
+	}
+	locked, err := t.lookReset(tx)
 	if err != nil {
 		return err
 	}
@@ -28,12 +33,11 @@ func (t *turn) write(tx backend.Tx, timers timerReads) error {
 			}
 		}
 	}
-	if err := t.dismissed.write(tx, t.keys); err != nil {
-		return err
-	}
 	t.writeState(tx)
-	if err := t.keys.writeTimers(tx, t.s.ref(), timers, b.timers); err != nil {
-		return err
+	if !b.resets { // else all timers are gone, those of this turn too
+		if err := t.keys.writeTimers(tx, t.s.ref(), timers, b.timers); err != nil {
+			return err
+		}
 	}
 	if b.locks {
 		if err := t.writeLock(tx); err != nil {
@@ -43,47 +47,41 @@ func (t *turn) write(tx backend.Tx, timers timerReads) error {
 	if err := writeParcels(tx, b.parcels); err != nil {
 		return err
 	}
-	tx.Conflict(t.keys.version())
-	tx.Conflict(t.keys.fence())
-	return out.write(tx)
-}
-
-// writeParcels sends what the batch's handlers sent. All looked for their idempotency keys before the first was
-// written, so of two with one key the second is known only here.
-func writeParcels(tx backend.Tx, parcels []*parcel) error {
-	type key struct {
-		to   Ref
-		once string
-	}
-	sent := map[key]bool{}
-	for _, p := range parcels {
-		k := key{p.to, p.how.once}
-		if p.how.once != "" && sent[k] {
-			continue
-		}
-		sent[k] = true
-		if err := p.write(tx); err != nil {
+	for _, o := range outcomes {
+		if err := o.write(tx); err != nil {
 			return err
 		}
 	}
-	return nil
+	tx.Conflict(t.keys.version())
+	tx.Conflict(t.keys.fence())
+	if err := locked.write(tx, t.keys); err != nil {
+		return err
+	}
+	return out.write(tx)
+}
+
+// lookReset reads who has to be told of a reset: the caller of locked work, unless the work ends with this turn.
+func (t *turn) lookReset(tx backend.Tx) (dismissal, error) {
+	if !t.batch.resets || !t.head.lock.isHeld() || t.batch.released() {
+		return dismissal{}, nil
+	}
+	items, err := t.keys.lockedItems(tx)
+	if err != nil {
+		return dismissal{}, err
+	}
+	return dismiss(tx, items, ErrKilled)
 }
 
 // look does the reads that the writes need.
-func (t *turn) look(tx backend.Tx, timers timerReads) (outbox, error) {
+func (t *turn) look(tx backend.Tx, timers *timerReads) (outbox, error) {
 	b := t.batch
-	out := outbox{}
+	var out outbox
 	for _, r := range b.results {
 		if !r.declined {
 			t.mine = append(t.mine, out.add(t.c.process.id, r.answers())...)
 		}
 	}
 	t.mine = append(t.mine, out.add(t.c.process.id, b.answers)...)
-	if b.resets {
-		if err := t.lookReset(tx); err != nil {
-			return nil, err
-		}
-	}
 	for name := range b.timers {
 		timers.start(tx, t.keys, name)
 	}
@@ -91,22 +89,6 @@ func (t *turn) look(tx backend.Tx, timers timerReads) (outbox, error) {
 		p.look(tx)
 	}
 	return out, out.dropGone(tx)
-}
-
-// lookReset makes a reset from a handler forget the timers that the batch set before, too, and finds whom to tell when
-// it ends the locked work of another message.
-func (t *turn) lookReset(tx backend.Tx) error {
-	for name := range t.batch.timers {
-		t.batch.timers[name] = timerOp{}
-	}
-	if !t.head.lock.isHeld() || t.batch.released() {
-		return nil
-	}
-	locked, err := t.keys.lockedItems(tx)
-	if err == nil {
-		t.dismissed, err = dismiss(tx, locked, ErrKilled)
-	}
-	return err
 }
 
 // settle writes what becomes of a message that was consumed: a dead letter for a cast that its handler refused, the
@@ -123,7 +105,8 @@ func (t *turn) settle(tx backend.Tx, r result) error {
 			return err
 		}
 	}
-	if r.later && !r.stale {
+	castDefers := r.defers && !r.isCall() // which nobody can answer
+	if r.later && !r.stale && !castDefers {
 		return nil
 	}
 	return t.keys.concludeOnce(tx, r)
@@ -161,6 +144,7 @@ func (t *turn) writeState(tx backend.Tx) {
 	created := t.head.version.IsZero() && t.s.def.init != nil && !b.fresh
 	if b.resets {
 		t.keys.reset(tx)
+		t.keys.clearAttempts(tx)
 		return
 	}
 	if !created && len(b.edits) == 0 {

@@ -112,8 +112,9 @@ func (q Queue) Parse(pairs []backend.KeyValue) (items []Item, whole bool, err er
 func (q Queue) join(lane Lane, stamp backend.Versionstamp, pairs []backend.KeyValue) (Item, error) {
 	item := Item{Lane: lane, Stamp: stamp, last: stamp}
 	if len(pairs) == 1 {
-		item.Body = pairs[0].Value
-		return item, nil
+		body, err := chunk.Join([][]byte{pairs[0].Value}) // it has a head when the body begins as one does
+		item.Body = body
+		return item, err
 	}
 	rows := make([][]byte, len(pairs))
 	for i, pair := range pairs {

@@ -1,6 +1,7 @@
 package backendtest
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -17,8 +18,10 @@ func machines() []check {
 func agreesWithMap(x *trial) {
 	runs := 0
 	rapid.Check(x.T, func(t *rapid.T) {
-		runs++ // each run has keys of its own, since a fresh store for each would cost a file each
-		m := &machine{T: t, x: x, space: space{backend.NewKey("run", runs)}, want: make(oracle)}
+		runs++                                                        // each run has keys of its own, since a fresh store for each would cost a file each
+		ctx, cancel := context.WithTimeout(x.T.Context(), 3*patience) // a hundred histories take longer, where commits do
+		defer cancel()
+		m := &machine{T: t, ctx: ctx, x: x, space: space{backend.NewKey("run", runs)}, want: make(oracle)}
 		t.Repeat(map[string]func(*rapid.T){
 			"transact": m.transact,
 			"abort":    m.abort,
@@ -32,6 +35,7 @@ func agreesWithMap(x *trial) {
 // machine is one random history.
 type machine struct {
 	*rapid.T
+	ctx   context.Context
 	x     *trial
 	space space
 	want  oracle
@@ -59,7 +63,7 @@ type outcome struct {
 // do commits a transaction; meanwhile runs once, in its first run after its last step.
 func (m *machine) do(db backend.Database, os ops, meanwhile func()) (o outcome) {
 	var version backend.Future[backend.Versionstamp]
-	err := db.Transact(m.x.Context(), func(tx backend.Tx) (err error) {
+	err := db.Transact(m.ctx, func(tx backend.Tx) (err error) {
 		if o.results, err = os.on(tx); err != nil {
 			return err
 		}
@@ -99,7 +103,7 @@ func (m *machine) transact(t *rapid.T) {
 func (m *machine) abort(t *rapid.T) {
 	db, _ := m.handles(t)
 	os := m.space.transaction(m.choose(t), 8)
-	err := db.Transact(m.x.Context(), func(tx backend.Tx) error {
+	err := db.Transact(m.ctx, func(tx backend.Tx) error {
 		if _, err := os.on(tx); err != nil {
 			return err
 		}
@@ -115,7 +119,7 @@ func (m *machine) read(t *rapid.T) {
 	where, options := m.space.someRange(m.choose(t)), options(m.choose(t))
 	options.Snapshot = rapid.Bool().Draw(t, "snapshot")
 	var got string
-	err := db.Read(m.x.Context(), func(tx backend.ReadTx) error {
+	err := db.Read(m.ctx, func(tx backend.ReadTx) error {
 		found, err := tx.GetRange(where, options).Get()
 		got = shownPairs(found)
 		return err
@@ -148,7 +152,7 @@ func (m *machine) race(t *rapid.T) {
 func (m *machine) check(*rapid.T) {
 	want := m.want.list(m.space.root.Tree(), backend.RangeOptions{})
 	for i, db := range []backend.Database{m.x.db, m.x.other} {
-		err := db.Read(m.x.Context(), func(tx backend.ReadTx) error {
+		err := db.Read(m.ctx, func(tx backend.ReadTx) error {
 			found, err := tx.GetRange(m.space.root.Tree(), backend.RangeOptions{}).Get()
 			if got := shownPairs(found); err == nil && got != want {
 				err = fmt.Errorf("\ngot  %s\nwant %s", got, want)

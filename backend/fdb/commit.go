@@ -70,15 +70,14 @@ func (t *tx) commit() error {
 // prepare makes the attempt safe to send (1, 2).
 func (t *tx) prepare() (err error) {
 	if t.slot == nil {
-		if t.slot, err = t.db.takeSlot(t.ctx, t.base != nil); err != nil {
+		if t.slot, err = t.db.takeSlot(t.ctx, !t.began.IsZero()); err != nil {
 			return err
 		}
 	}
-	if t.base == nil {
-		t.base = t.tr.GetReadVersion()
-	}
-	if _, err := t.base.Get(); err != nil {
-		return t.judge("begin a commit", err)
+	if !t.isVersionKnown {
+		if _, err := t.tr.GetReadVersion().Get(); err != nil {
+			return t.judge("begin a commit", err)
+		}
 	}
 	if err := t.tr.AddReadConflictKey(t.slot.key); err != nil {
 		return describe("begin a commit", err)

@@ -9,9 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apple/foundationdb/bindings/go/src/fdb"
-	"github.com/apple/foundationdb/bindings/go/src/fdb/directory"
-
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/backendtest"
 )
@@ -46,14 +43,9 @@ func freshDirectory(t testing.TB, clusterFile string) []string {
 	t.Helper()
 	dir := []string{"dserver-test", rand.Text()}
 	t.Cleanup(func() {
-		db := openTest(t, clusterFile, Dir("dserver-test", "cleaner"))
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		err := db.insist(ctx, func(tr fdb.Transaction) error {
-			_, err := directory.Root().Remove(tr, dir)
-			return err
-		})
-		if err != nil {
+		if err := Remove(ctx, clusterFile, Dir(dir...)); err != nil {
 			t.Errorf("remove the directory %q: %v", dir, err)
 		}
 	})

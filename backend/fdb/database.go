@@ -95,7 +95,7 @@ func (db *DB) enter(ctx context.Context) (*space, error) {
 	}
 	s, err := db.space.get(ctx, db.openSpace)
 	if err != nil && ctx.Err() != nil && db.life.Err() == nil {
-		err = db.unreached("open the directory", ctx)
+		err = db.unreached(ctx, "open the directory")
 	}
 	if err != nil {
 		db.calls.leave()
@@ -112,7 +112,7 @@ func (db *DB) repeat(ctx context.Context, attempt func() error) error {
 			return err
 		}
 		err := attempt()
-		again, isLost := err.(*lost)
+		again, isLost := err.(*lost) //nolint:errorlint // what fn's own error may wrap is not this attempt's
 		switch {
 		case err == nil:
 			return nil
@@ -121,7 +121,7 @@ func (db *DB) repeat(ctx context.Context, attempt func() error) error {
 			if err := db.pause(ctx, delay(again, n)); err != nil {
 				return err
 			}
-		case err == errTooOld && !wasOld:
+		case err == errTooOld && !wasOld: //nolint:errorlint // as above
 			wasOld = true
 		default:
 			return err

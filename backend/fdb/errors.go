@@ -107,7 +107,7 @@ func describe(doing string, err error) error {
 }
 
 // unreached is why a wait for the cluster was given up.
-func (db *DB) unreached(doing string, ctx context.Context) error {
+func (db *DB) unreached(ctx context.Context, doing string) error {
 	if db.life.Err() != nil {
 		return fmt.Errorf("fdb: %s: %w", doing, backend.ErrClosed)
 	}

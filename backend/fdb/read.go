@@ -58,7 +58,11 @@ func (t *readTx) Get(key backend.Key) backend.Future[[]byte] {
 func (s *snapshot) value(f fdb.FutureByteSlice) backend.Future[[]byte] {
 	return backend.Later(func() ([]byte, error) {
 		value, err := f.Get()
-		return value, s.failed("read a key", err)
+		if err != nil {
+			return nil, s.failed("read a key", err)
+		}
+		s.answered()
+		return value, nil
 	})
 }
 
@@ -125,8 +129,11 @@ func (x *rangeRead) future() backend.Future[[]backend.KeyValue] {
 // settle waits for the pairs.
 func (x *rangeRead) settle() {
 	x.once.Do(func() {
-		x.fetch()
-		if x.err == nil && x.arrived != nil {
+		if x.fetch(); x.err != nil {
+			return
+		}
+		x.s.answered()
+		if x.arrived != nil {
 			x.arrived()
 		}
 	})

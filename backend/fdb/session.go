@@ -78,7 +78,7 @@ func (db *DB) takeSlot(ctx context.Context, isUnused bool) (*slot, error) {
 	s, err := db.session.get(ctx, db.openSession)
 	if err != nil {
 		if ctx.Err() != nil && db.life.Err() == nil {
-			err = db.unreached("begin a commit", ctx)
+			err = db.unreached(ctx, "begin a commit")
 		}
 		return nil, err
 	}
@@ -138,13 +138,18 @@ func (db *DB) keep() {
 	}
 }
 
-// beat moves the session's mark. When it is gone, the next commit begins a new session.
+// beat moves the session's mark. When it is gone, what was written since goes as well, since nobody would sweep it, and
+// the next commit begins a new session.
 func (db *DB) beat(s *session) {
 	var isGone bool
 	err := db.insist(db.life, func(tr fdb.Transaction) error {
 		value, err := tr.Get(s.mark).Get()
-		if isGone = err == nil && value == nil; err != nil || isGone {
+		if err != nil {
 			return err
+		}
+		if isGone = value == nil; isGone {
+			tr.ClearRange(keyRange(s.tokens.Tree()))
+			return nil
 		}
 		tr.Add(s.mark, backend.CounterValue(1))
 		return nil
@@ -157,7 +162,7 @@ func (db *DB) beat(s *session) {
 // leaveSession clears the handle's session, after its last commit. What cannot be cleared is swept by others.
 func (db *DB) leaveSession(ctx context.Context) {
 	if s := db.session.value.Load(); s != nil {
-		db.insist(ctx, func(tr fdb.Transaction) error {
+		_ = db.insist(ctx, func(tr fdb.Transaction) error {
 			_, err := tr.Get(s.mark).Get()
 			tr.Clear(s.mark)
 			tr.ClearRange(keyRange(s.tokens.Tree()))
@@ -220,7 +225,7 @@ func (db *DB) bury(mark fdb.Key, beat string) {
 	if err != nil {
 		return // no mark of ours
 	}
-	db.insist(db.life, func(tr fdb.Transaction) error {
+	_ = db.insist(db.life, func(tr fdb.Transaction) error { // the next look tries again
 		value, err := tr.Get(mark).Get()
 		if err == nil && string(value) == beat {
 			tr.Clear(mark)

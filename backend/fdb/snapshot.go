@@ -4,6 +4,7 @@ package fdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -26,7 +27,16 @@ type snapshot struct {
 	cause atomic.Pointer[error] // why the transaction was cancelled
 	stops [2]func() bool        // of what may cancel it
 	err   error                 // the first error of a read or a write: it fails the attempt
-	base  fdb.FutureInt64       // the read version, asked for with the first read
+
+	isVersionKnown bool // the store has answered a read, so the library has the read version in hand
+	hasOwnWrites   bool // in the library, which may answer reads from them alone
+}
+
+// answered notes a read that was answered.
+func (s *snapshot) answered() {
+	if !s.hasOwnWrites {
+		s.isVersionKnown = true
+	}
 }
 
 // open makes the attempt. It fails only where memory does.
@@ -83,20 +93,24 @@ func (s *snapshot) start() error {
 		return s.err
 	case s.cause.Load() != nil:
 		return s.fail(*s.cause.Load())
-	case s.base == nil:
+	case s.began.IsZero():
 		s.began = time.Now()
-		s.base = s.tr.GetReadVersion()
 	case time.Since(s.began) > backend.MaxDuration:
 		return s.fail(errTooOld)
 	}
 	return nil
 }
 
-// fail keeps the first error and returns err.
-func (s *snapshot) fail(err error) error {
+// keep keeps the first error.
+func (s *snapshot) keep(err error) {
 	if s.err == nil {
 		s.err = err
 	}
+}
+
+// fail keeps the first error and returns err.
+func (s *snapshot) fail(err error) error {
+	s.keep(err)
 	return err
 }
 
@@ -123,7 +137,9 @@ func (s *snapshot) judge(doing string, err error) error {
 
 // isOld reports whether it was the attempt that took long. A recovery of the cluster makes all transactions too old
 // that were under way, however short they are: that is no fault of theirs, and does not count.
-func (s *snapshot) isOld() bool { return s.base != nil && time.Since(s.began) > backend.MaxDuration/2 }
+func (s *snapshot) isOld() bool {
+	return !s.began.IsZero() && time.Since(s.began) > backend.MaxDuration/2
+}
 
 // key is where k is stored.
 func (s *snapshot) key(k backend.Key) fdb.Key { return fdb.Key(s.space.data.Join(k)) }
@@ -147,10 +163,11 @@ func run[T any](s *snapshot, fn func(T) error, t T) (err error) {
 
 // verdict is how fn ended. Where a read was refused or came too late, what fn made of that does not matter.
 func (s *snapshot) verdict(err error) error {
-	if s.err == errTooOld {
+	if errors.Is(s.err, errTooOld) {
 		return errTooOld
 	}
-	if again, ok := s.err.(*lost); ok {
+	var again *lost
+	if errors.As(s.err, &again) {
 		return again
 	}
 	if err == nil {

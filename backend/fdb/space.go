@@ -48,6 +48,20 @@ func openDirectory(tr fdb.Transaction, path []string) (backend.Key, error) {
 	return dir.Bytes(), nil
 }
 
+// Remove removes an application's directory from a cluster, with all that is in it. Handles that have it open must be
+// closed before: what they still write is lost in a place that nobody looks at. It may be repeated.
+func Remove(ctx context.Context, clusterFile string, opts ...Option) error {
+	db, err := Open(clusterFile, opts...)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return db.insist(ctx, func(tr fdb.Transaction) error {
+		_, err := directory.Root().Remove(tr, db.options.path)
+		return err
+	})
+}
+
 // insist runs fn in a transaction of the package's own until it is committed or fails for good. It is for what may be
 // committed more than once without harm, as after an outage it does not ask whether it was. fn reads before it writes:
 // a commit with a read version in hand cannot come true much later.
@@ -58,12 +72,12 @@ func (db *DB) insist(ctx context.Context, fn func(tr fdb.Transaction) error) err
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return db.unreached("keep the books", ctx)
+			return db.unreached(ctx, "keep the books")
 		case !isRefusal(err) && !isOutage(err):
 			return describe("keep the books", err)
 		}
 		if idle(ctx, upTo(raceDelay, downDelayMax, n)) != nil {
-			return db.unreached("keep the books", ctx)
+			return db.unreached(ctx, "keep the books")
 		}
 	}
 }

@@ -3,6 +3,7 @@
 package fdb
 
 import (
+	"context"
 	"errors"
 
 	"github.com/dserver-go/dserver/backend"
@@ -18,6 +19,9 @@ type DB struct{ backend.Database }
 
 // Open answers an error that says how to build the program with FoundationDB.
 func Open(string, ...Option) (*DB, error) { return nil, errNotBuilt }
+
+// Remove answers an error that says how to build the program with FoundationDB.
+func Remove(context.Context, string, ...Option) error { return errNotBuilt }
 
 // Stats counts what the handle has met.
 func (*DB) Stats() Stats { return new(counters).read() }

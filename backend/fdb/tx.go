@@ -65,7 +65,7 @@ func newTx(ctx context.Context, db *DB, s *space) *tx {
 // begin is called before each read. The slot is taken before the read version is asked for: the last attempt of that
 // slot may have been committed a moment ago, and its token must not be a conflict.
 func (t *tx) begin() error {
-	if s := t.db.session.value.Load(); t.slot == nil && t.base == nil && s != nil {
+	if s := t.db.session.value.Load(); t.slot == nil && t.began.IsZero() && s != nil {
 		t.slot = s.take(false)
 	}
 	return t.start()
@@ -101,7 +101,7 @@ func (t *tx) Get(key backend.Key) backend.Future[[]byte] {
 	if err := t.startRead(); err != nil {
 		return backend.Ready[[]byte](nil, err)
 	}
-	if err := t.size.Conflict(key.Only()); err != nil {
+	if err := t.size.ConflictKey(key); err != nil {
 		return backend.Ready[[]byte](nil, t.fail(err))
 	}
 	f := t.tr.Get(t.key(key))
@@ -140,7 +140,7 @@ func (t *tx) conflictWith(x *rangeRead, r backend.Range, isOurs bool) {
 		x.err = t.tr.AddReadConflictRange(t.keys(r))
 	}
 	if x.err != nil {
-		t.failed("read a range", x.err)
+		x.err = t.failed("read a range", x.err)
 	}
 }
 
@@ -161,7 +161,7 @@ func (t *tx) flush() {
 	for _, wait := range t.reads {
 		wait()
 	}
-	t.reads = t.reads[:0]
+	t.reads, t.hasOwnWrites = t.reads[:0], true
 	for _, w := range t.waiting {
 		w.apply(t.tr)
 	}
@@ -187,7 +187,8 @@ func (w write) apply(tr fdb.Transaction) {
 
 // put adds a write unless it is impossible.
 func (t *tx) put(err error, kind kind, key fdb.Key, value []byte) {
-	if t.fail(err); t.err == nil {
+	t.keep(err)
+	if t.err == nil {
 		t.isWrite = true
 		t.waiting = append(t.waiting, write{kind, key, value})
 	}
@@ -248,11 +249,11 @@ func (t *tx) Conflict(key backend.Key) {
 	if t.begin() != nil {
 		return
 	}
-	if err := t.size.Conflict(key.Only()); err != nil {
-		t.fail(err)
-		return
+	if err := t.size.ConflictKey(key); err != nil {
+		t.keep(err)
+	} else if err := t.tr.AddReadConflictKey(t.key(key)); err != nil {
+		t.keep(t.judge("make a conflict", err))
 	}
-	t.failed("make a conflict", t.tr.AddReadConflictKey(t.key(key)))
 }
 
 // Version implements [backend.Tx].
@@ -284,4 +285,4 @@ func (o *outcome) stamped(v backend.Versionstamp) {
 }
 
 // isTooOld reports whether the attempt may not be committed any more.
-func (t *tx) isTooOld() bool { return t.base != nil && time.Since(t.began) > backend.MaxDuration }
+func (t *tx) isTooOld() bool { return !t.began.IsZero() && time.Since(t.began) > backend.MaxDuration }

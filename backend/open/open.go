@@ -25,13 +25,22 @@ const Usage = "FILE, sqlite:FILE or fdb:CLUSTERFILE?dir=NAME"
 // scheme is what a name begins with that is no file's name. One letter is a drive.
 var scheme = regexp.MustCompile(`^([a-z][a-z0-9+.-]+):`)
 
+// File returns the path in a name that is that of a file, for programs that look at it before it is opened.
+func File(name string) (path string, ok bool) {
+	kind, rest := cut(name)
+	return rest, kind == "sqlite"
+}
+
+func cut(name string) (kind, rest string) {
+	if m := scheme.FindString(name); m != "" {
+		return strings.TrimSuffix(m, ":"), name[len(m):]
+	}
+	return "sqlite", name
+}
+
 // Database opens the database of this name. The errors are those of the backend, or tell the form of a name.
 func Database(name string) (backend.Database, error) {
-	kind, rest := "sqlite", name
-	if m := scheme.FindString(name); m != "" {
-		kind, rest = strings.TrimSuffix(m, ":"), name[len(m):]
-	}
-	switch kind {
+	switch kind, rest := cut(name); kind {
 	case "sqlite":
 		return orNil(sqlite.Open(rest))
 	case "fdb":

@@ -25,6 +25,17 @@ func TestANameWithoutASchemeIsASQLiteFile(t *testing.T) {
 	}
 }
 
+func TestFilesAreToldFromOtherStores(t *testing.T) {
+	for name, want := range map[string]string{
+		"a.db": "a.db", "sqlite:a.db": "a.db", "/x/a:b.db": "/x/a:b.db", "C:a.db": "C:a.db", "fdb:a.cluster": "", "oracle:a": "",
+	} {
+		path, ok := File(name)
+		if ok != (want != "") || ok && path != want {
+			t.Errorf("%q: %q, %v", name, path, ok)
+		}
+	}
+}
+
 func TestWrongNamesAreRefused(t *testing.T) {
 	for name, want := range map[string]string{
 		"postgres://localhost":          Usage,

@@ -155,7 +155,7 @@ func openCounters(b *testing.B) *counters {
 	if err != nil {
 		b.Fatal(err)
 	}
-	err = executeAll(conn, append(pragmas(options{}),
+	err = executeAll(conn, append(append(filePragmas(), syncPragmas(options{})...),
 		"CREATE TABLE counters (id TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID")...)
 	if err != nil {
 		b.Fatal(err)

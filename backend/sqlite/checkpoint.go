@@ -19,28 +19,34 @@ import (
 //     is copied as a whole and begins it anew, unless a snapshot still reads from it.
 //  3. Where overlapping snapshots keep the log growing above logMaxBytes, new ones wait until the old have ended.
 type checkpoints struct {
-	db    *DB
-	conn  *driver.Conn
-	pages atomic.Int64 // of the log, at most
-	due   chan struct{}
+	db     *DB
+	conn   *driver.Conn
+	pages  atomic.Int64 // of the log that are not copied, at most
+	groups atomic.Int64 // that wrote them
+	wanted chan struct{}
 
-	duePages int64 // of the log that is not copied: then it is copied
+	duePages int64 // in the log, and not copied: then it is copied
 	maxBytes int64 // of the log: then snapshots wait
 }
 
+// A cycle ends after duePages, so that the log is soon as long as it will be. Where groups are large it lasts eight
+// times as long, or a checkpoint's fsyncs, of which commits wait for some, would be a good part of all.
 const (
-	checkpointPages = 4000
-	logMaxBytes     = 64 << 20
-	reapEvery       = 250 * time.Millisecond
+	duePages    = 500
+	dueGroups   = 100
+	longCycle   = 8
+	logMaxBytes = 64 << 20
+	reapEvery   = 250 * time.Millisecond
 )
 
 // count notes a commit of so many pages.
 func (k *checkpoints) count(pages int) {
+	k.groups.Add(1)
 	if k.pages.Add(int64(pages)) < k.duePages {
 		return
 	}
 	select {
-	case k.due <- struct{}{}:
+	case k.wanted <- struct{}{}:
 	default:
 	}
 }
@@ -51,10 +57,10 @@ func (k *checkpoints) keep() {
 		select {
 		case <-k.db.stopped:
 			return
-		case <-k.due:
+		case <-k.wanted:
 		}
 		if err := k.run(); err != nil && !isBusy(err) {
-			k.db.judge("copy the log into", err, closedBy)
+			_ = k.db.judge("copy the log into", err, closedBy)
 		}
 	}
 }
@@ -63,10 +69,8 @@ func (k *checkpoints) keep() {
 type progress struct{ pages, copied int64 }
 
 func (k *checkpoints) run() error {
-	// A page that a group wrote twice is in the log once, so there may be far less than was counted.
 	p, err := k.checkpoint("NOOP")
-	k.pages.Store(p.pages - p.copied)
-	if err != nil || p.pages-p.copied < k.duePages/2 {
+	if err != nil || !k.isDue(p) {
 		return err
 	}
 	if _, err := k.checkpoint("PASSIVE"); err != nil {
@@ -74,10 +78,18 @@ func (k *checkpoints) run() error {
 	}
 	p, err = k.alone("PASSIVE")
 	k.pages.Store(p.pages - p.copied)
+	k.groups.Store(0)
 	if err != nil || p.pages*pageBytes <= k.maxBytes {
 		return err
 	}
 	return k.restart()
+}
+
+// isDue corrects the count: a page that a group wrote twice is in the log once, so there may be far less.
+func (k *checkpoints) isDue(p progress) bool {
+	pages := p.pages - p.copied
+	k.pages.Store(pages)
+	return pages >= longCycle*k.duePages || pages >= k.duePages && k.groups.Load() >= dueGroups
 }
 
 // alone makes a checkpoint while nobody of this process commits.

@@ -190,4 +190,5 @@ func (w *writer) metForeign(isFirst bool) {
 		w.shared.Store(w.db.clock())
 	}
 	w.db.watches.suspect()
+	w.db.watches.wake()
 }

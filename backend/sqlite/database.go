@@ -78,9 +78,9 @@ func Open(path string, opts ...Option) (*DB, error) {
 
 func newDB(path string) *DB {
 	db := &DB{path: path, opened: time.Now(), stopped: make(chan struct{}), left: make(chan struct{}, 1)}
-	db.pool.path, db.pool.limit, db.pool.freed = path, maxReaders, make(chan struct{}, calmReaders)
+	db.pool = pool{path: path, limit: maxReaders, pause: db.pause, freed: make(chan struct{}, calmReaders)}
 	db.watches = watches{db: db, kick: make(chan struct{}, 1), keys: map[string][]*watch{}}
-	db.checkpoints = checkpoints{db: db, due: make(chan struct{}, 1), duePages: checkpointPages, maxBytes: logMaxBytes}
+	db.checkpoints = checkpoints{db: db, wanted: make(chan struct{}, 1), duePages: duePages, maxBytes: logMaxBytes}
 	return db
 }
 
@@ -98,7 +98,7 @@ func (db *DB) connect(o options) error {
 	}
 	second, err := connect(db.path)
 	if err == nil {
-		err = executeAll(second, pragmas(o)[1:]...)
+		err = patiently(func() error { return executeAll(second, syncPragmas(o)...) })
 	}
 	if err != nil {
 		return errors.Join(err, closeAll(second, first))
@@ -192,49 +192,6 @@ func (db *DB) Read(ctx context.Context, fn func(tx backend.ReadTx) error) error 
 		if wasOld || !errors.Is(err, errTooOld) {
 			return err
 		}
-	}
-}
-
-// readTx implements [backend.ReadTx].
-type readTx struct {
-	snapshot
-	base     *record
-	suspects uint64
-	watches  []*watch
-	err      error
-}
-
-func (t *readTx) run(fn func(tx backend.ReadTx) error) error {
-	defer t.finish(errEnded)
-	return fn(t)
-}
-
-// Get implements [backend.ReadTx].
-func (t *readTx) Get(key backend.Key) backend.Future[[]byte] {
-	value, err := t.get(key)
-	t.fail(err)
-	return backend.Ready(value, err)
-}
-
-// GetRange implements [backend.ReadTx].
-func (t *readTx) GetRange(r backend.Range, o backend.RangeOptions) backend.Future[[]backend.KeyValue] {
-	pairs, _, err := t.scan(r, o)
-	t.fail(err)
-	return backend.Ready(pairs, err)
-}
-
-// Watch implements [backend.ReadTx].
-func (t *readTx) Watch(key backend.Key) backend.Watch {
-	seen, err := t.get(key)
-	t.fail(err)
-	w := &watch{watches: &t.db.watches, key: string(key), seen: seen, fired: make(chan struct{})}
-	t.watches = append(t.watches, w)
-	return w
-}
-
-func (t *readTx) fail(err error) {
-	if t.err == nil {
-		t.err = err
 	}
 }
 

@@ -43,6 +43,7 @@ var hints = map[driver.ResultCode]string{
 		"or save what can be read with the sqlite3 tool's .recover",
 	driver.ResultBusy:     "another process holds a lock on it: end that process or its transaction",
 	driver.ResultProtocol: "its locks are in disorder, as on network file systems: keep it on a local disk",
+	driver.ResultIOErr:    "the disk reported an error: look at the system's log, and open it again when the disk is sound",
 	driver.ResultNoMem:    "memory ran out",
 }
 

@@ -79,6 +79,7 @@ func openConnection(path string) (*connection, error) {
 type pool struct {
 	path  string
 	limit int // maxReaders
+	pause func(ctx context.Context, d time.Duration) error
 
 	mu      sync.Mutex
 	idle    []*connection // the one used last is at the end and has the warmest cache
@@ -143,6 +144,11 @@ func (p *pool) take(ctx context.Context, s *snapshot, limit int) (c *connection,
 // add opens a connection, which take has counted. It does so without the mutex, which others need to give theirs back.
 func (p *pool) add(s *snapshot) (*connection, error) {
 	c, err := openConnection(p.path)
+	for err != nil && isBusy(err) { // another process mends the log after a crash
+		if err = p.pause(s.ctx, busyPause); err == nil {
+			c, err = openConnection(p.path)
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.opening--
@@ -200,7 +206,7 @@ func (p *pool) release(c *connection, broken bool) {
 	default:
 	}
 	if !keep {
-		c.conn.Close()
+		_ = c.conn.Close() // it only read
 	}
 }
 

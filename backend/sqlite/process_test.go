@@ -177,6 +177,10 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	path := filled(t)
 	var acknowledged [counting]int64
 	for kill := range kills {
+		var beside *DB
+		if kill%2 == 1 { // another process has the file open all the time
+			beside = openAt(t, path)
+		}
 		c := startChild(t, "count", path)
 		first, ok := <-c.lines
 		if !ok {
@@ -184,6 +188,12 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 		}
 		<-time.After(time.Duration(rand.IntN(100)) * time.Millisecond)
 		c.kill()
+		if beside != nil {
+			mustSet(t, beside, "beside", strconv.Itoa(kill))
+			if err := beside.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
 		for l := range seq(first, c.lines) {
 			caller, err := strconv.Atoi(strings.TrimPrefix(l, "counted "))
 			if err != nil {
@@ -302,6 +312,27 @@ func TestProcessesDoNotStarveEachOther(t *testing.T) {
 		t.Errorf("the counter is %d, %v; %d increments were acknowledged", stored, err, sum)
 	}
 	t.Logf("%d commits of two processes in a second, the slower one %d", sum, least)
+}
+
+// A process whose writer never rests leaves the lock to one that commits now and then.
+func TestBusyProcessLeavesTheLockToOthers(t *testing.T) {
+	path := filled(t)
+	db := openAt(t, path)
+	c := startChild(t, "count", path)
+	c.line(t, "counted")
+	const rounds = 50
+	var times []time.Duration
+	for i := range rounds {
+		began := time.Now()
+		mustSet(t, db, "ours", strconv.Itoa(i))
+		times = append(times, time.Since(began))
+	}
+	c.end(t)
+	slices.Sort(times)
+	t.Logf("a commit beside a busy process took %v in the middle, %v at most", times[rounds/2], times[rounds-1])
+	if times[rounds/2] > 50*time.Millisecond {
+		t.Errorf("a commit beside a busy process took %v in the middle", times[rounds/2])
+	}
 }
 
 // childWatches answers each change of "ping" with the same value in "pong".

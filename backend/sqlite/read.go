@@ -108,6 +108,49 @@ func (s *snapshot) scan(r backend.Range, o backend.RangeOptions) (pairs []backen
 	}
 }
 
+// readTx implements [backend.ReadTx].
+type readTx struct {
+	snapshot
+	base     *record
+	suspects uint64
+	watches  []*watch
+	err      error
+}
+
+func (t *readTx) run(fn func(tx backend.ReadTx) error) error {
+	defer t.finish(errEnded)
+	return fn(t)
+}
+
+// Get implements [backend.ReadTx].
+func (t *readTx) Get(key backend.Key) backend.Future[[]byte] {
+	value, err := t.get(key)
+	t.fail(err)
+	return backend.Ready(value, err)
+}
+
+// GetRange implements [backend.ReadTx].
+func (t *readTx) GetRange(r backend.Range, o backend.RangeOptions) backend.Future[[]backend.KeyValue] {
+	pairs, _, err := t.scan(r, o)
+	t.fail(err)
+	return backend.Ready(pairs, err)
+}
+
+// Watch implements [backend.ReadTx].
+func (t *readTx) Watch(key backend.Key) backend.Watch {
+	seen, err := t.get(key)
+	t.fail(err)
+	w := &watch{watches: &t.db.watches, key: string(key), seen: seen, fired: make(chan struct{})}
+	t.watches = append(t.watches, w)
+	return w
+}
+
+func (t *readTx) fail(err error) {
+	if t.err == nil {
+		t.err = err
+	}
+}
+
 // value reads one value.
 func (c *connection) value(key backend.Key) ([]byte, error) {
 	c.get.BindBytes(1, key)

@@ -76,7 +76,7 @@ func prepareFile(c *driver.Conn, o options) error {
 	if err := patiently(func() error { _, err := checkSchema(c); return err }); err != nil {
 		return err
 	}
-	for _, pragma := range pragmas(o) {
+	for _, pragma := range append(filePragmas(), syncPragmas(o)...) {
 		if err := patiently(func() error { return execute(c, pragma) }); err != nil {
 			return err
 		}
@@ -100,12 +100,14 @@ func checkWritable(c *driver.Conn) error {
 	return errors.Join(err, rollBack(c))
 }
 
-func pragmas(o options) []string {
-	p := []string{
-		fmt.Sprintf("PRAGMA page_size = %d", pageBytes),
-		"PRAGMA journal_mode = WAL",
-		"PRAGMA synchronous = " + o.synchronous(),
-	}
+// filePragmas change the file and are kept in it.
+func filePragmas() []string {
+	return []string{fmt.Sprintf("PRAGMA page_size = %d", pageBytes), "PRAGMA journal_mode = WAL"}
+}
+
+// syncPragmas are those of a connection that writes or makes checkpoints.
+func syncPragmas(o options) []string {
+	p := []string{"PRAGMA synchronous = " + o.synchronous()}
 	if runtime.GOOS == "darwin" { // where fsync alone leaves the data in the drive's memory
 		p = append(p, "PRAGMA fullfsync = ON", "PRAGMA checkpoint_fullfsync = ON")
 	}

@@ -108,7 +108,7 @@ func (t *tx) read(key backend.Key) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := t.size.Conflict(key.Only()); err != nil {
+	if err := t.size.ConflictKey(key); err != nil {
 		return nil, err
 	}
 	t.reads.keys = append(t.reads.keys, keyRead{t.arena.copy(key), value})
@@ -237,7 +237,7 @@ func (t *tx) Stamp(key backend.Key) {
 // range that was read has it, it costs nothing.
 func (t *tx) Conflict(key backend.Key) {
 	t.start()
-	t.fail(t.size.Conflict(key.Only()))
+	t.fail(t.size.ConflictKey(key))
 	value, isKnown := t.reads.lookUp(key)
 	if t.err == nil && !isKnown {
 		var err error

@@ -1,19 +1,15 @@
 package sqlite
 
 import (
-	"errors"
+	"maps"
+	"slices"
 	"sync"
-	"time"
-
-	driver "zombiezen.com/go/sqlite"
 
 	"github.com/dserver-go/dserver/backend"
 )
 
-// Watches. A commit of this process fires those of the keys that it wrote, at once. Commits of other processes are
-// found by polling PRAGMA data_version on a connection that does nothing else, as long as there are watches. It moves
-// with our own commits as well, so the sequence row tells whose it was: when it may have been another's, the watched
-// keys are read and compared with what their watchers saw.
+// watches are those that have not fired. A commit of this process fires those of the keys that it wrote, at once;
+// commits of other processes are found by the poll.
 type watches struct {
 	db   *DB
 	kick chan struct{} // tells the poll that there is something to do
@@ -22,18 +18,9 @@ type watches struct {
 	keys     map[string][]*watch
 	count    int
 	suspects uint64 // how often another process may have committed
-	compared uint64 // the suspects for which all keys were compared
+	isDue    bool   // the keys have not been compared since
 	isClosed bool
 }
-
-// The pause between two looks. A look costs little, but to wake up for it takes up to a tenth of a millisecond of
-// processor time on a virtual machine: at pollIdle that is below a hundredth of a core.
-const (
-	pollBusy = time.Millisecond      // while another process is seen to commit, see sharedFor
-	pollWarm = 5 * time.Millisecond  // for warmFor after
-	pollIdle = 10 * time.Millisecond // where none was seen for long, as where there is none
-	warmFor  = time.Minute
-)
 
 // watch implements [backend.Watch].
 type watch struct {
@@ -108,8 +95,8 @@ func (s *watches) set(made []*watch, base *record, suspects uint64) {
 			s.fireKey(w.key)
 		}
 	}
-	if s.suspects != suspects {
-		s.compared = min(s.compared, suspects) // these keys were not compared since
+	if s.suspects != suspects { // the keys were compared, or are being, without these
+		s.isDue = true
 	}
 	s.wake()
 }
@@ -152,12 +139,23 @@ func (s *watches) fire(c *record) {
 	}
 }
 
-// suspect says that another process may have committed.
+// suspect says that another process may have committed. The next look compares the keys.
 func (s *watches) suspect() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.suspects++
-	s.wake()
+	s.isDue = true
+}
+
+// due returns the keys if they are to be compared, and takes it that they are.
+func (s *watches) due() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.isDue {
+		return nil
+	}
+	s.isDue = false
+	return slices.Collect(maps.Keys(s.keys))
 }
 
 // close fires all watches, those to come as well.
@@ -170,158 +168,10 @@ func (s *watches) close() {
 	}
 }
 
-// poll looks for commits of other processes until the database ends.
-func (s *watches) poll() {
-	p := &poll{watches: s}
-	defer p.close()
-	timer := time.NewTimer(pollIdle)
-	defer timer.Stop()
-	for {
-		var tick <-chan time.Time
-		if s.isWatching() {
-			timer.Reset(p.interval())
-			tick = timer.C
-		}
-		select {
-		case <-s.db.stopped:
-			return
-		case <-s.kick:
-		case <-tick:
-		}
-		if !s.isWatching() {
-			p.isStale = true
-		} else if err := p.look(); err != nil && !isBusy(err) {
-			p.lose(err)
-		}
-	}
-}
-
 func (s *watches) isWatching() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.count > 0
-}
-
-// poll is the state of one polling goroutine.
-type poll struct {
-	watches *watches
-	conn    *connection
-	version *driver.Stmt
-	moved   int64 // data_version at the last look
-	isStale bool  // nobody looked for a time
-}
-
-func (p *poll) interval() time.Duration {
-	switch ago, ok := p.watches.db.writer.sinceForeign(); {
-	case ok && ago < sharedFor:
-		return pollBusy
-	case ok && ago < warmFor:
-		return pollWarm
-	}
-	return pollIdle
-}
-
-// look compares the watched keys if another process may have committed since the last look.
-func (p *poll) look() error {
-	if err := p.connect(); err != nil {
-		return err
-	}
-	isForeign, err := p.isForeign()
-	if err != nil {
-		return err
-	}
-	s := p.watches
-	s.mu.Lock()
-	if isForeign {
-		s.suspects++
-	}
-	target := s.suspects
-	isDue := s.compared != target
-	s.mu.Unlock()
-	if !isDue {
-		return nil
-	}
-	if err := p.compare(); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	s.compared = max(s.compared, target)
-	s.mu.Unlock()
-	return nil
-}
-
-func (p *poll) connect() error {
-	if p.conn != nil {
-		return nil
-	}
-	c, err := openConnection(p.watches.db.path)
-	if err != nil {
-		return err
-	}
-	p.conn = c
-	p.version, err = c.conn.Prepare("PRAGMA data_version")
-	p.isStale = true
-	return err
-}
-
-// isForeign reports whether another process may have committed since the last look.
-func (p *poll) isForeign() (bool, error) {
-	moved, err := single(p.version)
-	if err != nil {
-		return false, err
-	}
-	isSame := moved == p.moved
-	if isSame && !p.isStale {
-		return false, nil
-	}
-	row, err := single(p.conn.sequence)
-	if err != nil {
-		return false, err
-	}
-	p.moved = moved
-	w := p.watches.db.writer
-	isForeign := row != w.owned.Load()
-	if isForeign && !p.isStale {
-		w.shared.Store(w.db.clock())
-	}
-	isForeign, p.isStale = isForeign || p.isStale, false
-	return isForeign, nil
-}
-
-// single reads the one number of a statement.
-func single(stmt *driver.Stmt) (int64, error) {
-	ok, err := stmt.Step()
-	if err != nil {
-		return 0, err
-	}
-	if !ok {
-		return 0, errNoSequence
-	}
-	n := stmt.ColumnInt64(0)
-	return n, stmt.Reset()
-}
-
-// compare fires the watches whose keys are not as their watchers saw them.
-func (p *poll) compare() (err error) {
-	if err := drain(p.conn.begin); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, drain(p.conn.end)) }()
-	s := p.watches
-	s.mu.Lock()
-	keys := make([]string, 0, len(s.keys))
-	for key := range s.keys {
-		keys = append(keys, key)
-	}
-	s.mu.Unlock()
-	for _, key := range keys {
-		value, err := p.conn.value(backend.Key(key))
-		if err != nil {
-			return err
-		}
-		s.fireOthers(key, value)
-	}
-	return nil
 }
 
 // fireOthers fires the watches of key that saw another value.
@@ -333,23 +183,5 @@ func (s *watches) fireOthers(key string, value []byte) {
 			s.fireKey(key)
 			return
 		}
-	}
-}
-
-// lose fires all watches, as the store can no longer tell, and begins anew with another connection.
-func (p *poll) lose(error) {
-	s := p.watches
-	s.mu.Lock()
-	for key := range s.keys {
-		s.fireKey(key)
-	}
-	s.mu.Unlock()
-	p.close()
-}
-
-func (p *poll) close() {
-	if p.conn != nil {
-		p.conn.conn.Close()
-		p.conn = nil
 	}
 }

@@ -163,6 +163,10 @@ func TestNobodyAsksForTheLockForNobody(t *testing.T) {
 	db := openTest(t)
 	mustSet(t, db, "before", "1")
 	unlock := lockFile(t, db.path)
+	w := db.writer
+	w.mu.Lock()
+	w.leading = true // so that all three wait for the writer's own goroutine
+	w.mu.Unlock()
 	ctx, cancel := context.WithCancel(t.Context())
 	outcomes := make(chan error, 3)
 	for range 3 {
@@ -174,17 +178,35 @@ func TestNobodyAsksForTheLockForNobody(t *testing.T) {
 		}()
 	}
 	awaitQueue(t, db, 3)
+	w.more <- struct{}{}
 	cancel()
 	for range 3 {
-		<-outcomes
+		if err := <-outcomes; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
 	}
 	await(t, "the end of the lead", func() bool {
-		db.writer.mu.Lock()
-		defer db.writer.mu.Unlock()
-		return !db.writer.leading
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return !w.leading
 	})
 	unlock()
 	mustSet(t, db, "after", "1")
+}
+
+// SQLite's locks know no queue: who takes the lock again at once starves all others.
+func TestWriterPausesBetweenGroupsWhileAnotherProcessCommits(t *testing.T) {
+	db := openTest(t)
+	mustSet(t, db, "a", "1")
+	const groups = 20
+	began := time.Now()
+	for range groups {
+		db.writer.shared.Store(db.clock())
+		mustSet(t, db, "a", "2")
+	}
+	if took := time.Since(began); took < (groups-1)*sharedPause {
+		t.Errorf("%d groups took %v; want a pause of %v after each", groups, took, sharedPause)
+	}
 }
 
 func TestCloseWhileAnotherProcessWritesEndsWhoWaits(t *testing.T) {
@@ -264,7 +286,8 @@ func growAndBeginAnew(t *testing.T, db *DB, pages int64) {
 		}
 		return p.pages
 	}
-	for grown() < pages { //nolint:revive // the condition is the work
+	for size := grown(); size < pages; {
+		size = grown()
 	}
 	await(t, "the log to begin anew", func() bool { return grown() < pages/4 })
 }
@@ -273,9 +296,22 @@ func growAndBeginAnew(t *testing.T, db *DB, pages int64) {
 func TestLogIsUsedAgain(t *testing.T) {
 	db := openTest(t)
 	db.checkpoints.duePages = 100
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for caller := range 4 { // who leave no gap between two groups in which the log is copied as a whole
+		all.Go(func() {
+			for ctx.Err() == nil {
+				if err := countUp(ctx, db, backend.NewKey("n", caller)); err != nil && !errors.Is(err, ctx.Err()) {
+					t.Error(err)
+				}
+			}
+		})
+	}
 	for range 3 {
 		growAndBeginAnew(t, db, 100)
 	}
+	cancel()
+	all.Wait()
 }
 
 // Snapshots that overlap without end keep the log from being used again. Above its bound new ones wait.

@@ -7,22 +7,26 @@ import (
 
 // commandLine is what can be written on it.
 type commandLine struct {
-	DB   string `required:"" env:"DSERVER_DB" placeholder:"FILE" help:"The database: a path, or sqlite:PATH."`
+	DB   string `required:"" env:"DSERVER_DB" placeholder:"NAME" help:"The database: FILE, sqlite:FILE or fdb:CLUSTERFILE?dir=NAME."`
 	JSON bool   `help:"Print JSON: one object per line."`
 
 	Ls     lsCommand     `cmd:"" help:"List the servers, of one type or of all."`
 	Status statusCommand `cmd:"" help:"Tell how a server is."`
 	State  stateCommand  `cmd:"" help:"Print a server's state."`
 	Queue  queueCommand  `cmd:"" help:"List the messages that wait, in the order in which they will be handled."`
-	Dead   deadCommand   `cmd:"" help:"List the messages that were set aside, oldest first."`
+	Dead   deadCommand   `cmd:"" help:"List the messages of a server that were set aside, oldest first; --all lists those of all servers."`
 	Show   showCommand   `cmd:"" help:"Print a message, waiting or set aside, whole."`
-	Delete deleteCommand `cmd:"" help:"Delete a message that waits. Its caller, if there is one, is told."`
+	Delete deleteCommand `cmd:"" aliases:"withdraw" help:"Delete a message that waits. Its caller, if there is one, is told."`
 
-	Retry   retryCommand   `cmd:"" help:"Send a message that was set aside again, at the end of the queue."`
-	Edit    editCommand    `cmd:"" help:"Change a message that was set aside, and send it again."`
+	Retry   retryCommand   `cmd:"" help:"Send a message that was set aside again, or all that --code, --message or --all choose."`
+	Edit    editCommand    `cmd:"" help:"Change a message that was set aside, or all that are chosen, and send it again."`
 	Discard discardCommand `cmd:"" help:"Remove a message that was set aside."`
+	Unlock  unlockCommand  `cmd:"" help:"End locked work: its message is set aside, its caller told, its result refused."`
+	Resume  resumeCommand  `cmd:"" help:"Let a server go on that has halted: its message has all its attempts again."`
 	Reset   resetCommand   `cmd:"" help:"Forget a server's state; its queue stays."`
 	Kill    killCommand    `cmd:"" help:"Remove a server, with its queue. Callers that wait are told."`
+
+	Check checkCommand `cmd:"" help:"Compare all that is stored with itself, and list what is wrong."`
 }
 
 // tool is what the commands work with.

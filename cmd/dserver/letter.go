@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -14,6 +12,7 @@ import (
 
 // letter is a message that was set aside, as JSON has it.
 type letter struct {
+	Server   string    `json:"server,omitempty"` // in a list of several servers
 	Stamp    string    `json:"stamp"`
 	Message  string    `json:"message"`
 	Attempts int       `json:"attempts"`
@@ -35,29 +34,81 @@ func newLetter(d dserver.DeadLetter) letter {
 	return o
 }
 
+// filter chooses among messages that were set aside. What is not given chooses all.
+type filter struct {
+	Code    string `help:"Only those whose error has this code." placeholder:"CODE"`
+	Message string `help:"Only those of this name." placeholder:"NAME"`
+}
+
+func (f filter) takes(d dserver.DeadLetter) bool {
+	return (f.Code == "" || f.Code == d.Err.Code) && (f.Message == "" || f.Message == d.Message.Name)
+}
+
 // deadCommand lists what was set aside.
 type deadCommand struct {
-	shown
+	Server server `arg:"" optional:"" help:"The server: type/id."`
+	All    bool   `help:"List those of all servers."`
+	filter
 	Limit int `default:"100" help:"How many messages at most; 0 is all."`
 }
 
+// Validate is called by the command line's parser.
+func (c *deadCommand) Validate() error {
+	if c.All == (c.Server != server{}) {
+		return errors.New("name a server, type/id, or ask for --all")
+	}
+	return nil
+}
+
+// errLimit ends a list that has as many rows as it may have.
+var errLimit = errors.New("enough rows")
+
 // Run prints a row per message.
 func (c *deadCommand) Run(ctx context.Context, t *tool) error {
-	list := t.out.list("STAMP", "MESSAGE", "ATTEMPTS", "SINCE", "BODY", "ERROR")
-	for found, err := range c.Server.At(t.db).DeadLetters(ctx) {
+	columns := []string{"STAMP", "MESSAGE", "ATTEMPTS", "SINCE", "BODY", "ERROR"}
+	if c.All {
+		columns = append([]string{"SERVER"}, columns...)
+	}
+	list := t.out.list(columns...)
+	var err error
+	if c.All {
+		err = t.eachServer(ctx, "", func(ref dserver.Ref) error { return c.add(ctx, t, list, ref) })
+	} else {
+		err = c.add(ctx, t, list, c.Server.Ref)
+	}
+	switch {
+	case errors.Is(err, errLimit):
+		return errors.Join(list.flush(""), t.out.more(list.rows))
+	case err != nil:
+		return err
+	case c.All:
+		return list.flush("nothing was set aside")
+	}
+	return list.flush(fmt.Sprintf("nothing of %v was set aside", c.Server))
+}
+
+func (c *deadCommand) add(ctx context.Context, t *tool, list *list, ref dserver.Ref) error {
+	for found, err := range ref.At(t.db).DeadLetters(ctx) {
 		if err != nil {
 			return err
 		}
+		if !c.takes(found) {
+			continue
+		}
 		if c.Limit > 0 && list.rows == c.Limit {
-			return errors.Join(list.flush(""), t.out.more(list.rows))
+			return errLimit
 		}
 		d := newLetter(found)
-		err := list.add(d, d.Stamp, name(d.Message), d.Attempts, moment(d.Since), oneLine(d.Body, d.Raw), shorten(firstLine(d.Error), errorRunes))
-		if err != nil {
+		cells := []any{d.Stamp, name(d.Message), d.Attempts, moment(d.Since), oneLine(d.Body, d.Raw), shorten(firstLine(d.Error), errorRunes)}
+		if c.All {
+			d.Server = ref.String()
+			cells = append([]any{d.Server}, cells...)
+		}
+		if err := list.add(d, cells...); err != nil {
 			return err
 		}
 	}
-	return list.flush(fmt.Sprintf("nothing of %v was set aside", c.Server))
+	return nil
 }
 
 func firstLine(s string) string { line, _, _ := strings.Cut(s, "\n"); return line }
@@ -90,56 +141,6 @@ func (t *tool) noDead(err error, m message) error {
 		return fmt.Errorf("no message %v of %v was set aside; %s dead %v lists those that were", m.Stamp, m.Server, t.self(), m.Server)
 	}
 	return err
-}
-
-// retryCommand sends a message that was set aside again.
-type retryCommand struct{ message }
-
-// Run sends it as it is.
-func (c *retryCommand) Run(ctx context.Context, t *tool) error {
-	d, err := t.dead(ctx, c.message)
-	if err != nil {
-		return err
-	}
-	return t.retry(ctx, c.message, d)
-}
-
-func (t *tool) retry(ctx context.Context, m message, d dserver.DeadLetter) error {
-	if err := t.noDead(m.Server.At(t.db).Retry(ctx, d), m); err != nil {
-		return err
-	}
-	return t.out.line(map[string]string{"retried": m.Stamp.String()}, "%v is at the end of the queue of %v again", m.Stamp, m.Server)
-}
-
-// editCommand changes a message that was set aside, and sends it again.
-type editCommand struct {
-	message
-	Name string `help:"Another name for the message." placeholder:"NAME"`
-	Body string `arg:"" help:"The new body, as show prints it; - reads it from standard input."`
-}
-
-// Run sends it. What was bytes or a time in the old body is so in the new one.
-func (c *editCommand) Run(ctx context.Context, t *tool) error {
-	d, err := t.dead(ctx, c.message)
-	if err != nil {
-		return err
-	}
-	text := []byte(c.Body)
-	if c.Body == "-" {
-		if text, err = io.ReadAll(os.Stdin); err != nil {
-			return err
-		}
-	}
-	if d.Message.Body, err = encodeBody(text, d.Message.Body); err != nil {
-		return fmt.Errorf("the body: %w; nothing was sent", err)
-	}
-	if c.Name != "" {
-		d.Message.Name = c.Name
-	}
-	if d.Message.Name == "" {
-		return errors.New("the message is damaged and has no name: give it one with --name; nothing was sent")
-	}
-	return t.retry(ctx, c.message, d)
 }
 
 // discardCommand removes a message that was set aside.

@@ -7,8 +7,9 @@
 //	dserver --db counter.db delete counter/visits 0000000000000a0100000000
 //	dserver --db counter.db state counter/visits
 //
-// A database is named by its path, or with its kind: sqlite:counter.db. A server is named type/id, a message by its
-// stamp, which queue and dead list. With --json, lists are one JSON object per line.
+// A database is named by its path, or with its kind: sqlite:counter.db, fdb:/etc/foundationdb/fdb.cluster?dir=app. A
+// server is named type/id, a message by its stamp, which queue and dead list. With --json, lists are one JSON object
+// per line.
 //
 // The exit code is 0 when it was done, 1 when it could not be done, and 2 when the command line was wrong.
 package main
@@ -82,5 +83,5 @@ func perform(ctx context.Context, command *kong.Context, line *commandLine, stdo
 
 const description = `Looks into a database of durable servers, and mends it, while the application runs or not.
 
-A database is named by its path, or with its kind: sqlite:counter.db. A server is named type/id, and a message by its
-stamp, which queue and dead list. Exit codes: 0 done, 1 it could not be done, 2 the command line was wrong.`
+A database is named by its path, or with its kind: sqlite:counter.db, fdb:/etc/foundationdb/fdb.cluster?dir=app. A
+server is named type/id, and a message by its stamp, which queue and dead list. Exit codes: 0 done, 1 it could not be done, 2 the command line was wrong.`

@@ -21,6 +21,7 @@ type status struct {
 	DeadLetters int64     `json:"dead_letters"`
 	Attempts    int       `json:"attempts,omitempty"` // of the message at the head
 	Locked      bool      `json:"locked,omitempty"`
+	Halted      bool      `json:"halted,omitempty"`
 	Created     time.Time `json:"created,omitzero"`
 	Version     int       `json:"version,omitempty"` // of the state's schema
 }
@@ -28,13 +29,17 @@ type status struct {
 func newStatus(r dserver.Ref, s dserver.Status) status {
 	return status{
 		Server: r.String(), Queued: s.Queued, DeadLetters: s.DeadLetters, Attempts: s.Attempts, Locked: s.Locked,
-		Created: s.Created, Version: s.Version,
+		Halted: s.Halted, Created: s.Created, Version: s.Version,
 	}
 }
 
 // word says how a server is.
 func (s status) word() string {
 	switch {
+	case s.Halted:
+		return fmt.Sprintf("halted, attempts: %d", s.Attempts)
+	case s.Locked && s.Attempts > 1:
+		return fmt.Sprintf("locked, attempts: %d", s.Attempts)
 	case s.Locked:
 		return "locked"
 	case s.Attempts > 0:
@@ -48,8 +53,27 @@ func (s status) word() string {
 // Run prints a row per server.
 func (c *lsCommand) Run(ctx context.Context, t *tool) error {
 	list := t.out.list("SERVER", "QUEUED", "DEAD", "STATUS")
-	types := []string{c.Type}
-	if c.Type == "" {
+	err := t.eachServer(ctx, c.Type, func(ref dserver.Ref) error {
+		found, err := ref.At(t.db).Status(ctx)
+		if err != nil {
+			return err
+		}
+		s := newStatus(ref, found)
+		return list.add(s, s.Server, s.Queued, s.DeadLetters, s.word())
+	})
+	if err != nil {
+		return err
+	}
+	if c.Type != "" {
+		return list.flush(fmt.Sprintf("there are no servers of type %q", c.Type))
+	}
+	return list.flush("there are no servers")
+}
+
+// eachServer calls fn with the servers of a type, or of all types, in the order of their names.
+func (t *tool) eachServer(ctx context.Context, typ string, fn func(dserver.Ref) error) error {
+	types := []string{typ}
+	if typ == "" {
 		types = types[:0]
 		for typ, err := range dserver.Types(ctx, t.db) {
 			if err != nil {
@@ -59,28 +83,13 @@ func (c *lsCommand) Run(ctx context.Context, t *tool) error {
 		}
 	}
 	for _, typ := range types {
-		if err := c.add(ctx, t, list, typ); err != nil {
-			return err
-		}
-	}
-	if c.Type != "" {
-		return list.flush(fmt.Sprintf("there are no servers of type %q", c.Type))
-	}
-	return list.flush("there are no servers")
-}
-
-func (c *lsCommand) add(ctx context.Context, t *tool, list *list, typ string) error {
-	for ref, err := range dserver.Servers(ctx, t.db, typ) {
-		if err != nil {
-			return err
-		}
-		found, err := ref.At(t.db).Status(ctx)
-		if err != nil {
-			return err
-		}
-		s := newStatus(ref, found)
-		if err := list.add(s, s.Server, s.Queued, s.DeadLetters, s.word()); err != nil {
-			return err
+		for ref, err := range dserver.Servers(ctx, t.db, typ) {
+			if err != nil {
+				return err
+			}
+			if err := fn(ref); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -132,6 +141,37 @@ func moment(t time.Time) string {
 		return "unknown"
 	}
 	return t.Local().Format("2006-01-02 15:04:05.000 -0700")
+}
+
+// unlockCommand ends locked work.
+type unlockCommand struct{ shown }
+
+// Run does it.
+func (c *unlockCommand) Run(ctx context.Context, t *tool) error {
+	err := c.Server.At(t.db).Unlock(ctx)
+	if errors.Is(err, dserver.ErrNotFound) {
+		return fmt.Errorf("%v is not locked; %s status %v tells how it is", c.Server, t.self(), c.Server)
+	}
+	if err != nil {
+		return err
+	}
+	return t.out.line(map[string]string{"unlocked": c.Server.String()}, "unlocked %v; the message is set aside: %s dead %v",
+		c.Server, t.self(), c.Server)
+}
+
+// resumeCommand lets a server go on that has halted.
+type resumeCommand struct{ shown }
+
+// Run does it.
+func (c *resumeCommand) Run(ctx context.Context, t *tool) error {
+	err := c.Server.At(t.db).Resume(ctx)
+	if errors.Is(err, dserver.ErrNotFound) {
+		return fmt.Errorf("%v has not halted; %s status %v tells how it is", c.Server, t.self(), c.Server)
+	}
+	if err != nil {
+		return err
+	}
+	return t.out.line(map[string]string{"resumed": c.Server.String()}, "resumed %v", c.Server)
 }
 
 // resetCommand forgets a state.

@@ -70,7 +70,8 @@ func start(t testing.TB, role string, args ...string) *process {
 		t.Fatal(err)
 	}
 	p := &process{t: t, role: role, cmd: exec.Command(program, args...), first: make(chan struct{}), ended: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	// The race detector would wait a second at the end of each process.
+	p.cmd.Env = append(os.Environ(), roleVariable+"="+role, "GORACE=atexit_sleep_ms=0")
 	p.cmd.Stderr = &p.errors
 	output, err := p.cmd.StdoutPipe()
 	if err != nil {

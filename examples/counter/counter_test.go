@@ -47,7 +47,7 @@ func TestWhatIsSentWithoutAConsumerIsCountedLater(t *testing.T) {
 }
 
 func TestAnotherProcessConsumes(t *testing.T) {
-	path := t.TempDir() + "/counter.db"
+	path := database(t)
 	server := start(t, roleProgram, "-db", path, "-serve")
 	server.expect("serving")
 	for _, want := range []string{"10\n", "20\n"} {

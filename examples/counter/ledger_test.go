@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/dserver-go/dserver/backend"
-	"github.com/dserver-go/dserver/backend/sqlite"
+	"github.com/dserver-go/dserver/backend/open"
 	"github.com/dserver-go/dserver/dserver"
 )
 
@@ -65,7 +65,7 @@ func (l *ledger) record(ctx *dserver.Context, sender string, number int64) int64
 
 // runChild is a child until ctx ends. It opens the file at path; its senders' names begin with name.
 func runChild(ctx context.Context, role, path, name string) error {
-	db, err := sqlite.Open(path)
+	db, err := open.Database(path)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,8 @@
 //	go run ./examples/counter                            increments the counter "visits" of counter.db and prints it
 //	go run ./examples/counter -by 5 -senders 8 -n 100    eight senders, a hundred increments each
 //
-// Several of them may share one file. In two terminals:
+// Several of them may share one database: a file, or with the build tag fdb a FoundationDB cluster, as in
+// -db 'fdb:/etc/foundationdb/fdb.cluster?dir=counter'. In two terminals:
 //
 //	go run ./examples/counter -serve                     consumes until it is interrupted
 //	go run ./examples/counter -consume=false             sends, and is answered by the other process
@@ -24,7 +25,7 @@ import (
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
-	"github.com/dserver-go/dserver/backend/sqlite"
+	"github.com/dserver-go/dserver/backend/open"
 	"github.com/dserver-go/dserver/dserver"
 )
 
@@ -50,7 +51,7 @@ type options struct {
 func parse(args []string) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("counter", flag.ContinueOnError)
-	flags.StringVar(&o.db, "db", "counter.db", "the `file` of the database")
+	flags.StringVar(&o.db, "db", "counter.db", "the `database`: "+open.Usage)
 	flags.StringVar(&o.id, "id", "visits", "which counter")
 	flags.Int64Var(&o.by, "by", 1, "what an increment adds")
 	flags.IntVar(&o.senders, "senders", 1, "how many goroutines send")
@@ -67,7 +68,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	db, err := sqlite.Open(o.db)
+	db, err := open.Database(o.db)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/dserver-go/dserver/backend"
+)
+
+// setAside makes a message of the counter a dead letter, and returns its stamp.
+func setAside(t *testing.T, dir string, db backend.Database, id string) string {
+	t.Helper()
+	must(t, counters.At(db, id).Cast(t.Context(), refuse{Why: "it is late"}))
+	eventually(t, "it is set aside", func() bool { return statusOf(t, db, counters.Ref(id)).DeadLetters == 1 })
+	return stampsOf(t, dir, "dead", "counter/"+id)[0]
+}
+
+func TestAMendedMessageIsHandled(t *testing.T) {
+	dir, db := start(t)
+	stamp := setAside(t, dir, db, "mended")
+	if _, stderr, code := dserverTool(t, dir, "--db", "app.db", "edit", "counter/mended", stamp, "--name", "add", "--body", `{"By": 7}`); code != 0 {
+		t.Fatal(stderr)
+	}
+	eventually(t, "it is handled", func() bool {
+		c, err := counters.At(db, "mended").State(t.Context())
+		return err == nil && c.Count == 7
+	})
+	if s := statusOf(t, db, counters.Ref("mended")); s.DeadLetters != 0 || s.Queued != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestARetriedMessageMayBeSetAsideAgainAndDiscarded(t *testing.T) {
+	dir, db := start(t)
+	first := setAside(t, dir, db, "again")
+	if _, stderr, code := dserverTool(t, dir, "--db", "app.db", "retry", "counter/again", first); code != 0 {
+		t.Fatal(stderr)
+	}
+	var second string
+	eventually(t, "it is set aside again", func() bool {
+		if statusOf(t, db, counters.Ref("again")).DeadLetters != 1 {
+			return false
+		}
+		second = stampsOf(t, dir, "dead", "counter/again")[0]
+		return second != first
+	})
+	if _, stderr, code := dserverTool(t, dir, "--db", "app.db", "discard", "counter/again", second); code != 0 {
+		t.Fatal(stderr)
+	}
+	if s := statusOf(t, db, counters.Ref("again")); s.DeadLetters != 0 || s.Queued != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// succeed runs a command that has to succeed.
+func succeed(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	stdout, stderr, code := dserverTool(t, dir, append([]string{"--db", "app.db"}, args...)...)
+	if code != exitDone {
+		t.Fatalf("%v: exit code %d, %s", args, code, stderr)
+	}
+	return stdout
+}
+
+func TestAllMessagesThatAFilterTakesAreMendedOnce(t *testing.T) {
+	dir, db := start(t)
+	srv := counters.At(db, "many")
+	must(t, srv.CastAll(t.Context(), []any{refuse{Why: "one"}, fail{}, refuse{Why: "two"}}))
+	eventually(t, "all are set aside", func() bool { return statusOf(t, db, srv.Ref()).DeadLetters == 3 })
+	out := succeed(t, dir, "edit", "counter/many", "--code", "refused", "--name", "add", "--body", `{"By": 10}`, "--priority")
+	if strings.Count(out, "ahead of the queue") != 2 {
+		t.Errorf("it said %q", out)
+	}
+	eventually(t, "the mended ones are handled", func() bool {
+		c, err := srv.State(t.Context())
+		return err == nil && c.Count == 20
+	})
+	if s := statusOf(t, db, srv.Ref()); s.DeadLetters != 1 || s.Queued != 0 {
+		t.Errorf("%+v", s)
+	}
+	if out := succeed(t, dir, "dead", "counter/many"); !strings.Contains(out, "fail") {
+		t.Errorf("left is %s", out)
+	}
+}
+
+func TestWhatIsSetAsideAgainIsNotRetriedInTheSameCommand(t *testing.T) {
+	dir, db := start(t)
+	srv := counters.At(db, "loop")
+	must(t, srv.CastAll(t.Context(), []any{refuse{Why: "one"}, refuse{Why: "two"}, refuse{Why: "three"}}))
+	eventually(t, "they are set aside", func() bool { return statusOf(t, db, srv.Ref()).DeadLetters == 3 })
+	if out := succeed(t, dir, "retry", "counter/loop", "--message", "refuse"); strings.Count(out, "at the end of the queue") != 3 {
+		t.Errorf("it said %q", out)
+	}
+	eventually(t, "they are set aside again", func() bool { return statusOf(t, db, srv.Ref()).DeadLetters == 3 })
+}
+
+func TestAHaltedServerGoesOnWhenItIsResumed(t *testing.T) {
+	dir, db := start(t)
+	srv := orders.At(db, "halted")
+	must(t, srv.Cast(t.Context(), explode{}))
+	eventually(t, "it halts", func() bool { return statusOf(t, db, srv.Ref()).Halted })
+	must(t, srv.Cast(t.Context(), add{By: 1}))
+	if out := succeed(t, dir, "status", "order/halted"); !strings.Contains(out, "halted, attempts: 1") {
+		t.Errorf("its status is %s", out)
+	}
+	succeed(t, dir, "resume", "order/halted")
+	eventually(t, "it halts once more", func() bool { return statusOf(t, db, srv.Ref()).Halted })
+	succeed(t, dir, "withdraw", "order/halted", stampsOf(t, dir, "queue", "order/halted")[0])
+	eventually(t, "the next message is handled", func() bool {
+		c, err := srv.State(t.Context())
+		return err == nil && c.Count == 1
+	})
+}
+
+func TestUnlockSetsTheLockedMessageAside(t *testing.T) {
+	dir, db := start(t)
+	srv := orders.At(db, "locked")
+	must(t, srv.Cast(t.Context(), fill{}))
+	eventually(t, "it is locked", func() bool { return statusOf(t, db, srv.Ref()).Locked })
+	if out := succeed(t, dir, "ls", "order"); !strings.Contains(out, "locked") {
+		t.Errorf("it is listed as %s", out)
+	}
+	succeed(t, dir, "unlock", "order/locked")
+	if s := statusOf(t, db, srv.Ref()); s.Locked || s.DeadLetters != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestCheckListsWhatIsWrong(t *testing.T) {
+	dir, db := start(t)
+	must(t, counters.At(db, "visits").Call(t.Context(), add{By: 1}, nil))
+	succeed(t, dir, "check")
+	must(t, db.Transact(t.Context(), func(tx backend.Tx) error {
+		tx.Set(backend.NewKey("stray"), []byte{1})
+		return nil
+	}))
+	stdout, stderr, code := dserverTool(t, dir, "--db", "app.db", "check")
+	if code != exitFailed || !strings.Contains(stdout, "stray") || !strings.Contains(stderr, "findings: 1") {
+		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+}

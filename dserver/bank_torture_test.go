@@ -1,0 +1,286 @@
+package dserver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/backendtest"
+	"github.com/dserver-go/dserver/backend/sqlite"
+	"github.com/dserver-go/dserver/dserver"
+)
+
+// A bank of safes that send each other money, set timers, lock, defer, repeat themselves, refuse and explode, in
+// processes that die at random commits. What the safes remember is compared with a sequential oracle: what each sender
+// was told.
+
+// bankSize is how much of it there is.
+type bankSize struct {
+	safes, senders, messages int
+	limit                    time.Duration // for each answer
+	quiet                    time.Duration // after the last, in which nothing may happen
+	explode                  bool
+}
+
+// bank is one round.
+type bank struct {
+	bankSize
+	t     *testing.T
+	open  func() backend.Database // without faults
+	nodes []*node
+
+	mu     sync.Mutex
+	fates  map[string]fate
+	begins int // messages that were sent, and those that they sent
+}
+
+// fate is what the oracle knows of an id.
+type fate struct {
+	server string
+	least  int
+	most   int
+	parent string // which happened just as often
+}
+
+func (b *bank) note(id string, f fate) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fates[id] = f
+	b.begins++
+}
+
+// play runs a round: processes with faults, one without that comes and goes, and the senders.
+func (b *bank) play(random *rand.Rand, faulty func() backend.Database, types *dserver.Definition[Safe]) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var comers sync.WaitGroup
+	for i := range 3 {
+		b.nodes = append(b.nodes, startNode(ctx, b.t, faulty, i < 2, types))
+	}
+	steady := b.open()
+	choose := rand.New(rand.NewPCG(random.Uint64(), 0))
+	comers.Go(func() {
+		for ctx.Err() == nil {
+			until, cancel := context.WithTimeout(ctx, time.Duration(choose.IntN(2000))*time.Millisecond)
+			if err := dserver.Run(until, steady, types); err != nil {
+				b.t.Errorf("Run: %v", err)
+			}
+			<-until.Done()
+			cancel()
+		}
+	})
+	var senders sync.WaitGroup
+	for i := range b.senders {
+		choose := rand.New(rand.NewPCG(random.Uint64(), 0))
+		senders.Go(func() {
+			for j := range b.messages {
+				b.send(fmt.Sprintf("%d-%d", i, j), choose)
+			}
+		})
+	}
+	senders.Wait()
+	b.settle()
+	cancel()
+	comers.Wait()
+	for _, n := range b.nodes {
+		n.wait()
+	}
+	b.judge()
+}
+
+// send sends one message of some kind and notes what must follow.
+func (b *bank) send(id string, choose *rand.Rand) {
+	server, other := fmt.Sprint(choose.IntN(b.safes)), fmt.Sprint(choose.IntN(b.safes))
+	soon := time.Duration(choose.IntN(100)) * time.Millisecond
+	cast := func(m any, opts ...dserver.Option) fate {
+		return b.try(id, server, func(ctx context.Context, s *dserver.DServer[Safe]) error { return s.Cast(ctx, m, opts...) })
+	}
+	call := func(m dserver.Request[string], opts ...dserver.Option) fate {
+		return b.try(id, server, func(ctx context.Context, s *dserver.DServer[Safe]) error {
+			got, err := dserver.Call(ctx, s, m, opts...)
+			if err == nil && got != id {
+				b.t.Errorf("%+v is answered %q", m, got)
+			}
+			return err
+		})
+	}
+	follows := func(f fate, server, suffix string) {
+		b.note(id+suffix, fate{server: server, most: 1, parent: id})
+		b.note(id, f)
+	}
+	switch kind := choose.IntN(14); kind {
+	case 0, 1:
+		b.note(id, cast(Stow{id}))
+	case 2:
+		b.note(id, cast(Stow{id}, dserver.Priority()))
+	case 3:
+		b.note(id, cast(Stow{id}, dserver.After(soon)))
+	case 4, 5:
+		b.note(id, call(Grab{ID: id}))
+	case 6:
+		f := fate{}
+		for range 2 { // until it is sure, and then again
+			for f = call(Grab{ID: id}, dserver.Once(id)); f.least == 0; f = call(Grab{ID: id}, dserver.Once(id)) {
+			}
+		}
+		b.note(id, f)
+	case 7:
+		b.note(id, call(Toil{ID: id}))
+	case 8:
+		id = "clumsy " + id
+		b.note(id, call(Toil{ID: id}))
+	case 9:
+		follows(call(Defer{ID: id, By: other}), other, " answered")
+	case 10, 11:
+		follows(cast(Remit{ID: id, To: other, Cents: choose.Int64N(100), Urgent: kind == 10}), other, " passed")
+	case 12:
+		follows(cast(Wind{id, id, soon}), server, " rang")
+	case 13:
+		id = "refused " + id
+		if f := call(Grab{ID: id}); f.least > 0 {
+			b.t.Errorf("%s was not refused", id)
+		}
+		if b.explode && choose.IntN(10) == 0 {
+			cast(Explode{id})
+		}
+		b.note(id, fate{server: server})
+	}
+}
+
+// try sends until it is known or unknown what became of a message.
+func (b *bank) try(id, server string, fn func(ctx context.Context, s *dserver.DServer[Safe]) error) fate {
+	for n := 0; ; n++ {
+		ctx, cancel := context.WithTimeout(context.Background(), b.limit)
+		err := fn(ctx, safe.At(b.nodes[n%len(b.nodes)].db(), server))
+		late := ctx.Err() != nil
+		cancel()
+		switch {
+		case err == nil:
+			return fate{server: server, least: 1, most: 1}
+		case errors.Is(err, errDenied):
+			return fate{server: server}
+		case late:
+			b.t.Errorf("nobody answered %s: %v", id, err)
+			return fate{server: server, most: 1}
+		case errors.Is(err, backend.ErrCommitUnknown), isInterrupted(err) && !wasNotSent(err):
+			return fate{server: server, most: 1}
+		case !isInterrupted(err):
+			b.t.Errorf("%s: %v", id, err)
+			return fate{server: server, most: 1}
+		}
+	}
+}
+
+// settle waits until all queues are empty and nothing is to come.
+func (b *bank) settle() {
+	db := b.open()
+	defer db.Close()
+	eventually(b.t, "all servers are at rest", func() bool {
+		for i := range b.safes {
+			s, err := safe.At(db, fmt.Sprint(i)).Status(context.Background())
+			if err != nil || s.Queued > 0 || s.Locked {
+				return false
+			}
+		}
+		return true
+	})
+	<-time.After(b.quiet)
+}
+
+// judge compares what the safes have seen with what may be.
+func (b *bank) judge() {
+	db := b.open()
+	defer db.Close()
+	seen, cents, total := map[string]int{}, int64(0), 0
+	for i := range b.safes {
+		server := fmt.Sprint(i)
+		s, err := safe.At(db, server).State(context.Background())
+		if err != nil && !errors.Is(err, dserver.ErrNotFound) {
+			b.t.Fatal(err)
+		}
+		cents += s.Cents
+		for id, n := range s.Seen {
+			total++
+			if f, ok := b.fates[id]; !ok || f.server != server {
+				b.t.Errorf("%s happened in %s", id, server)
+			}
+			seen[id] += n
+		}
+	}
+	for id, f := range b.fates {
+		if n := seen[id]; n < f.least || n > f.most || f.parent != "" && n != seen[f.parent] {
+			b.t.Errorf("%s happened %d times, which is %d to %d, as often as %q", id, n, f.least, f.most, f.parent)
+		}
+	}
+	if cents != 0 {
+		b.t.Errorf("%d cents appeared", cents)
+	}
+	if total < b.begins/5 {
+		b.t.Errorf("only %d of %d messages happened: the test shows nothing", total, b.begins)
+	}
+	check(b.t, db, safe)
+}
+
+// isLong reports whether the random tests run for long.
+func isLong() bool { return os.Getenv("LONG") != "" }
+
+// bankRounds plays rounds until so many messages were sent, and reports how fast that was.
+func bankRounds(t *testing.T, enough int, round func(t *testing.T, random *rand.Rand) int) {
+	random := seeded(t)
+	began, sent := time.Now(), 0
+	for n := 0; sent < enough; n++ {
+		before := sent
+		if !t.Run(fmt.Sprint(n), func(t *testing.T) { sent += round(t, random) }) || sent == before {
+			return // it failed, or -run asks for another round
+		}
+	}
+	t.Logf("%d messages, %.0f a second", sent, float64(sent)/time.Since(began).Seconds())
+}
+
+// The model in virtual time: the processes die at one commit of 20 to 1,000.
+func TestLongBankLosesAndDoublesNothing(t *testing.T) {
+	size, enough := bankSize{safes: 5, senders: 8, messages: 20}, 1000
+	if isLong() {
+		size, enough = bankSize{safes: 40, senders: 100, messages: 20}, 900_000
+	}
+	size.limit, size.quiet, size.explode = time.Hour, 10*time.Second, true
+	bankRounds(t, enough, func(t *testing.T, random *rand.Rand) (sent int) {
+		synctest.Test(t, func(t *testing.T) {
+			store := backendtest.NewStore()
+			rate := []float64{0, 0.001, 0.01, 0.05}[random.IntN(4)]
+			b := &bank{bankSize: size, t: t, open: store.Open, fates: map[string]fate{}}
+			b.play(random, backendtest.Chaos(func(testing.TB) func() backend.Database { return store.Open }, rate)(t), safes(easyToil))
+			sent = b.begins
+		})
+		return sent
+	})
+}
+
+// SQLite in real time, each process with a handle of its own on the one file.
+func TestLongBankOnSQLiteLosesAndDoublesNothing(t *testing.T) {
+	size, enough := bankSize{safes: 5, senders: 16, messages: 10}, 200
+	if isLong() {
+		size, enough = bankSize{safes: 24, senders: 64, messages: 100}, 100_000
+	}
+	size.limit, size.quiet = time.Minute, time.Second
+	bankRounds(t, enough, func(t *testing.T, random *rand.Rand) int {
+		path := filepath.Join(t.TempDir(), "bank.db")
+		open := func() backend.Database {
+			db, err := sqlite.Open(path, sqlite.Relaxed())
+			must(t, err)
+			t.Cleanup(func() { _ = db.Close() })
+			return db
+		}
+		rate := []float64{0, 0.001, 0.005}[random.IntN(3)]
+		b := &bank{bankSize: size, t: t, open: open, fates: map[string]fate{}}
+		b.play(random, backendtest.Chaos(func(testing.TB) func() backend.Database { return open }, rate)(t), safes(easyToil))
+		return b.begins
+	})
+}

@@ -1,0 +1,85 @@
+package dservertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/dserver"
+)
+
+// Settle waits until no message is queued and no locked work runs, of any server: all that was sent has been handled,
+// and what that sent as well. It does not wait for what is due later. It fails the test when a server halts, and after
+// a minute.
+func Settle(t testing.TB, db backend.Database) {
+	t.Helper()
+	limit := time.After(settleLimit)
+	for {
+		busy, err := busyServer(context.Background(), db)
+		switch {
+		case err != nil:
+			t.Fatalf("dservertest: settle: %v", err)
+		case busy == dserver.Ref{}:
+			return
+		}
+		select {
+		case <-limit:
+			t.Fatalf("dservertest: settle: %v still has something to do after %v", busy, settleLimit)
+		case <-time.After(settlePause):
+		}
+	}
+}
+
+const (
+	settleLimit = time.Minute
+	settlePause = time.Millisecond
+)
+
+// busyServer finds a server that has something to do. It looks at all servers in one snapshot: a message that one sends
+// to another is on the one queue or the other.
+func busyServer(ctx context.Context, db backend.Database) (busy dserver.Ref, err error) {
+	err = db.Read(ctx, func(tx backend.ReadTx) error {
+		busy, err = busyIn(ctx, &snapshot{Database: db, tx: tx})
+		return err
+	})
+	return busy, err
+}
+
+func busyIn(ctx context.Context, db backend.Database) (dserver.Ref, error) {
+	for typ, err := range dserver.Types(ctx, db) {
+		if err != nil {
+			return dserver.Ref{}, err
+		}
+		for ref, err := range dserver.Servers(ctx, db, typ) {
+			if err != nil {
+				return ref, err
+			}
+			if busy, err := isBusy(ctx, db, ref); busy || err != nil {
+				return ref, err
+			}
+		}
+	}
+	return dserver.Ref{}, nil
+}
+
+var errHalted = errors.New("it halts until an operator acts")
+
+func isBusy(ctx context.Context, db backend.Database, ref dserver.Ref) (bool, error) {
+	s, err := ref.At(db).Status(ctx)
+	if err == nil && s.Halted {
+		err = fmt.Errorf("%v: %w", ref, errHalted)
+	}
+	return s.Queued > 0 || s.Locked, err
+}
+
+// snapshot is a database whose reads are all of one snapshot.
+type snapshot struct {
+	backend.Database
+	tx backend.ReadTx
+}
+
+// Read runs fn in the transaction that is open.
+func (s *snapshot) Read(_ context.Context, fn func(backend.ReadTx) error) error { return fn(s.tx) }

@@ -1,0 +1,199 @@
+package dservertest_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/dserver/dservertest"
+)
+
+// Memo is a state with a field that is not stored, which a warm cache hides.
+type Memo struct {
+	Lines []string
+	Last  time.Time
+	Hot   int `dserver:"-"`
+}
+
+type (
+	Line struct{ Text string }
+	Read struct{ dserver.Returns[string] }
+	Wake struct{ In time.Duration }
+	Boom struct{}
+	Exit struct{}
+	Copy struct{ To dserver.Ref }
+	Work struct{ dserver.Returns[string] }
+)
+
+var memo = dserver.Define[Memo]("memo")
+
+var memos = memo.With(
+	dserver.HandleCast(func(_ *dserver.Context, m *Memo, l Line) error {
+		m.Hot++
+		m.Lines = append(m.Lines, l.Text)
+		return nil
+	}),
+	dserver.HandleCall(func(_ *dserver.Context, m *Memo, _ Read) (string, error) {
+		return fmt.Sprint(strings.Join(m.Lines, " "), " hot=", m.Hot), nil
+	}),
+	dserver.HandleCast(func(ctx *dserver.Context, _ *Memo, w Wake) error {
+		ctx.SetTimer("wake", w.In, Line{"woken"})
+		return nil
+	}),
+	dserver.HandleCast(func(*dserver.Context, *Memo, Boom) error { panic("boom") }),
+	dserver.HandleCast(func(*dserver.Context, *Memo, Exit) error {
+		runtime.Goexit()
+		return nil
+	}),
+	dserver.HandleCast(func(ctx *dserver.Context, m *Memo, c Copy) error {
+		for _, line := range m.Lines {
+			ctx.Cast(c.To, Line{line})
+		}
+		return nil
+	}),
+	dserver.HandleLockedCall(
+		func(ctx *dserver.LockedContext, m Memo, _ Work) (string, error) {
+			if ctx.Attempt() == 1 {
+				return "", fmt.Errorf("away")
+			}
+			return fmt.Sprint("worked on ", len(m.Lines)), nil
+		},
+		func(_ *dserver.Context, m *Memo, _ Work, found string) (string, error) {
+			m.Lines = append(m.Lines, "worked")
+			return found, nil
+		}),
+)
+
+func read(t testing.TB, s *dserver.DServer[Memo]) string {
+	t.Helper()
+	text, err := dserver.Call(context.Background(), s, Read{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// count is how many lines are stored.
+func count(s *dserver.DServer[Memo]) int {
+	state, _ := s.State(context.Background())
+	return len(state.Lines)
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEveryMessageDecodesItsStateFromTheStore(t *testing.T) {
+	db := dservertest.Start(t, memos)
+	a := memos.At(db, "a")
+	must(t, a.CastAll(t.Context(), []any{Line{"one"}, Line{"two"}})) // would be one batch
+	must(t, a.Cast(t.Context(), Line{"three"}))
+	if got := read(t, a); got != "one two three hot=0" {
+		t.Errorf("it is %q: what is not stored has survived", got)
+	}
+}
+
+func TestAConsumerRunsWhenStartReturns(t *testing.T) {
+	for range 20 {
+		db := dservertest.Start(t, memos)
+		a := memos.At(db, "a")
+		must(t, a.Cast(t.Context(), Line{"one"})) // joins a turn: were there no consumer yet, it would be queued
+		if s, err := a.Status(t.Context()); s.Queued != 0 || err != nil {
+			t.Fatalf("%+v, %v", s, err)
+		}
+	}
+}
+
+func TestTimeInABubbleIsVirtual(t *testing.T) {
+	began := time.Now()
+	synctest.Test(t, func(t *testing.T) {
+		db := dservertest.Start(t, memos)
+		a := memos.At(db, "a")
+		must(t, a.Cast(t.Context(), Wake{24 * time.Hour}))
+		<-time.After(23 * time.Hour)
+		if got := read(t, a); got != " hot=0" {
+			t.Errorf("too early: %q", got)
+		}
+		<-time.After(2 * time.Hour)
+		if got := read(t, a); got != "woken hot=0" {
+			t.Errorf("after a day: %q", got)
+		}
+	})
+	if took := time.Since(began); took > time.Minute {
+		t.Errorf("it took %v", took)
+	}
+}
+
+func TestSettleWaitsForWhatMessagesSendAndForWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := dservertest.Start(t, memos)
+		a, b := memos.At(db, "a"), memos.At(db, "b")
+		must(t, a.Cast(t.Context(), Line{"one"}))
+		must(t, a.Cast(t.Context(), Work{}))
+		must(t, a.Cast(t.Context(), Copy{b.Ref()}))
+		dservertest.Settle(t, db)
+		s, err := b.State(t.Context())
+		if err != nil || fmt.Sprint(s.Lines) != "[one worked]" {
+			t.Errorf("%v, %v", s.Lines, err)
+		}
+	})
+}
+
+func TestByHandHandlesOneMessageAtATime(t *testing.T) {
+	h := dservertest.ByHand(t, memos)
+	ctx := t.Context()
+	a, b := memos.At(h.DB, "a"), memos.At(h.DB, "b")
+	must(t, b.Cast(ctx, Line{"first"}))
+	must(t, a.Cast(ctx, Line{"second"}))
+	must(t, a.Cast(ctx, Copy{b.Ref()}))
+	for i, want := range []string{"0 0", "0 1", "1 1", "1 1"} { // in the order in which they were sent
+		if got := fmt.Sprint(count(a), count(b)); got != want {
+			t.Errorf("after %d steps there are %s lines, want %s", i, got, want)
+		}
+		if !h.Step() {
+			t.Fatalf("nothing to do after %d steps", i)
+		}
+	}
+	if got := count(b); got != 2 {
+		t.Errorf("after all steps there are %d lines", got)
+	}
+	if h.Step() {
+		t.Error("there was one message more")
+	}
+}
+
+func TestDrainHandlesPoisonAndLockedWorkToTheirEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := dservertest.ByHand(t, memos)
+		ctx := t.Context()
+		a := memos.At(h.DB, "a")
+		must(t, a.CastAll(ctx, []any{Boom{}, Exit{}, Wake{time.Hour}, Work{}, Line{"last"}}))
+		answer := make(chan string, 1)
+		go func() { answer <- read(t, a) }()
+		synctest.Wait()
+		if n := h.Drain(); n != 5+5+1+1+1+1+1 { // attempts, timer, lock, release, line, read
+			t.Errorf("%d steps", n)
+		}
+		if got := <-answer; got != "worked last hot=0" {
+			t.Error(got)
+		}
+		if s, err := a.Status(ctx); s.DeadLetters != 2 || s.Queued != 0 || err != nil {
+			t.Errorf("%+v, %v", s, err)
+		}
+		<-time.After(2 * time.Hour)
+		if n := h.Drain(); n != 1 {
+			t.Errorf("%d messages were due", n)
+		}
+		if got, _ := a.State(ctx); fmt.Sprint(got.Lines) != "[worked last woken]" {
+			t.Error(got.Lines)
+		}
+	})
+}

@@ -1,0 +1,176 @@
+package dserver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dserver-go/dserver/dserver"
+)
+
+// expectHalted waits for a long time, and then for the server to stand where it stood.
+func expectHalted[S any](t *testing.T, s *dserver.DServer[S], attempts int, queued int64) {
+	t.Helper()
+	<-time.After(time.Hour)
+	status, err := s.Status(context.Background())
+	if err != nil || !status.Halted || status.Attempts != attempts || status.Queued != queued || status.DeadLetters != 0 {
+		t.Fatalf("%+v, %v", status, err)
+	}
+}
+
+// A server that halts stands at the message that broke, whatever consumers come, until an operator lets it go on: with
+// the message, or without.
+func TestHaltedServerPassesNothingOver(t *testing.T) {
+	for name, c := range map[string]struct {
+		act  func(ctx context.Context, s *dserver.DServer[Journal]) error
+		want []string
+	}{
+		"resume": {func(ctx context.Context, s *dserver.DServer[Journal]) error { return s.Resume(ctx) }, []string{"1", "2", "3"}},
+		"withdraw": {func(ctx context.Context, s *dserver.DServer[Journal]) error {
+			for q, err := range s.Queue(ctx) {
+				return errors.Join(err, s.Withdraw(ctx, q.Stamp))
+			}
+			return dserver.ErrNotFound
+		}, []string{"1", "3"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { haltAndGoOn(t, c.act, c.want) })
+		})
+	}
+}
+
+func haltAndGoOn(t *testing.T, act func(context.Context, *dserver.DServer[Journal]) error, want []string) {
+	ctx := context.Background()
+	var made atomic.Int32
+	var mended atomic.Bool
+	def := journal.With(
+		dserver.Settings[Journal]{MaxAttempts: 3, Halt: true},
+		dserver.HandleCast(func(_ *dserver.Context, j *Journal, m Write) error { j.write(m.Line); return nil }),
+		dserver.HandleCall(func(_ *dserver.Context, j *Journal, _ Lines) ([]string, error) { return j.Lines, nil }),
+		dserver.HandleCast(func(_ *dserver.Context, j *Journal, m Blow) error {
+			j.write(m.Line)
+			if made.Add(1); !mended.Load() {
+				panic("it broke")
+			}
+			return nil
+		}),
+	)
+	store := newStore(t, def)
+	s := def.At(store.Open(), "a")
+	stop := run(t, dserver.Consumer{}, store.Open(), def)
+	must(t, s.CastAll(ctx, []any{Write{"1"}, Blow{"2"}, Write{"3"}}))
+	expectHalted(t, s, 3, 2)
+	runs := made.Load() // its batch may have made one more
+	stop()
+	run(t, dserver.Consumer{}, store.Open(), def)
+	expectHalted(t, s, 3, 2)
+	if made.Load() != runs {
+		t.Error("another consumer tried again")
+	}
+
+	mended.Store(true)
+	must(t, act(ctx, s))
+	got, err := dserver.Call(ctx, s, Lines{})
+	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%v, %v; want %v", got, err, want)
+	}
+	if err := s.Resume(ctx); !errors.Is(err, dserver.ErrNotFound) {
+		t.Errorf("resumed a server that had not halted: %v", err)
+	}
+}
+
+// Locked work that has no attempts left keeps the lock. Resumed it runs again with its key; unlocked it is set aside.
+func TestHaltedLockWaitsForAnOperator(t *testing.T) {
+	for _, resume := range []bool{true, false} {
+		t.Run(fmt.Sprintf("resume=%v", resume), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { haltUnderLock(t, resume) })
+		})
+	}
+}
+
+func haltUnderLock(t *testing.T, resume bool) {
+	ctx := context.Background()
+	var made atomic.Int32
+	var mended atomic.Bool
+	keys := make(chan string, 10)
+	def := desks(func(ctx *dserver.LockedContext, _ Desk, _ Pay) (string, error) {
+		keys <- ctx.IdempotencyKey()
+		if made.Add(1); !mended.Load() {
+			return "", errors.New("the gateway is away")
+		}
+		return "ok", nil
+	}).With(dserver.Settings[Desk]{MaxAttempts: 2, Halt: true})
+	store := newStore(t, def)
+	s := def.At(store.Open(), "a")
+	stop := run(t, dserver.Consumer{}, store.Open(), def)
+	answer := make(chan error, 1)
+	go func() { answer <- s.Call(ctx, Pay{How: "card"}, nil) }()
+	synctest.Wait()
+	must(t, s.Cast(ctx, Jot{"next"}))
+	expectHalted(t, s, 2, 1)
+	stop()
+	run(t, dserver.Consumer{}, store.Open(), def)
+	expectHalted(t, s, 2, 1)
+	if n := made.Load(); n != 2 {
+		t.Errorf("%d attempts were made", n)
+	}
+
+	mended.Store(true)
+	if resume {
+		must(t, s.Resume(ctx))
+		if err := <-answer; err != nil {
+			t.Error(err)
+		}
+		expectLog(t, s, "paid card", "next")
+	} else {
+		must(t, s.Unlock(ctx))
+		if err := <-answer; !errors.Is(err, dserver.ErrFault) {
+			t.Error(err)
+		}
+		expectLog(t, s, "next")
+	}
+	close(keys)
+	first := <-keys
+	for key := range keys {
+		if key != first {
+			t.Errorf("the key was %s, then %s", first, key)
+		}
+	}
+}
+
+// Work that killed its process in each attempt halts its server, too.
+func TestLockOfDeadHoldersHalts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		entered, hang := make(chan int, 10), make(chan struct{})
+		def := desks(func(ctx *dserver.LockedContext, _ Desk, _ Pay) (string, error) {
+			entered <- ctx.Attempt()
+			<-hang
+			return "", errBroke
+		}).With(dserver.Settings[Desk]{MaxAttempts: 2, Halt: true})
+		store := newStore(t, def)
+		s := def.At(store.Open(), "a")
+		must(t, s.Cast(ctx, Pay{How: "card"}))
+		for attempt := 1; attempt <= 2; attempt++ {
+			db := store.Open()
+			go func() { _ = dserver.Run(ctx, db, def) }()
+			if n := <-entered; n != attempt {
+				t.Fatalf("attempt %d, want %d", n, attempt)
+			}
+			must(t, db.Close()) // the holder's process dies
+		}
+		stop := run(t, dserver.Consumer{}, store.Open(), def)
+		expectHalted(t, s, 2, 0)
+		if len(entered) > 0 {
+			t.Errorf("attempt %d", <-entered)
+		}
+		must(t, s.Unlock(ctx))
+		expectLog(t, s)
+		stop()
+		close(hang)
+	})
+}
