@@ -166,8 +166,8 @@ func (t *turn) giveUp(tx backend.Tx, w work, f *fault, count int) error {
 	if err := t.keys.writeLetter(tx, w.item, letter); err != nil {
 		return err
 	}
-	if name := w.envelope.Timer; name != "" {
-		tx.Clear(t.keys.timer(name).Tree())
+	if err := t.keys.stopTimer(tx, w.envelope); err != nil {
+		return err
 	}
 	if err := t.keys.concludeOnce(tx, r); err != nil {
 		return err

@@ -325,6 +325,7 @@ func (h *holder) release(found any, err error, stack string) *fault {
 			return nil
 		}
 		if !h.sleep(retryInterval) { // the store failed
+			h.vacate()
 			return nil
 		}
 		a.taken = false

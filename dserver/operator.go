@@ -94,8 +94,8 @@ func dismiss(tx backend.Reader, items []queue.Item, why *Error) (dismissal, erro
 // stopped.
 func (d dismissal) write(tx backend.Tx, keys tenant) error {
 	for _, env := range d.envelopes {
-		if env.Timer != "" {
-			tx.Clear(keys.timer(env.Timer).Tree())
+		if err := keys.stopTimer(tx, env); err != nil {
+			return err
 		}
 		if err := keys.concludeOnce(tx, result{work: work{envelope: env}, err: d.why}); err != nil {
 			return err

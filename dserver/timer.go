@@ -103,6 +103,20 @@ func (t tenant) writeTimers(tx backend.Tx, ref Ref, reads timerReads, ops map[st
 	return nil
 }
 
+// stopTimer ends the timer that sent a message, which is removed unhandled, unless it was set anew meanwhile.
+func (t tenant) stopTimer(tx backend.Tx, env envelope) error {
+	if env.Timer == "" {
+		return nil
+	}
+	reads := timerReads{}
+	reads.start(tx, t, env.Timer)
+	r, err := reads.get(env.Timer)
+	if err == nil && r.Set == env.Set {
+		tx.Clear(t.timer(env.Timer).Tree())
+	}
+	return err
+}
+
 // fire queues the message of a timer that is due, if it is still set so.
 func (d due) fire(tx backend.Tx, ref Ref, record []byte) error {
 	if record == nil {
