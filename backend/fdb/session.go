@@ -138,13 +138,18 @@ func (db *DB) keep() {
 	}
 }
 
-// beat moves the session's mark. When it is gone, the next commit begins a new session.
+// beat moves the session's mark. When it is gone, what was written since goes as well, since nobody would sweep it, and
+// the next commit begins a new session.
 func (db *DB) beat(s *session) {
 	var isGone bool
 	err := db.insist(db.life, func(tr fdb.Transaction) error {
 		value, err := tr.Get(s.mark).Get()
-		if isGone = err == nil && value == nil; err != nil || isGone {
+		if err != nil {
 			return err
+		}
+		if isGone = value == nil; isGone {
+			tr.ClearRange(keyRange(s.tokens.Tree()))
+			return nil
 		}
 		tr.Add(s.mark, backend.CounterValue(1))
 		return nil

@@ -74,11 +74,17 @@ func TestADeadSessionIsSweptAndALivingOneIsNot(t *testing.T) {
 	if marks, _ := books(t, living); marks != 2 || living.session.value.Load() != began {
 		t.Errorf("%d marks are left of 2", marks)
 	}
-	dead.beat(dead.session.value.Load())
-	if _, _, err := increment(t.Context(), dead, false); err != nil {
-		t.Errorf("whose session was swept: %v", err)
+	for _, want := range []int{3, 2, 3} { // without its mark, without a session, in a new one
+		if want == 2 {
+			dead.beat(dead.session.value.Load())
+		} else if _, _, err := increment(t.Context(), dead, false); err != nil {
+			t.Errorf("whose session was swept: %v", err)
+		}
+		if _, tokens := books(t, living); tokens != want {
+			t.Errorf("%d tokens of %d", tokens, want)
+		}
 	}
-	if n, _ := counted(t, living); n != 4 {
-		t.Errorf("counted %d of 4", n)
+	if n, _ := counted(t, living); n != 5 {
+		t.Errorf("counted %d of 5", n)
 	}
 }
