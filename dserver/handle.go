@@ -144,7 +144,7 @@ func (h handle) callQueued(ctx context.Context, m Message, how sending) ([]byte,
 	defer release()
 	call := p.expect()
 	defer p.forget(call)
-	a := p.announce()
+	a := p.announce(call)
 	known, err := h.pushWith(ctx, a.write, how, newEnvelope(m, address(p.id, call.number)))
 	a.ended(err)
 	if err != nil {
@@ -166,11 +166,11 @@ func (h handle) callQueued(ctx context.Context, m Message, how sending) ([]byte,
 // push appends messages to the queue, in one commit with all that makes them found. It returns what is known of their
 // idempotency key when that was sent before, and then sends nothing.
 func (h handle) push(ctx context.Context, how sending, envelopes ...envelope) (*onceRecord, error) {
-	return h.pushWith(ctx, func(backend.Tx) {}, how, envelopes...)
+	return h.pushWith(ctx, func(backend.Tx) error { return nil }, how, envelopes...)
 }
 
 // pushWith is push with further writes.
-func (h handle) pushWith(ctx context.Context, also func(tx backend.Tx), how sending, envelopes ...envelope) (*onceRecord, error) {
+func (h handle) pushWith(ctx context.Context, also func(tx backend.Tx) error, how sending, envelopes ...envelope) (*onceRecord, error) {
 	p, err := newParcel(h.Ref(), how, envelopes...)
 	if err != nil {
 		return nil, err
@@ -180,8 +180,7 @@ func (h handle) pushWith(ctx context.Context, also func(tx backend.Tx), how send
 		if err := p.write(tx); err != nil {
 			return err
 		}
-		also(tx)
-		return nil
+		return also(tx)
 	})
 	if err != nil {
 		return nil, h.pushError(ctx, err)

@@ -3,8 +3,8 @@ package dserver
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
+	"math"
 	mathrand "math/rand/v2"
 	"os"
 	"slices"
@@ -186,15 +186,18 @@ func (p *process) deliver(d delivery) {
 // its beat is due; and the removal of answers that were read.
 type announcement struct {
 	process *process
+	call    *pendingCall
 	beats   bool
+	known   bool // there was a record before
+	absent  bool // there is none
 	drops   int
 	last    queue.Item
 }
 
-func (p *process) announce() announcement {
+func (p *process) announce(call *pendingCall) *announcement {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	a := announcement{process: p, beats: time.Since(p.beaten) > beatInterval}
+	a := &announcement{process: p, call: call, beats: p.isDue(), known: p.isKnown()}
 	if !p.cleans && p.stale >= minRemoved {
 		p.cleans = true
 		a.drops, a.last = p.stale, p.last
@@ -202,18 +205,20 @@ func (p *process) announce() announcement {
 	return a
 }
 
-func (a announcement) write(tx backend.Tx) {
-	keys := presenceOf(a.process.id)
+func (a *announcement) write(tx backend.Tx) (err error) {
 	if a.beats {
-		tx.Set(keys.record(), a.process.newRecord())
+		if a.absent, err = a.process.renew(tx); err != nil {
+			return err
+		}
 	}
 	if a.drops > 0 {
-		keys.mail().Drop(tx, a.last, a.drops)
+		presenceOf(a.process.id).mail().Drop(tx, a.last, a.drops)
 	}
+	return nil
 }
 
 // ended is called once, when the transaction has.
-func (a announcement) ended(err error) {
+func (a *announcement) ended(err error) {
 	p := a.process
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -223,9 +228,9 @@ func (a announcement) ended(err error) {
 	if err != nil {
 		return
 	}
-	p.stale -= a.drops
+	p.stale = max(0, p.stale-a.drops)
 	if a.beats {
-		p.beaten = time.Now()
+		p.renewed(a.known && a.absent, a.call.number)
 	}
 }
 
@@ -274,15 +279,15 @@ func (p *process) readMail(ctx context.Context, call *pendingCall) error {
 			return nil
 		default:
 		}
-		err = p.idleUntil(ctx, watch, call)
+		p.idleUntil(ctx, watch, call)
 		watch.Cancel()
-		if err != nil {
+		if err := p.beat(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-func (p *process) idleUntil(ctx context.Context, watch backend.Watch, call *pendingCall) error {
+func (p *process) idleUntil(ctx context.Context, watch backend.Watch, call *pendingCall) {
 	timer := time.NewTimer(jittered(lookInterval))
 	defer timer.Stop()
 	select {
@@ -290,9 +295,7 @@ func (p *process) idleUntil(ctx context.Context, watch backend.Watch, call *pend
 	case <-call.done:
 	case <-ctx.Done():
 	case <-timer.C:
-		return p.beat(ctx)
 	}
-	return nil
 }
 
 // look delivers what is in the mailbox and watches for more.
@@ -342,61 +345,64 @@ func (p *process) accept(items []queue.Item) error {
 	return nil
 }
 
-// beat keeps the record of a process whose calls wait for long. Without one the answers may be gone.
+// beat keeps the record of a process whose calls wait for long.
 func (p *process) beat(ctx context.Context) error {
 	p.mu.Lock()
-	due := time.Since(p.beaten) > beatInterval
+	due := p.isDue()
 	p.mu.Unlock()
 	if !due {
 		return nil
 	}
-	key := presenceOf(p.id).record()
-	err := p.db.Transact(ctx, func(tx backend.Tx) error {
-		old, err := tx.Get(key).Get()
-		if err != nil {
-			return err
-		}
-		if old == nil {
-			return ErrReplyLost
-		}
-		tx.Set(key, p.newRecord())
-		return nil
-	})
-	if errors.Is(err, ErrReplyLost) {
-		p.lose()
-	}
-	if err == nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.beaten = time.Now()
-	}
-	return err
+	return p.beatAlways(ctx)
 }
 
-// beatAlways writes the record of a process that runs a consumer, or that has just stopped to.
+// beatAlways is beat for a process that runs a consumer, or that has just stopped to.
 func (p *process) beatAlways(ctx context.Context) error {
-	err := p.db.Transact(ctx, func(tx backend.Tx) error {
-		tx.Set(presenceOf(p.id).record(), p.newRecord())
-		return nil
+	p.mu.Lock()
+	known, absent := p.isKnown(), false
+	p.mu.Unlock()
+	err := p.db.Transact(ctx, func(tx backend.Tx) (err error) {
+		absent, err = p.renew(tx)
+		return err
 	})
 	if err == nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.beaten = time.Now()
+		p.renewed(known && absent, math.MaxUint64)
 	}
 	return err
 }
 
-// lose answers all calls that wait, after others removed this process: it comes back under the same id with the next
-// push, and with an empty mailbox.
-func (p *process) lose() {
-	p.mu.Lock()
-	lost := p.pending
-	p.pending, p.stale, p.beaten = map[uint64]*pendingCall{}, 0, time.Time{}
-	p.mu.Unlock()
-	for number, call := range lost {
-		call.answer = delivery{call: number, err: ErrReplyLost}
-		close(call.done)
+// isDue reports whether the record is new or has to change. The mutex is held.
+func (p *process) isDue() bool { return time.Since(p.beaten) > beatInterval }
+
+// isKnown reports whether the record was written before. The mutex is held.
+func (p *process) isKnown() bool { return !p.beaten.IsZero() }
+
+// renew writes the record, and reports whether there was none.
+func (p *process) renew(tx backend.Tx) (absent bool, err error) {
+	key := presenceOf(p.id).record()
+	old, err := tx.Get(key).Get()
+	if err == nil {
+		tx.Set(key, p.newRecord())
+	}
+	return old == nil, err
+}
+
+// renewed makes a beat known. When others had removed this process, taking it for dead, the answers to the calls before
+// number are gone, and who waits for them is told. The mutex is held.
+func (p *process) renewed(removed bool, number uint64) {
+	p.beaten = time.Now()
+	if !removed {
+		return
+	}
+	p.stale = 0
+	for n, call := range p.pending {
+		if n < number {
+			delete(p.pending, n)
+			call.answer = delivery{call: n, err: ErrReplyLost}
+			close(call.done)
+		}
 	}
 }
 
