@@ -262,6 +262,33 @@ func deep(n int) {
 	deep(n - 1)
 }
 
+// A message that succeeds after all leaves no attempts behind.
+func TestAttemptsEndWithTheirMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		types := journals.With(dserver.HandleCast(func(_ *dserver.Context, j *Journal, m Mark) error {
+			if tries++; tries < 4 {
+				panic("not yet")
+			}
+			j.write(m.Line)
+			return nil
+		}))
+		store := newStore(t, types)
+		s := types.At(store.Open(), "a")
+		run(t, dserver.Consumer{}, store.Open(), types)
+		must(t, s.Cast(context.Background(), Mark{"at last"}))
+		<-time.After(time.Second)
+		if status, err := s.Status(context.Background()); status.Attempts < 2 || status.Queued != 1 || err != nil {
+			t.Errorf("while it is tried: %+v, %v", status, err)
+		}
+		<-time.After(time.Minute)
+		if status, err := s.Status(context.Background()); status.Attempts != 0 || status.Queued != 0 || err != nil {
+			t.Errorf("after that: %+v, %v", status, err)
+		}
+		expectLines(t, lines(t, s), "at last")
+	})
+}
+
 // A message that stops a batch is not tried again for each message before it.
 func TestSlowMessageBehindOthersIsTriedSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
