@@ -149,6 +149,23 @@ func TestPoisonInlineCallIsAnsweredAfterOneAttempt(t *testing.T) {
 	}
 }
 
+// A transaction whose function never returns gives back what it has of a real store.
+func TestHandlersThatEndTheirGoroutineLeakNothing(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		types := touchy.With(dserver.Settings[Touchy]{MaxAttempts: 1})
+		db := open()
+		run(t, dserver.Consumer{}, db, types)
+		for range 20 {
+			must(t, types.At(db, "a").Cast(within(t), Poison{"goexit"}))
+			must(t, types.At(db, "a").Cast(within(t), Increment{1}))
+		}
+		if n, err := dserver.Call(within(t), types.At(db, "a"), Value{}); n != 20 || err != nil {
+			t.Errorf("counted %d, %v", n, err)
+		}
+		must(t, db.Close()) // it waits for what runs
+	})
+}
+
 // An action that panics undoes nothing and stops nothing.
 func TestActionThatPanicsHurtsNobody(t *testing.T) {
 	for _, how := range []string{"nil action", "action that ends its goroutine"} {
