@@ -248,7 +248,7 @@ func bankRounds(t *testing.T, enough int, round func(t *testing.T, random *rand.
 func TestLongBankLosesAndDoublesNothing(t *testing.T) {
 	size, enough := bankSize{safes: 5, senders: 8, messages: 20}, 1000
 	if isLong() {
-		size, enough = bankSize{safes: 40, senders: 100, messages: 20}, 900_000
+		size, enough = bankSize{safes: 40, senders: 100, messages: 20}, 950_000
 	}
 	size.limit, size.quiet, size.explode = time.Hour, 10*time.Second, true
 	bankRounds(t, enough, func(t *testing.T, random *rand.Rand) (sent int) {
@@ -267,7 +267,7 @@ func TestLongBankLosesAndDoublesNothing(t *testing.T) {
 func TestLongBankOnSQLiteLosesAndDoublesNothing(t *testing.T) {
 	size, enough := bankSize{safes: 5, senders: 16, messages: 10}, 200
 	if isLong() {
-		size, enough = bankSize{safes: 24, senders: 64, messages: 100}, 100_000
+		size, enough = bankSize{safes: 24, senders: 64, messages: 100}, 60_000
 	}
 	size.limit, size.quiet = time.Minute, time.Second
 	bankRounds(t, enough, func(t *testing.T, random *rand.Rand) int {

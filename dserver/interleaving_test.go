@@ -271,38 +271,3 @@ func TestCallsOfAProcessThatWasTakenForDeadEnd(t *testing.T) {
 		})
 	}
 }
-
-// Priority messages under a lock don't wait for a scan when a batch left some of them.
-func TestPriorityMessagesBehindAFaultPassTheLockSoon(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := newStore(t)
-		db := store.Open()
-		hang := make(chan struct{})
-		var broke atomic.Int32
-		def := desks(func(*dserver.LockedContext, Desk, Pay) (string, error) {
-			<-hang
-			return "", nil
-		}).With(dserver.HandleCast(func(_ *dserver.Context, d *Desk, m Shift) error {
-			if m.Name == "breaks" && broke.Add(1) == 1 {
-				panic("once")
-			}
-			d.Log = append(d.Log, m.Text)
-			return nil
-		}))
-		run(t, dserver.Consumer{}, db, def)
-		desk := def.At(db, "a")
-		must(t, desk.Cast(t.Context(), Pay{How: "lock"}))
-		synctest.Wait()
-		<-time.After(time.Second)
-		began := time.Now()
-		must(t, desk.CastAll(t.Context(), []any{Shift{"", "a"}, Shift{"breaks", "b"}, Shift{"", "c"}}, dserver.Priority()))
-		eventually(t, "all are handled", func() bool {
-			s, err := desk.State(t.Context())
-			return err == nil && len(s.Log) == 3
-		})
-		if took := time.Since(began); took > time.Second {
-			t.Errorf("it took %v", took)
-		}
-		close(hang)
-	})
-}

@@ -160,3 +160,44 @@ func (r *sendings) send(db backend.Database, id, line string, choose *rand.Rand)
 	}
 	return err
 }
+
+// A queue that is longer than a batch, in messages or in bytes, is taken whole before a message of this process joins.
+func TestArrivalsComeAfterAllThatIsStored(t *testing.T) {
+	random := seeded(t)
+	for name, size := range map[string]int{"many": 10, "large": 60 << 10, "larger than a batch": 2 << 20} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				types := journals.With(dserver.HandleCast(func(_ *dserver.Context, j *Journal, m Load) error {
+					j.write(m.Line)
+					return nil
+				}))
+				store := newStore(t, types)
+				db := store.Open()
+				s := types.At(db, "a")
+				n := min(600, 10<<20/size)
+				for i := range n {
+					must(t, s.Cast(context.Background(), Load{fmt.Sprint(i), make([]byte, size)}))
+				}
+				slow := newLag(random, 5*time.Millisecond).on(db)
+				run(t, dserver.Consumer{}, slow, types)
+				want := numbered("", n)
+				for i := 0; ; i++ { // while there are more
+					must(t, types.At(slow, "a").Cast(context.Background(), Write{fmt.Sprint("beside ", i)}))
+					status, err := s.Status(context.Background())
+					must(t, err)
+					want = append(want, fmt.Sprint("beside ", i))
+					if status.Queued == 0 {
+						break
+					}
+				}
+				expectLines(t, lines(t, s), want...)
+			})
+		})
+	}
+}
+
+// Load is a message of any size.
+type Load struct {
+	Line string
+	Data []byte
+}

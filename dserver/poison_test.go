@@ -149,6 +149,23 @@ func TestPoisonInlineCallIsAnsweredAfterOneAttempt(t *testing.T) {
 	}
 }
 
+// A transaction whose function never returns gives back what it has of a real store.
+func TestHandlersThatEndTheirGoroutineLeakNothing(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		types := touchy.With(dserver.Settings[Touchy]{MaxAttempts: 1})
+		db := open()
+		run(t, dserver.Consumer{}, db, types)
+		for range 20 {
+			must(t, types.At(db, "a").Cast(within(t), Poison{"goexit"}))
+			must(t, types.At(db, "a").Cast(within(t), Increment{1}))
+		}
+		if n, err := dserver.Call(within(t), types.At(db, "a"), Value{}); n != 20 || err != nil {
+			t.Errorf("counted %d, %v", n, err)
+		}
+		must(t, db.Close()) // it waits for what runs
+	})
+}
+
 // An action that panics undoes nothing and stops nothing.
 func TestActionThatPanicsHurtsNobody(t *testing.T) {
 	for _, how := range []string{"nil action", "action that ends its goroutine"} {
@@ -260,6 +277,33 @@ func deep(n int) {
 		panic(strings.Repeat("deep ", 100_000))
 	}
 	deep(n - 1)
+}
+
+// A message that succeeds after all leaves no attempts behind.
+func TestAttemptsEndWithTheirMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		types := journals.With(dserver.HandleCast(func(_ *dserver.Context, j *Journal, m Mark) error {
+			if tries++; tries < 4 {
+				panic("not yet")
+			}
+			j.write(m.Line)
+			return nil
+		}))
+		store := newStore(t, types)
+		s := types.At(store.Open(), "a")
+		run(t, dserver.Consumer{}, store.Open(), types)
+		must(t, s.Cast(context.Background(), Mark{"at last"}))
+		<-time.After(time.Second)
+		if status, err := s.Status(context.Background()); status.Attempts < 2 || status.Queued != 1 || err != nil {
+			t.Errorf("while it is tried: %+v, %v", status, err)
+		}
+		<-time.After(time.Minute)
+		if status, err := s.Status(context.Background()); status.Attempts != 0 || status.Queued != 0 || err != nil {
+			t.Errorf("after that: %+v, %v", status, err)
+		}
+		expectLines(t, lines(t, s), "at last")
+	})
 }
 
 // A message that stops a batch is not tried again for each message before it.

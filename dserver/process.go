@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"math"
 	mathrand "math/rand/v2"
 	"os"
 	"slices"
@@ -185,8 +186,10 @@ func (p *process) deliver(d delivery) {
 // its beat is due; and the removal of answers that were read.
 type announcement struct {
 	process *process
+	call    *pendingCall
 	beats   bool
-	beat    beat
+	known   bool // there was a record before
+	absent  bool // there is none
 	drops   int
 	last    queue.Item
 }
@@ -194,7 +197,7 @@ type announcement struct {
 func (p *process) announce(call *pendingCall) *announcement {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	a := &announcement{process: p, beats: time.Since(p.beaten) > beatInterval, beat: p.nextBeat(call.number)}
+	a := &announcement{process: p, call: call, beats: p.isDue(), known: p.isKnown()}
 	if !p.cleans && p.stale >= minRemoved {
 		p.cleans = true
 		a.drops, a.last = p.stale, p.last
@@ -202,12 +205,14 @@ func (p *process) announce(call *pendingCall) *announcement {
 	return a
 }
 
-func (a *announcement) write(tx backend.Tx) error {
+func (a *announcement) write(tx backend.Tx) (err error) {
+	if a.beats {
+		if a.absent, err = a.process.renew(tx); err != nil {
+			return err
+		}
+	}
 	if a.drops > 0 {
 		presenceOf(a.process.id).mail().Drop(tx, a.last, a.drops)
-	}
-	if a.beats {
-		return a.beat.write(tx)
 	}
 	return nil
 }
@@ -216,50 +221,16 @@ func (a *announcement) write(tx backend.Tx) error {
 func (a *announcement) ended(err error) {
 	p := a.process
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if a.drops > 0 {
 		p.cleans = false
 	}
-	if err == nil {
-		p.stale -= a.drops
-	}
-	p.mu.Unlock()
-	if err == nil && a.beats {
-		a.beat.ended()
-	}
-}
-
-// beat is a write of the process's record. One that finds that others have removed the record, as this process seemed
-// dead, brings it back; but the answers to the calls that were pushed before may be gone.
-type beat struct {
-	process *process
-	before  uint64 // calls with lower numbers were pushed before, perhaps
-	known   bool   // the record was written before
-	lost    bool
-}
-
-// nextBeat is called with the mutex held.
-func (p *process) nextBeat(before uint64) beat {
-	return beat{process: p, before: before, known: !p.beaten.IsZero()}
-}
-
-func (b *beat) write(tx backend.Tx) error {
-	key := presenceOf(b.process.id).record()
-	old, err := tx.Get(key).Get()
 	if err != nil {
-		return err
+		return
 	}
-	b.lost = b.known && old == nil
-	tx.Set(key, b.process.newRecord())
-	return nil
-}
-
-// ended is called after the commit.
-func (b *beat) ended() {
-	b.process.mu.Lock()
-	b.process.beaten = time.Now()
-	b.process.mu.Unlock()
-	if b.lost {
-		b.process.lose(b.before)
+	p.stale = max(0, p.stale-a.drops)
+	if a.beats {
+		p.renewed(a.known && a.absent, a.call.number)
 	}
 }
 
@@ -308,15 +279,15 @@ func (p *process) readMail(ctx context.Context, call *pendingCall) error {
 			return nil
 		default:
 		}
-		err = p.idleUntil(ctx, watch, call)
+		p.idleUntil(ctx, watch, call)
 		watch.Cancel()
-		if err != nil {
+		if err := p.beat(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-func (p *process) idleUntil(ctx context.Context, watch backend.Watch, call *pendingCall) error {
+func (p *process) idleUntil(ctx context.Context, watch backend.Watch, call *pendingCall) {
 	timer := time.NewTimer(jittered(lookInterval))
 	defer timer.Stop()
 	select {
@@ -324,9 +295,7 @@ func (p *process) idleUntil(ctx context.Context, watch backend.Watch, call *pend
 	case <-call.done:
 	case <-ctx.Done():
 	case <-timer.C:
-		return p.beat(ctx)
 	}
-	return nil
 }
 
 // look delivers what is in the mailbox and watches for more.
@@ -376,10 +345,10 @@ func (p *process) accept(items []queue.Item) error {
 	return nil
 }
 
-// beat keeps the record of a process whose calls wait for long. Without one the answers may be gone.
+// beat keeps the record of a process whose calls wait for long.
 func (p *process) beat(ctx context.Context) error {
 	p.mu.Lock()
-	due := time.Since(p.beaten) > beatInterval
+	due := p.isDue()
 	p.mu.Unlock()
 	if !due {
 		return nil
@@ -387,27 +356,51 @@ func (p *process) beat(ctx context.Context) error {
 	return p.beatAlways(ctx)
 }
 
-// beatAlways writes the record of a process that runs a consumer, or that has just stopped to.
+// beatAlways is beat for a process that runs a consumer, or that has just stopped to.
 func (p *process) beatAlways(ctx context.Context) error {
 	p.mu.Lock()
-	b := p.nextBeat(p.calls + 1)
+	known, absent := p.isKnown(), false
 	p.mu.Unlock()
-	err := p.db.Transact(ctx, b.write)
+	err := p.db.Transact(ctx, func(tx backend.Tx) (err error) {
+		absent, err = p.renew(tx)
+		return err
+	})
 	if err == nil {
-		b.ended()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.renewed(known && absent, math.MaxUint64)
 	}
 	return err
 }
 
-// lose answers the calls that wait and were numbered before, after others removed this process and its mailbox.
-func (p *process) lose(before uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// isDue reports whether the record is new or has to change. The mutex is held.
+func (p *process) isDue() bool { return time.Since(p.beaten) > beatInterval }
+
+// isKnown reports whether the record was written before. The mutex is held.
+func (p *process) isKnown() bool { return !p.beaten.IsZero() }
+
+// renew writes the record, and reports whether there was none.
+func (p *process) renew(tx backend.Tx) (absent bool, err error) {
+	key := presenceOf(p.id).record()
+	old, err := tx.Get(key).Get()
+	if err == nil {
+		tx.Set(key, p.newRecord())
+	}
+	return old == nil, err
+}
+
+// renewed makes a beat known. When others had removed this process, taking it for dead, the answers to the calls before
+// number are gone, and who waits for them is told. The mutex is held.
+func (p *process) renewed(removed bool, number uint64) {
+	p.beaten = time.Now()
+	if !removed {
+		return
+	}
 	p.stale = 0
-	for number, call := range p.pending {
-		if number < before {
-			delete(p.pending, number)
-			call.answer = delivery{call: number, err: ErrReplyLost}
+	for n, call := range p.pending {
+		if n < number {
+			delete(p.pending, n)
+			call.answer = delivery{call: n, err: ErrReplyLost}
 			close(call.done)
 		}
 	}

@@ -103,7 +103,7 @@ func (t tenant) writeTimers(tx backend.Tx, ref Ref, reads timerReads, ops map[st
 	return nil
 }
 
-// stopTimer stops the timer that sent a message, which is removed unhandled. One that was set again is another one.
+// stopTimer ends the timer that sent a message, which is removed unhandled, unless it was set anew meanwhile.
 func (t tenant) stopTimer(tx backend.Tx, env envelope) error {
 	if env.Timer == "" {
 		return nil

@@ -506,6 +506,15 @@ func TestTrap24SlowHandlerBlocksNobodyWhoSends(t *testing.T) {
 			}
 		}
 		expectLines(t, lines(t, types.At(db, "slow")), append([]string{"1", "2", "3"}, numbered("", 20)...)...)
+
+		for i := range 4 { // the sender of a slow message waits for its handler once, and then it is known to be slow
+			<-time.After(10 * time.Second)
+			began := time.Now()
+			must(t, types.At(db, "slower").Cast(ctx, Mark{"slow"}))
+			if waited := time.Since(began); i > 0 && waited > 200*time.Millisecond {
+				t.Errorf("slow cast %d took %v", i, waited)
+			}
+		}
 	})
 }
 

@@ -9,32 +9,39 @@ const blockNumbers = 1 << 16
 
 // commit commits members as one SQLite transaction and sets their results. The write lock is held.
 func (w *writer) commit(members []*tx) {
-	group := &record{}
-	isFirst := w.reserved == unknown
-	row, err := w.row()
-	if err == nil {
-		group.foreign = row != w.reserved
-		err = w.admit(members, group, row)
-	}
-	if err == nil && group.isEmpty() {
+	group, err := w.gatherWrites(members)
+	switch {
+	case err != nil:
+		w.failed(members, w.db.judge("write", err, closedBy))
+		return
+	case group.isEmpty(): // all have lost
 		err = drain(w.undo)
-	} else if err == nil {
-		err = w.apply(group)
-		if err == nil {
-			if err = drain(w.end); err != nil {
-				w.failed(members, w.db.judge("commit", err, unknownBy))
-				return
-			}
-			w.publish(group)
-		}
+	default:
+		err = drain(w.end)
 	}
 	if err != nil {
-		w.failed(members, w.db.judge("write", err, closedBy))
+		w.failed(members, w.db.judge("commit", err, unknownBy))
 		return
 	}
 	if group.foreign {
-		w.metForeign(isFirst)
+		w.metForeign()
 	}
+	if !group.isEmpty() {
+		w.publish(group)
+	}
+}
+
+// gatherWrites validates the members, and applies what those write that may be committed.
+func (w *writer) gatherWrites(members []*tx) (*record, error) {
+	row, err := w.row()
+	if err != nil {
+		return nil, err
+	}
+	group := &record{foreign: row != w.reserved}
+	if err := w.admit(members, group, row); err != nil {
+		return nil, err
+	}
+	return group, w.apply(group)
 }
 
 // row reads the sequence row: the end of the block of numbers that was reserved last, by whatever process. Who
@@ -184,9 +191,10 @@ func (w *writer) failed(members []*tx, err error) {
 	}
 }
 
-// metForeign notes that another process has committed since our last group. The first group after Open cannot know.
-func (w *writer) metForeign(isFirst bool) {
-	if !isFirst {
+// metForeign notes that another process may have committed since our last group. The first group after Open, and the
+// first after one that failed, cannot know.
+func (w *writer) metForeign() {
+	if w.reserved != unknown {
 		w.shared.Store(w.db.clock())
 	}
 	w.db.watches.suspect()

@@ -242,22 +242,24 @@ func TestRelaxedCommitsWithoutFsync(t *testing.T) {
 	}
 }
 
-func TestOpenTwiceAtOnceCreatesOneSchema(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "test.db")
-	const handles = 8
-	errs := make(chan error, handles)
-	for range handles {
-		go func() {
-			db, err := Open(path)
-			if err == nil {
-				err = errors.Join(setKey(db, "a", "1"), db.Close())
+func TestOpenAtOnceCreatesOneSchema(t *testing.T) {
+	const files, handles = 5, 8
+	for range files {
+		path := filepath.Join(t.TempDir(), "test.db")
+		errs := make(chan error, handles)
+		for range handles {
+			go func() {
+				db, err := Open(path)
+				if err == nil {
+					err = errors.Join(setKey(db, "a", "1"), db.Close())
+				}
+				errs <- err
+			}()
+		}
+		for range handles {
+			if err := <-errs; err != nil {
+				t.Error(err)
 			}
-			errs <- err
-		}()
-	}
-	for range handles {
-		if err := <-errs; err != nil {
-			t.Error(err)
 		}
 	}
 }

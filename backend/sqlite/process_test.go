@@ -29,7 +29,6 @@ var children = map[string]func(ctx context.Context, db *DB) error{ //nolint:goch
 	"count": childCounts,
 	"watch": childWatches,
 	"race":  childRaces,
-	"idle":  childIdles,
 }
 
 func TestMain(m *testing.M) {

@@ -71,7 +71,9 @@ func (t *tx) start() {
 
 // Get implements [backend.Tx].
 func (t *tx) Get(key backend.Key) backend.Future[[]byte] {
-	return backend.Ready(t.fail2(t.read(key)))
+	value, err := t.read(key)
+	t.fail(err)
+	return backend.Ready(value, err)
 }
 
 // GetRange implements [backend.Tx].
@@ -79,11 +81,6 @@ func (t *tx) GetRange(r backend.Range, o backend.RangeOptions) backend.Future[[]
 	pairs, err := t.readRange(r, o)
 	t.fail(err)
 	return backend.Ready(pairs, err)
-}
-
-func (t *tx) fail2(value []byte, err error) ([]byte, error) {
-	t.fail(err)
-	return value, err
 }
 
 // fail keeps the first error.

@@ -1,14 +1,10 @@
 package sqlite
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/dserver-go/dserver/backend"
 )
@@ -115,64 +111,5 @@ func TestNoWatchIsKeptInVain(t *testing.T) {
 	}
 	if s := &db.watches; s.count != 0 || len(s.keys) != 0 {
 		t.Errorf("%d watches on %d keys are kept", s.count, len(s.keys))
-	}
-}
-
-// childIdles watches a key that nobody changes, and says what processor time that takes.
-func childIdles(ctx context.Context, db *DB) error {
-	var watch backend.Watch
-	err := db.Read(ctx, func(tx backend.ReadTx) error {
-		watch = tx.Watch(backend.NewKey("never"))
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	share := func(wake <-chan time.Time) int64 {
-		before, began := processorTime(), time.Now()
-		for end := time.After(time.Second); ; {
-			select {
-			case <-watch.Done():
-				fmt.Println("error: it fired")
-			case <-wake:
-			case <-end:
-				return (processorTime() - before).Nanoseconds() * 10_000 / time.Since(began).Nanoseconds()
-			}
-		}
-	}
-	idle := share(nil)
-	if err := db.Close(); err != nil {
-		return err
-	}
-	watch = &neverWatch{}
-	ticker := time.NewTicker(pollIdle)
-	defer ticker.Stop()
-	fmt.Println("idle", idle, share(ticker.C))
-	return nil
-}
-
-type neverWatch struct{ backend.Watch }
-
-func (*neverWatch) Done() <-chan struct{} { return nil }
-
-func processorTime() time.Duration {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
-}
-
-// A process that waits for others to change something takes less than a hundredth of a core, where to wake up is cheap:
-// little more than one that wakes up as often and does nothing.
-func TestIdleWatchCostsLittle(t *testing.T) {
-	c := startChild(t, "idle", filled(t))
-	var idle, bare int
-	if _, err := fmt.Sscan(c.line(t, "idle"), &idle, &bare); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%d.%02d %% of a core; %d.%02d %% without the looks", idle/100, idle%100, bare/100, bare%100)
-	if idle > 3*bare+300 {
-		t.Errorf("%d.%02d %% of a core, and %d.%02d %% without the looks", idle/100, idle%100, bare/100, bare%100)
 	}
 }
