@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -164,7 +163,10 @@ func TestTheProgramRunsWithoutFlags(t *testing.T) {
 	t.Chdir(t.TempDir())
 	var out bytes.Buffer
 	must(t, run(t.Context(), []string{"-uploads", "50", "-longest", "150ms"}, &out))
-	if want := "48 uploads done in "; !strings.HasPrefix(out.String(), want) || !strings.Contains(out.String(), "3 at a time; 2 crashed") {
-		t.Errorf("it printed %q", &out)
+	var seconds float64
+	var most int
+	_, err := fmt.Sscanf(out.String(), "48 uploads done in %f s, %d at a time; 2 crashed", &seconds, &most)
+	if err != nil || most < 1 || most > 3 {
+		t.Errorf("it printed %q: %v", &out, err)
 	}
 }
