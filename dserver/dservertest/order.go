@@ -28,8 +28,8 @@ import (
 //
 // A step is a commit or a read of a sender, a message that a server handles, or the passing of time until the next timer
 // or delayed message is due. Which steps follow each other is decided at each point where several could, first one way
-// and then the others. So the number of orders grows fast: a program of ten steps has some hundred to some thousand. The
-// test fails when there are more than 20,000, and when a program does something else in the same order, as one does that
+// and then the others. So the number of orders grows fast: a program of ten steps has hundreds or thousands. The
+// test fails when there are more than 5,000, and when a program does something else in the same order, as one does that
 // asks for the time or for a random number.
 //
 // The first order that fails ends the test, and prints its steps and how to run it alone. Each order is run in a
@@ -56,7 +56,7 @@ func EachOrder(t *testing.T, program func(t *testing.T, o *Order)) {
 }
 
 const (
-	mostOrders     = 20_000
+	mostOrders     = 5000
 	mostOrderSteps = 1000
 	orderVariable  = "DSERVER_ORDER"
 
@@ -103,6 +103,13 @@ func (o *Order) Start(types ...dserver.Type) backend.Database {
 	o.hand = &Hand{t: o.t, DB: &gate{Database: open(o.t, types)}}
 	o.hand.serve(&o.trace, types)
 	return o.hand.DB
+}
+
+// Drain handles what the test itself has sent, in the order of sending, as Hand.Drain does: a program begins with it when
+// its orders are to begin with the states that this makes.
+func (o *Order) Drain() {
+	o.t.Helper()
+	o.hand.Drain()
 }
 
 // Go starts a sender, whose steps begin with Run. It sends and reads with the context that it is given, and Start's
