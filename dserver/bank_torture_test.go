@@ -222,7 +222,7 @@ func (b *bank) judge() {
 	if cents != 0 {
 		b.t.Errorf("%d cents appeared", cents)
 	}
-	if total < b.begins/5 {
+	if total < b.begins/20 { // many faults make most senders give up
 		b.t.Errorf("only %d of %d messages happened: the test shows nothing", total, b.begins)
 	}
 	check(b.t, db, safe)

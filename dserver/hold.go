@@ -106,6 +106,14 @@ func (c *consumer) endHold(h *holder) {
 	c.lookAt(h.ref)
 }
 
+// isHolding reports whether locked work of a server runs in this process.
+func (c *consumer) isHolding(ref Ref) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.holding[ref]
+	return ok
+}
+
 // holds reports whether this process runs the work of a lock.
 func (c *consumer) holds(ref Ref, fence backend.Versionstamp) bool {
 	c.mu.Lock()

@@ -108,11 +108,15 @@ func (c *consumer) hasRoom() bool {
 	return c.runnable.len < maxRunnable
 }
 
-// errNotEmpty: a message came before the mark was cleared.
-var errNotEmpty = errors.New("dserver: the queue is not empty, or the server is locked")
+// Why a mark is not cleared: a message came meanwhile, or one that came and was taken locked the server.
+var (
+	errNotEmpty = errors.New("dserver: the queue is not empty")
+	errLocked   = errors.New("dserver: the server is locked")
+)
 
 // confirmEmpty clears the ready mark and the claim of a server whose queue is empty and that is not locked, and makes it
-// looked at otherwise: the mark of a locked server is what leads others to it when the holder dies.
+// looked at otherwise: the mark of a locked server is what leads others to it when the holder dies. The end of locked
+// work that runs here makes us look by itself.
 func (c *consumer) confirmEmpty(ref Ref, keys tenant) error {
 	err := c.db.Transact(c.base, func(tx backend.Tx) error {
 		empty, err := keys.queue().IsEmpty(tx)
@@ -123,8 +127,11 @@ func (c *consumer) confirmEmpty(ref Ref, keys tenant) error {
 		if err != nil {
 			return err
 		}
-		if !empty || locked != nil { // by a message that came and was taken meanwhile
+		if !empty {
 			return errNotEmpty
+		}
+		if locked != nil {
+			return errLocked
 		}
 		tx.Clear(readyServer(ref).Tree())
 		return nil
@@ -132,9 +139,15 @@ func (c *consumer) confirmEmpty(ref Ref, keys tenant) error {
 	if err == nil {
 		c.caution.claims.Delete(ref)
 	}
-	if errors.Is(err, errNotEmpty) {
+	switch {
+	case errors.Is(err, errNotEmpty):
 		c.wake(ref)
-		return nil
+	case errors.Is(err, errLocked):
+		if !c.isHolding(ref) {
+			c.wake(ref)
+		}
+	default:
+		return err
 	}
-	return err
+	return nil
 }
