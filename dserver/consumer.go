@@ -18,7 +18,7 @@ import (
 type Consumer struct {
 	Turns  int            // servers handled at a time; 128 per CPU, as a turn mostly waits for its commit
 	Cache  int64          // bytes of state kept; 64 MiB
-	Logger zerolog.Logger // the zero value is silent
+	Logger zerolog.Logger // the zero value is silent; its writer is used by several goroutines at once
 }
 
 const (

@@ -236,7 +236,7 @@ func TestNewerStateIsLeftAloneByOlderConsumers(t *testing.T) {
 		store := newStore(t)
 		var said bytes.Buffer
 		db, ctx := store.Open(), context.Background()
-		run(t, dserver.Consumer{Logger: zerolog.New(&said)}, db, old)
+		stopOld := run(t, dserver.Consumer{Logger: zerolog.New(zerolog.SyncWriter(&said))}, db, old)
 		must(t, old.At(db, "a").Cast(ctx, Add{"1"}))
 		stop := run(t, dserver.Consumer{}, store.Open(), fresh)
 		newer := store.Open()
@@ -259,6 +259,7 @@ func TestNewerStateIsLeftAloneByOlderConsumers(t *testing.T) {
 		if s, err := old.At(db, "b").State(ctx); err != nil || len(s.Words) != 1 {
 			t.Errorf("another server: %v, %v", s, err)
 		}
+		stopOld()
 		if !strings.Contains(said.String(), "newer version") {
 			t.Errorf("it said %s", &said)
 		}
