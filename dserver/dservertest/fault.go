@@ -25,7 +25,8 @@ import (
 //		f.Do(func(ctx context.Context, db backend.Database) error {
 //			return Accounts.At(db, "a").Cast(ctx, Deposit{5}, dserver.Once("salary"))
 //		})
-//		// the account has 5 now, or soon
+//		f.Settle()
+//		// the account has 5 now, whatever happened
 //	})
 //
 // Each run is a subtest in a synctest bubble of its own, named for its fault: what failed is run again by
@@ -151,6 +152,18 @@ func (f *Faults) Do(fn func(ctx context.Context, db backend.Database) error) err
 	}
 	f.t.Errorf("dservertest: %v: it did not succeed in %d tries", f, mostTries)
 	return errTries
+}
+
+// Settle waits until all that was sent has been handled, as the function Settle does, whatever dies meanwhile.
+func (f *Faults) Settle() {
+	f.t.Helper()
+	settle(f.t, func() (busy dserver.Ref, err error) {
+		err = f.Do(func(ctx context.Context, db backend.Database) error {
+			busy, err = busyServer(ctx, db)
+			return err
+		})
+		return busy, err
+	})
 }
 
 var errTries = errors.New("dservertest: tried too often")

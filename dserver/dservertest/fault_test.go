@@ -7,7 +7,6 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/dserver"
@@ -72,7 +71,7 @@ func TestChaosIsSurvivedByManySenders(t *testing.T) {
 		for range senders {
 			<-done
 		}
-		<-time.After(time.Minute)
+		f.Settle()
 		must(t, f.Do(func(ctx context.Context, db backend.Database) error {
 			s, err := memos.At(db, "a").State(ctx)
 			slices.Sort(s.Lines)

@@ -65,7 +65,7 @@ func TestCallsTimersAndLockedWorkAreStepsOfAnOrder(t *testing.T) {
 	dservertest.EachOrder(t, func(t *testing.T, o *dservertest.Order) {
 		db := o.Start(memos)
 		a := memos.At(db, "a")
-		must(t, a.Cast(t.Context(), Wake{time.Hour}))
+		must(t, a.Cast(t.Context(), Wake{time.Minute}))
 		o.Go("worker", func(ctx context.Context) error {
 			if found, err := dserver.Call(ctx, a, Work{}); err != nil || !strings.HasPrefix(found, "worked on") {
 				return fmt.Errorf("%q, %w", found, err)

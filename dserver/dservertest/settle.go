@@ -16,9 +16,14 @@ import (
 // a minute.
 func Settle(t testing.TB, db backend.Database) {
 	t.Helper()
+	settle(t, func() (dserver.Ref, error) { return busyServer(context.Background(), db) })
+}
+
+func settle(t testing.TB, find func() (busy dserver.Ref, err error)) {
+	t.Helper()
 	limit := time.After(settleLimit)
-	for {
-		busy, err := busyServer(context.Background(), db)
+	for pause := settlePause; ; pause = min(2*pause, longestPause) {
+		busy, err := find()
 		switch {
 		case err != nil:
 			t.Fatalf("dservertest: settle: %v", err)
@@ -28,14 +33,15 @@ func Settle(t testing.TB, db backend.Database) {
 		select {
 		case <-limit:
 			t.Fatalf("dservertest: settle: %v still has something to do after %v", busy, settleLimit)
-		case <-time.After(settlePause):
+		case <-time.After(pause):
 		}
 	}
 }
 
 const (
-	settleLimit = time.Minute
-	settlePause = time.Millisecond
+	settleLimit  = time.Minute
+	settlePause  = time.Millisecond // at first; twice as long each time
+	longestPause = 100 * time.Millisecond
 )
 
 // busyServer finds a server that has something to do. It looks at all servers in one snapshot: a message that one sends

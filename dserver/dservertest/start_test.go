@@ -112,24 +112,21 @@ func TestAConsumerRunsWhenStartReturns(t *testing.T) {
 	}
 }
 
+// If it were not, the test would take hours.
 func TestTimeInABubbleIsVirtual(t *testing.T) {
-	began := time.Now()
 	synctest.Test(t, func(t *testing.T) {
 		db := dservertest.Start(t, memos)
 		a := memos.At(db, "a")
-		must(t, a.Cast(t.Context(), Wake{24 * time.Hour}))
-		<-time.After(23 * time.Hour)
+		must(t, a.Cast(t.Context(), Wake{4 * time.Hour}))
+		<-time.After(3 * time.Hour)
 		if got := read(t, a); got != " hot=0" {
 			t.Errorf("too early: %q", got)
 		}
 		<-time.After(2 * time.Hour)
 		if got := read(t, a); got != "woken hot=0" {
-			t.Errorf("after a day: %q", got)
+			t.Errorf("after hours: %q", got)
 		}
 	})
-	if took := time.Since(began); took > time.Minute {
-		t.Errorf("it took %v", took)
-	}
 }
 
 func TestSettleWaitsForWhatMessagesSendAndForWork(t *testing.T) {
