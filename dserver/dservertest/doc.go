@@ -12,4 +12,6 @@
 //
 // All of them may be used in a bubble of testing/synctest, in which timers of hours take no time; EachOrder and
 // EachFault make bubbles of their own. A handler alone needs nothing of this: the zero dserver.Context does.
+//
+// The repository's docs/testing.md goes through all of it with one program.
 package dservertest

@@ -84,13 +84,6 @@ func count(s *dserver.DServer[Memo]) int {
 	return len(state.Lines)
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestEveryMessageDecodesItsStateFromTheStore(t *testing.T) {
 	db := dservertest.Start(t, memos)
 	a := memos.At(db, "a")
