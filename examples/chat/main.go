@@ -2,7 +2,7 @@
 // are already.
 //
 //	go run ./examples/chat               Ada and Bob say a hundred lines each in the room "lobby" of chat.db, at once
-//	go run ./examples/chat -n 10000      the same, with more to say
+//	go run ./examples/chat -n 1000       the same, with more to say
 //	go run ./examples/chat -read         prints the last lines
 //	go run ./examples/chat -who eve      says each line of the input, and prints what anybody says
 //
@@ -139,6 +139,9 @@ func (o options) talk(ctx context.Context, room *dserver.DServer[Room], out io.W
 		})
 	}
 	both.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
 	}
