@@ -166,6 +166,9 @@ func measure[S any](t *testing.T, rooms *dserver.Definition[S], sizes ...int) (a
 		at = append(at, measureNow(t, store, rooms))
 		said += 3
 	}
+	db := store.Open()
+	defer db.Close()
+	must(t, dserver.Check(t.Context(), db, rooms))
 	return at
 }
 
