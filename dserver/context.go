@@ -139,7 +139,8 @@ func (c *Context) Lock() {
 	}
 }
 
-// Reset is DServer.Reset, after this message has been answered: how a server ends its life.
+// Reset is DServer.Reset, after this message has been answered: how a server ends its life. Soon nothing of it is stored
+// any more but its dead letters and, until their time, its idempotency keys and the index rows of its timers.
 func (c *Context) Reset() {
 	if c.usable() {
 		c.resets = true

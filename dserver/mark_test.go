@@ -2,6 +2,7 @@ package dserver
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -50,4 +51,42 @@ func TestLockedServerKeepsItsMark(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// meddled is a database in whose first transaction something happens before the commit.
+type meddled struct {
+	backend.Database
+	meddle func()
+}
+
+func (m *meddled) Transact(ctx context.Context, fn func(tx backend.Tx) error) error {
+	return m.Database.Transact(ctx, func(tx backend.Tx) error {
+		err := fn(tx)
+		m.meddle()
+		return err
+	})
+}
+
+// A message that comes while its server's queue is confirmed to be empty is found and counted, though the counters of a
+// server without a state are forgotten then.
+func TestPushWhileTheQueueIsConfirmedEmpty(t *testing.T) {
+	db := backendtest.NewModel()
+	def := Define("marked", HandleCast(func(*Context, *marked, toil) error { return nil }))
+	push := sync.OnceFunc(func() {
+		if err := def.At(db, "a").Cast(t.Context(), toil{}); err != nil {
+			t.Error(err)
+		}
+	})
+	c, ref := newConsumer(Consumer{}, &meddled{db, push}, []Type{def}), def.Ref("a")
+	c.base = t.Context()
+	c.closing = true // it has no workers
+	if err := c.confirmEmpty(ref, tenantOf(ref)); err != nil {
+		t.Fatal(err)
+	}
+	if status, err := def.At(db, "a").Status(t.Context()); err != nil || status.Queued != 1 {
+		t.Errorf("%d messages are counted, %v", status.Queued, err)
+	}
+	if err := Check(t.Context(), db, def); err != nil {
+		t.Error(err)
+	}
 }

@@ -116,14 +116,20 @@ var (
 
 // confirmEmpty clears the ready mark and the claim of a server whose queue is empty and that is not locked, and makes it
 // looked at otherwise: the mark of a locked server is what leads others to it when the holder dies. The end of locked
-// work that runs here makes us look by itself.
+// work that runs here makes us look by itself. Of a server without a state the queue's counters go as well, which
+// would be all that is left of it.
 func (c *consumer) confirmEmpty(ref Ref, keys tenant) error {
 	err := c.db.Transact(c.base, func(tx backend.Tx) error {
+		fence, version := tx.Get(keys.fence()), tx.Get(keys.version())
 		empty, err := keys.queue().IsEmpty(tx)
 		if err != nil {
 			return err
 		}
-		locked, err := tx.Get(keys.fence()).Get()
+		locked, err := fence.Get()
+		if err != nil {
+			return err
+		}
+		state, err := version.Get()
 		if err != nil {
 			return err
 		}
@@ -134,6 +140,9 @@ func (c *consumer) confirmEmpty(ref Ref, keys tenant) error {
 			return errLocked
 		}
 		tx.Clear(readyServer(ref).Tree())
+		if state == nil {
+			tx.Clear(keys.key.Str(keyQueue).Tree())
+		}
 		return nil
 	})
 	if err == nil {

@@ -145,6 +145,7 @@ func (t *turn) writeState(tx backend.Tx) {
 	if b.resets {
 		t.keys.reset(tx)
 		t.keys.clearAttempts(tx)
+		setReady(tx, t.s.ref()) // who finds the queue empty forgets its counters
 		return
 	}
 	if !created && len(b.edits) == 0 {
