@@ -31,11 +31,11 @@ func (b block) isProgram() bool {
 	return b.language == "go" && strings.HasPrefix(b.text, "package main\n")
 }
 
-// documents returns the texts of the README and of all that is below docs, by their path from the root.
+// documents returns the texts of the READMEs and of all that is below docs, by their path from the root.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	for _, pattern := range []string{"README.md", "docs/*.md", "docs/*/*.md"} {
+	for _, pattern := range []string{"README.md", "examples/README.md", "docs/*.md", "docs/*/*.md"} {
 		paths, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(pattern)))
 		if err != nil {
 			t.Fatal(err)
