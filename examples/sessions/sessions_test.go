@@ -48,7 +48,7 @@ type browser struct {
 func newBrowser(t testing.TB, url string) *browser {
 	jar, err := cookiejar.New(nil)
 	must(t, err)
-	return &browser{t, &http.Client{Jar: jar}, url}
+	return &browser{t, &http.Client{Jar: jar, Timeout: time.Minute}, url}
 }
 
 // inside is a browser of a site that it asks without a network.
@@ -339,7 +339,9 @@ func TestSessionsExpireWhileNoConsumerRuns(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			ended := make(chan error)
 			go func() { ended <- dserver.Run(ctx, db, Expiring(idle)) }()
-			return func() { cancel(); must(t, <-ended) }
+			stop = sync.OnceFunc(func() { cancel(); must(t, <-ended) })
+			t.Cleanup(stop)
+			return stop
 		}
 		stop := start()
 		ada := inside(t, site(Store{db, idle}))
@@ -376,7 +378,14 @@ func TestASessionThatWasEndedIsGone(t *testing.T) {
 				tab := inside(t, site(Store{db, idle}))
 				tab.setCookie(token)
 				tabs.Go(func() {
-					for clicks(tab.mustPost("/click")) != signedOut {
+					for range 5000 { // many more than there is time for
+						page, err := tab.post("/click")
+						if err != nil {
+							t.Error(err)
+						}
+						if clicks(page) == signedOut {
+							return
+						}
 						select {
 						case busy <- struct{}{}:
 						default:
