@@ -13,8 +13,8 @@ func (t *turn) remember() error {
 			t.s.state = state{}
 			return err
 		}
-		st.version, st.schema = version, t.s.def.version
-		if b.state.schema != st.schema && t.s.def.schema.Tracks() {
+		st.version, st.meta = version, t.head.meta
+		if b.state.meta.Schema != st.meta.Schema && t.s.def.schema.Tracks() {
 			st = state{} // the rows of an older version have the entries that tracked collections load
 			break
 		}

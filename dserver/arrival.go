@@ -44,8 +44,16 @@ func newArrival(m Message, call bool) *arrival {
 
 // await waits for a turn that takes the arrival. When none does soon, or ctx ends, it takes the arrival back.
 func (c *consumer) await(ctx context.Context, s *server, a *arrival) outcome {
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
+	select {
+	case out := <-a.done: // it ran the turn itself
+		return out
+	default:
+	}
+	timer := c.newPatience()
+	defer func() {
+		timer.Stop()
+		c.patience.Put(timer)
+	}()
 	for waited := patience; ; waited += patience {
 		select {
 		case out := <-a.done:
@@ -59,6 +67,15 @@ func (c *consumer) await(ctx context.Context, s *server, a *arrival) outcome {
 			return c.giveUp(ctx, a)
 		}
 	}
+}
+
+func (c *consumer) newPatience() *time.Timer {
+	timer, ok := c.patience.Get().(*time.Timer)
+	if !ok {
+		return time.NewTimer(patience)
+	}
+	timer.Reset(patience)
+	return timer
 }
 
 func (c *consumer) giveUp(ctx context.Context, a *arrival) outcome {

@@ -149,7 +149,7 @@ func (*checker) head(tx backend.Reader, ref Ref) error {
 		}
 	}
 	var h head
-	if _, err := h.records(keys.head(), pairs); err != nil {
+	if err := h.records(keys.head(), pairs); err != nil {
 		return err
 	}
 	if h.version.IsZero() != (h.meta.Created == 0) {
@@ -198,7 +198,7 @@ func (c *checker) state(tx backend.Reader, ref Ref) error {
 		return err
 	}
 	if def := c.types[ref.Type]; def != nil && def.schema != nil && m.Schema <= def.version {
-		_, err = state{version: backend.Versionstamp{1}, schema: m.Schema, rows: rows}.decode(def)
+		_, err = state{version: backend.Versionstamp{1}, meta: m, rows: rows}.decode(def)
 	}
 	return err
 }

@@ -32,7 +32,7 @@ const (
 	linger = 10 * time.Millisecond
 
 	// maxIdleWorkers is how many goroutines wait for the next turn: a new one would have to grow its stack.
-	maxIdleWorkers = 32
+	maxIdleWorkers = 128
 
 	// maxRunnable is how many servers may wait for a worker before the scanners pause: the rest stays in the store.
 	maxRunnable = 4096
@@ -84,6 +84,7 @@ type consumer struct {
 	workers  int
 	idle     int // workers that wait, and were not woken
 	closing  bool
+	patience sync.Pool                    // of *time.Timer, stopped
 	holding  map[Ref]backend.Versionstamp // the locks whose work runs here
 }
 

@@ -13,6 +13,7 @@ import (
 type head struct {
 	version  backend.Versionstamp
 	meta     meta
+	about    []byte      // meta's record
 	attempts [2]attempts // of the lanes' heads
 	lock     lock
 	killed   backend.Versionstamp // all that was pushed before is dead, and not buried yet
@@ -29,7 +30,8 @@ type meta struct {
 // headRecords is more than the records of a head, so that a read of a batch has room for them.
 const headRecords = 10
 
-func readHead(tx backend.Reader, keys tenant, h *head) error {
+// readHead reads a server's head. What is cached of its state saves decoding what it has under the same version.
+func readHead(tx backend.Reader, keys tenant, h *head, cached state) error {
 	limit := maxBatch + headRecords
 	pairs, err := tx.GetRange(keys.headAndQueue(),
 		backend.RangeOptions{Limit: limit, Bytes: maxBatchBytes, Snapshot: true}).Get()
@@ -37,8 +39,13 @@ func readHead(tx backend.Reader, keys tenant, h *head) error {
 		return fmt.Errorf("read the queue: %w", err)
 	}
 	*h = head{all: len(pairs) < limit && bytesOf(pairs) < maxBatchBytes}
-	rows, err := h.records(keys.head(), pairs)
+	rows, err := h.cut(keys.head(), pairs)
 	if err != nil {
+		return err
+	}
+	if cached.rows != nil && cached.version == h.version {
+		h.meta = cached.meta
+	} else if err := h.decodeMeta(); err != nil {
 		return err
 	}
 	items, whole, err := keys.queue().Parse(rows)
@@ -62,8 +69,23 @@ func bytesOf(pairs []backend.KeyValue) int {
 	return n
 }
 
-// records reads the pairs below prefix, and returns those after them.
-func (h *head) records(prefix backend.Key, pairs []backend.KeyValue) ([]backend.KeyValue, error) {
+// records reads the pairs below prefix.
+func (h *head) records(prefix backend.Key, pairs []backend.KeyValue) error {
+	if _, err := h.cut(prefix, pairs); err != nil {
+		return err
+	}
+	return h.decodeMeta()
+}
+
+func (h *head) decodeMeta() error {
+	if h.about == nil {
+		return nil
+	}
+	return decodeRecord(h.about, &h.meta)
+}
+
+// cut reads the pairs below prefix but for meta, and returns those after them.
+func (h *head) cut(prefix backend.Key, pairs []backend.KeyValue) ([]backend.KeyValue, error) {
 	for i, pair := range pairs {
 		name, ok := pair.Key.CutPrefix(prefix)
 		if !ok {
@@ -81,7 +103,7 @@ func (h *head) record(name backend.Key, value []byte) (err error) {
 	case recordVersion:
 		h.version, err = backend.StampOf(value)
 	case recordMeta:
-		err = decodeRecord(value, &h.meta)
+		h.about = value
 	case recordAttempts[queue.Priority]:
 		err = decodeRecord(value, &h.attempts[queue.Priority])
 	case recordAttempts[queue.Normal]:

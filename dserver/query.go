@@ -126,19 +126,17 @@ func readState(tx backend.Reader, keys tenant, where func(schema int) []backend.
 	if err != nil {
 		return st, err
 	}
-	var m meta
 	if value != nil {
-		if err := decodeRecord(value, &m); err != nil {
+		if err := decodeRecord(value, &st.meta); err != nil {
 			return st, err
 		}
 	}
-	st.schema = m.Schema
 	if value, err = version.Get(); err != nil {
 		return st, err
 	}
 	if st.version, err = backend.StampOf(value); err != nil {
 		return st, err
 	}
-	st.rows, err = loadRows(tx, keys, where(st.schema))
+	st.rows, err = loadRows(tx, keys, where(st.meta.Schema))
 	return st, err
 }

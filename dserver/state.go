@@ -11,7 +11,7 @@ import (
 // The rows are the truth. The value is a handler's to change, and is given up when a handler fails.
 type state struct {
 	version backend.Versionstamp // zero: the server has none
-	schema  int                  // of the rows
+	meta    meta
 	rows    *statediff.Rows
 	value   any // *S; nil when it must be decoded from rows
 }
@@ -56,8 +56,8 @@ func (d *definition) ownRows(keys tenant, schema int) []backend.Range {
 
 // decode makes a value of the rows that no handler has touched.
 func (s state) decode(def *definition) (any, error) {
-	if !s.version.IsZero() && s.schema != def.version {
-		return decodeOlder(def, s.schema, s.rows)
+	if !s.version.IsZero() && s.meta.Schema != def.version {
+		return decodeOlder(def, s.meta.Schema, s.rows)
 	}
 	return decodeRows(def, s.rows)
 }
@@ -78,7 +78,7 @@ func decodeRows(def *definition, rows *statediff.Rows) (value any, err error) {
 
 // diff is what has to be written for value to be the state: all of it when the rows have an older form.
 func (s state) diff(def *definition, value any) ([]statediff.Edit, error) {
-	if s.version.IsZero() || s.schema == def.version {
+	if s.version.IsZero() || s.meta.Schema == def.version {
 		return def.schema.Diff(s.rows, value)
 	}
 	return def.schema.Rewrite(s.rows, value)
@@ -86,7 +86,7 @@ func (s state) diff(def *definition, value any) ([]statediff.Edit, error) {
 
 // bind lets the tracked collections of a value load their entries. Those of an upgraded value hold all of theirs.
 func (s state) bind(def *definition, value any, l *loader) error {
-	if s.version.IsZero() || s.schema == def.version {
+	if s.version.IsZero() || s.meta.Schema == def.version {
 		return def.schema.Bind(value, l)
 	}
 	return nil

@@ -39,7 +39,7 @@ func statusOf(tx backend.Reader, keys tenant) (Status, error) {
 		return Status{}, err
 	}
 	var h head
-	if _, err := h.records(keys.head(), records); err != nil {
+	if err := h.records(keys.head(), records); err != nil {
 		return Status{}, err
 	}
 	s := Status{Locked: h.lock.isHeld(), Attempts: max(h.attempts[0].Count, h.attempts[1].Count, h.lock.record.Attempt),

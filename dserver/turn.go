@@ -160,7 +160,7 @@ func (t *turn) attempt(tx backend.Tx) (err error) {
 	}
 	t.runs++
 	t.batch, t.mine, t.joined, t.stamped, t.waits, t.able = nil, nil, 0, false, 0, 0
-	if err = readHead(tx, t.keys, &t.head); err != nil { // 2
+	if err = readHead(tx, t.keys, &t.head, t.s.state); err != nil { // 2
 		return err
 	}
 	if t.messages, err = t.choose(); err != nil || len(t.messages) == 0 { // 3
@@ -188,7 +188,7 @@ func (t *turn) load(tx backend.Reader) (state, error) {
 		if err != nil {
 			return state{}, err
 		}
-		*known = state{version: t.head.version, schema: t.head.meta.Schema, rows: rows}
+		*known = state{version: t.head.version, meta: t.head.meta, rows: rows}
 	}
 	st := *known
 	known.value = nil // the attempt's now

@@ -154,12 +154,12 @@ func (t *turn) writeState(tx backend.Tx) {
 	writeEdits(tx, t.keys.state(), b.edits)
 	tx.Stamp(t.keys.version())
 	t.stamped, t.version = true, tx.Version()
-	if m := t.head.meta; m.Created == 0 || m.Schema != t.s.def.version {
+	if m := &t.head.meta; m.Created == 0 || m.Schema != t.s.def.version {
 		if m.Created == 0 {
 			m.Created = time.Now().UnixMilli()
 		}
 		m.Schema = t.s.def.version
-		tx.Set(t.keys.meta(), encodeRecord(m))
+		tx.Set(t.keys.meta(), encodeRecord(*m))
 	}
 }
 

@@ -27,6 +27,9 @@ func (w *writer) commit(members []*tx) {
 		w.metForeign()
 	}
 	if !group.isEmpty() {
+		for _, m := range members {
+			m.record = group
+		}
 		w.publish(group)
 	}
 }
@@ -173,11 +176,14 @@ func (w *writer) publish(group *record) {
 	for _, block := range group.points.blocks {
 		for _, x := range block {
 			pages += 1 + len(x.value)/pageBytes
-			x.value = nil // the record needs the key alone
+			if len(x.value) > recentValue {
+				x.value = nil // the record needs the key alone
+			}
 		}
 	}
 	w.last.Load().next.Store(group)
 	w.last.Store(group)
+	w.db.recent.age()
 	w.db.watches.fire(group)
 	w.db.checkpoints.count(pages + len(group.cleared))
 }

@@ -46,11 +46,15 @@ type rangeRead struct {
 	r          backend.Range
 	pairs      []backend.KeyValue
 	isSnapshot bool
+	isGuess    bool // as it was remembered: a conflict where other processes commit (recent.go)
 }
 
 func (r *reads) isEmpty() bool {
-	return len(r.keys) == 0 && !slices.ContainsFunc(r.ranges, func(x rangeRead) bool { return !x.isSnapshot })
+	return len(r.keys) == 0 && !slices.ContainsFunc(r.ranges, func(x rangeRead) bool { return !x.isSnapshot || x.isGuess })
 }
+
+// isBlank reports whether nothing was read.
+func (r *reads) isBlank() bool { return len(r.keys) == 0 && len(r.ranges) == 0 }
 
 // wrote reports whether c holds a write of something in r.
 func (c *record) wrote(r *reads) bool {
@@ -97,7 +101,7 @@ func (r *reads) differ(c *connection) (bool, error) {
 		}
 	}
 	for _, x := range r.ranges {
-		if x.isSnapshot {
+		if x.isSnapshot && !x.isGuess {
 			continue
 		}
 		now, _, err := c.pairs(x.r, backend.RangeOptions{})

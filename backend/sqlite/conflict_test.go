@@ -167,7 +167,7 @@ func TestWritesInOrderAreAsInAMap(t *testing.T) {
 						inRange++
 					}
 				}
-				if got := len(o.in(r)); got != inRange || o.any(r) != (inRange > 0) {
+				if got := len(o.in(r, nil)); got != inRange || o.any(r) != (inRange > 0) {
 					t.Fatalf("%d writes in %v; want %d", got, r, inRange)
 				}
 				touched := slices.ContainsFunc(cleared, func(s backend.Range) bool {

@@ -37,6 +37,7 @@ type DB struct {
 	opened      time.Time
 	pool        pool
 	writer      *writer
+	recent      recent
 	watches     watches
 	checkpoints checkpoints
 
@@ -125,17 +126,19 @@ func (db *DB) Transact(ctx context.Context, fn func(tx backend.Tx) error) error 
 		return err
 	}
 	defer db.leave()
-	wasOld := false
+	wasOld, wasLost := false, false
 	for {
 		if err := db.check(ctx); err != nil {
 			return err
 		}
 		t := newTx(ctx, db)
+		t.fresh = wasLost
 		err := t.attempt(fn)
 		switch {
 		case err == nil:
 			return nil
 		case errors.Is(err, errLost):
+			wasLost = true
 		case !wasOld && errors.Is(err, errTooOld):
 			wasOld = true
 		default:
@@ -147,9 +150,6 @@ func (db *DB) Transact(ctx context.Context, fn func(tx backend.Tx) error) error 
 // attempt runs fn once and commits what it wrote.
 func (t *tx) attempt(fn func(tx backend.Tx) error) error {
 	err := t.run(fn)
-	if err == nil {
-		err = t.err
-	}
 	if err == nil && !t.isWrite() {
 		t.conclude(errNoVersion)
 		return nil
@@ -161,13 +161,28 @@ func (t *tx) attempt(fn func(tx backend.Tx) error) error {
 		err = t.db.writer.submit(t.ctx, t)
 	}
 	t.conclude(err)
+	if err == nil {
+		t.remember()
+	}
 	return err
 }
 
 // run ends the snapshot as soon as fn has returned, also by a panic: a commit does not need it.
 func (t *tx) run(fn func(tx backend.Tx) error) error {
 	defer t.finish(errEnded)
-	return fn(t)
+	err := fn(t)
+	if err == nil {
+		err = t.err
+	}
+	if err != nil || !t.isWrite() { // no commit will tell whether what fn saw was true
+		if unseen := t.confirm(); err == nil {
+			err = unseen
+		}
+	}
+	if errors.Is(t.err, errLost) { // fn need not have returned it
+		return errLost
+	}
+	return err
 }
 
 // Read implements [backend.Database].

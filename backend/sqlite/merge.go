@@ -21,7 +21,7 @@ type merging struct {
 // merge reads a range with the transaction's own writes over it. It returns the stored pairs that it met, for
 // validation, and the merged ones.
 func (t *tx) merge(r backend.Range, o backend.RangeOptions) (stored, merged []backend.KeyValue, cut bool, err error) {
-	m := &merging{t: t, o: o, own: t.points.in(r)}
+	m := &merging{t: t, o: o, own: t.points.in(r, nil)}
 	if slices.ContainsFunc(m.own, func(w *write) bool { return w.kind == stamp }) {
 		return nil, nil, false, errUnreadable
 	}

@@ -123,9 +123,8 @@ func (o *ordered) any(r backend.Range) bool {
 	return block < len(o.blocks) && bytes.Compare(o.blocks[block][place].key, r.End) < 0
 }
 
-// in returns the writes in r, in order.
-func (o *ordered) in(r backend.Range) []*write {
-	var found []*write
+// in appends the writes in r to found, in order.
+func (o *ordered) in(r backend.Range, found []*write) []*write {
 	for block, place, _ := o.seek(r.Begin); block < len(o.blocks); block, place = block+1, 0 {
 		for _, w := range o.blocks[block][place:] {
 			if bytes.Compare(w.key, r.End) >= 0 {

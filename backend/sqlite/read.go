@@ -52,6 +52,13 @@ func (s *snapshot) locked() (*connection, error) {
 	return c, nil
 }
 
+// isOpen reports whether a read is still possible.
+func (s *snapshot) isOpen() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended == nil && s.ctx.Err() == nil
+}
+
 // finish ends the snapshot. Reads get cause from then on; the first cause stays.
 func (s *snapshot) finish(cause error) {
 	s.mu.Lock()

@@ -29,8 +29,13 @@ type tx struct {
 	outcome *outcome
 	arena   arena
 
+	fresh   bool // reads the file, whatever is remembered
+	guessed bool // its first read is what was remembered, and was not compared with the file
+	recalls bool // its first read is to be remembered
+
 	place  queued
 	commit backend.Versionstamp
+	record *record // which holds it, once it is committed
 
 	// Room for a small transaction.
 	someKeys   [4]keyRead
@@ -101,6 +106,9 @@ func (t *tx) read(key backend.Key) ([]byte, error) {
 	case own != nil && own.kind == remove || own == nil && t.cleared.contains(key):
 		return nil, nil
 	}
+	if err := t.confirm(); err != nil {
+		return nil, err
+	}
 	value, err := t.get(key)
 	if err != nil {
 		return nil, err
@@ -123,14 +131,24 @@ func (t *tx) readRange(r backend.Range, o backend.RangeOptions) ([]backend.KeyVa
 	if t.appendsTo(r) {
 		return nil, errUnreadable
 	}
+	if pairs, ok := t.guess(r, o); ok {
+		t.recalls = true
+		t.reads.ranges = append(t.reads.ranges, rangeRead{t.copyRange(r), pairs, true, true})
+		return pairs, nil
+	}
+	if err := t.confirm(); err != nil {
+		return nil, err
+	}
 	var stored, pairs []backend.KeyValue
 	var cut bool
 	var err error
 	if t.points.any(r) || t.cleared.overlaps(r) {
 		stored, pairs, cut, err = t.merge(r, o)
 	} else {
+		first := t.reads.isBlank()
 		stored, cut, err = t.scan(r, o)
 		pairs = stored
+		t.recalls = t.recalls || first && o.Snapshot && !o.Reverse && !cut
 	}
 	if err != nil {
 		return nil, err
@@ -138,12 +156,16 @@ func (t *tx) readRange(r backend.Range, o backend.RangeOptions) ([]backend.KeyVa
 	if cut {
 		r = upTo(r, pairs[len(pairs)-1].Key, o.Reverse)
 	}
-	r = backend.Range{Begin: t.arena.copy(r.Begin), End: t.arena.copy(r.End)}
-	t.reads.ranges = append(t.reads.ranges, rangeRead{r, stored, o.Snapshot})
+	r = t.copyRange(r)
+	t.reads.ranges = append(t.reads.ranges, rangeRead{r, stored, o.Snapshot, false})
 	if !o.Snapshot {
 		err = t.size.Conflict(r)
 	}
 	return pairs, err
+}
+
+func (t *tx) copyRange(r backend.Range) backend.Range {
+	return backend.Range{Begin: t.arena.copy(r.Begin), End: t.arena.copy(r.End)}
 }
 
 // upTo is the part of r that a read has seen which ended at last.
@@ -177,7 +199,7 @@ func (t *tx) Clear(r backend.Range) {
 	if t.err != nil || r.IsEmpty() {
 		return
 	}
-	r = backend.Range{Begin: t.arena.copy(r.Begin), End: t.arena.copy(r.End)}
+	r = t.copyRange(r)
 	for i := range t.appends {
 		t.appends[i].cleared.add(r)
 	}
@@ -237,8 +259,10 @@ func (t *tx) Conflict(key backend.Key) {
 	t.fail(t.size.ConflictKey(key))
 	value, isKnown := t.reads.lookUp(key)
 	if t.err == nil && !isKnown {
-		var err error
-		value, err = t.get(key)
+		err := t.confirm()
+		if err == nil {
+			value, err = t.get(key)
+		}
 		t.fail(err)
 	}
 	if t.err == nil {

@@ -1,0 +1,188 @@
+package sqlite
+
+import (
+	"bytes"
+	"slices"
+	"sync"
+
+	"github.com/dserver-go/dserver/backend"
+)
+
+// recent holds what ranges were a moment ago, so that a transaction that begins by reading one of them needs no
+// connection, no SQLite transaction and no statement, which is most of what a small transaction costs. Only ranges that
+// were read as snapshots are held: nothing of them is a conflict, so a hit has to be true only when it is read.
+//
+//  1. After a commit its transaction leaves what it read, with its own writes over it, unless others wrote there too.
+//  2. A hit looks through the commits of this process since. A write in the range ends the entry.
+//  3. Commits of other processes are in no record. So a hit is a guess: where such a commit came since, the range is
+//     read again at the commit, like all that was read, and must be as it was. A transaction that reads more, or ends
+//     without a commit, compares the range with the file first: what it has seen is one snapshot, or it runs again.
+//  4. While other processes commit nobody guesses.
+//
+// What is held is bounded in bytes and in age, as each entry keeps the records since alive: there are two generations,
+// and the older one is dropped when the younger is full or old.
+type recent struct {
+	mu         sync.Mutex
+	young, old map[string]remembered // by where the range begins
+	bytes      int                   // of young
+	records    int                   // that came since young began
+}
+
+const (
+	recentBytes   = 1 << 20 // of a generation
+	recentRecords = 64
+	recentRange   = 4 << 10 // bytes of the largest range
+	recentEntry   = 512     // what an entry is counted for beside its pairs
+	recentValue   = 64      // bytes of the largest value that a record keeps for it
+)
+
+// remembered is a range as base left it.
+type remembered struct {
+	r     backend.Range
+	pairs []backend.KeyValue
+	base  *record
+}
+
+// find returns the pairs of r as newest left them. It forgets those that were written since.
+func (c *recent) find(r backend.Range, newest *record) ([]backend.KeyValue, bool) {
+	c.mu.Lock()
+	e, ok := c.young[string(r.Begin)]
+	if !ok {
+		e, ok = c.old[string(r.Begin)]
+	}
+	c.mu.Unlock()
+	if !ok || !bytes.Equal(e.r.End, r.End) {
+		return nil, false
+	}
+	for at := e.base; at != newest; {
+		if at = at.next.Load(); at == nil { // e is newer than newest
+			return nil, false
+		}
+		if at.foreign || at.writes(r) {
+			return nil, false
+		}
+	}
+	return e.pairs, true
+}
+
+func (c *recent) put(e remembered) {
+	size := recentEntry + sizeOf(e.pairs)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.bytes += size; c.young == nil || c.bytes > recentBytes {
+		c.turn()
+		c.bytes = size
+	}
+	c.young[string(e.r.Begin)] = e
+}
+
+// age counts a new record.
+func (c *recent) age() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.records++; c.records > recentRecords {
+		c.turn()
+	}
+}
+
+// turn begins a new generation. The caller holds mu.
+func (c *recent) turn() {
+	c.old, c.young = c.young, make(map[string]remembered, len(c.young))
+	c.bytes, c.records = 0, 0
+}
+
+func sizeOf(pairs []backend.KeyValue) int {
+	n := 0
+	for _, kv := range pairs {
+		n += len(kv.Key) + len(kv.Value)
+	}
+	return n
+}
+
+// writes reports whether c holds a write in r.
+func (c *record) writes(r backend.Range) bool { return c.points.any(r) || c.cleared.overlaps(r) }
+
+// guess reads r from what is remembered, if it is the transaction's first read and may be answered so.
+func (t *tx) guess(r backend.Range, o backend.RangeOptions) ([]backend.KeyValue, bool) {
+	if !o.Snapshot || o.Reverse || t.fresh || !t.reads.isBlank() || t.isWrite() || t.db.writer.isShared() {
+		return nil, false
+	}
+	if !t.isOpen() {
+		return nil, false // the file tells why
+	}
+	pairs, ok := t.db.recent.find(r, t.base)
+	if !ok || reached(o, len(pairs), sizeOf(pairs)) {
+		return nil, false
+	}
+	t.guessed = true
+	return pairs, true
+}
+
+// confirm opens the snapshot of a transaction that has guessed, and fails with errLost when that shows something else.
+func (t *tx) confirm() error {
+	if !t.guessed {
+		return nil
+	}
+	x := &t.reads.ranges[0]
+	stored, _, err := t.scan(x.r, backend.RangeOptions{})
+	if err == nil && !slices.EqualFunc(stored, x.pairs, isSamePair) {
+		err = errLost
+	}
+	if err == nil {
+		t.guessed, x.isGuess = false, false
+	}
+	t.fail(err)
+	return err
+}
+
+// remember leaves the range that a committed transaction read first to those that come.
+func (t *tx) remember() {
+	if !t.recalls || t.base == nil || t.record == nil {
+		return
+	}
+	x := t.reads.ranges[0]
+	if sizeOf(x.pairs) > recentRange {
+		return
+	}
+	for c := t.base.next.Load(); c != t.record; c = c.next.Load() {
+		if c.foreign || c.writes(x.r) {
+			return
+		}
+	}
+	if t.record.foreign || t.record.cleared.overlaps(x.r) {
+		return
+	}
+	var room [2][8]*write
+	own := t.points.in(x.r, room[0][:0])
+	if !slices.Equal(own, t.record.points.in(x.r, room[1][:0])) { // a later member of the group wrote there as well
+		return
+	}
+	if pairs, ok := overlay(x.pairs, own); ok {
+		t.db.recent.put(remembered{x.r, pairs, t.record})
+	}
+}
+
+// overlay is what pairs are after writes, both in order. It fails where a value is not known any more.
+func overlay(pairs []backend.KeyValue, writes []*write) ([]backend.KeyValue, bool) {
+	if len(writes) == 0 {
+		return pairs, true
+	}
+	out := make([]backend.KeyValue, 0, len(pairs)+len(writes))
+	for _, w := range writes {
+		for len(pairs) > 0 && pairs[0].Key.Compare(w.key) < 0 {
+			out, pairs = append(out, pairs[0]), pairs[1:]
+		}
+		key := w.key
+		if len(pairs) > 0 && bytes.Equal(pairs[0].Key, w.key) {
+			key, pairs = pairs[0].Key, pairs[1:]
+		}
+		switch {
+		case w.kind == remove:
+		case w.kind == set && w.value != nil:
+			out = append(out, backend.KeyValue{Key: key, Value: bytes.Clone(w.value)})
+		default:
+			return nil, false
+		}
+	}
+	return append(out, pairs...), true
+}
