@@ -92,6 +92,10 @@ func (b *batch) released() bool { return len(b.results) > 0 && b.results[0].rele
 // smallState is how large a state may be for a comparison after each message.
 const smallState = 4 << 10
 
+// isSmall reports whether the state is compared after each message. One with tracked collections is not: what they have
+// recorded is nowhere else, so undo could not go back to there, and each comparison looks at all that was loaded.
+func (b *batch) isSmall() bool { return b.state.rows.Bytes() <= smallState && !b.def.schema.Tracks() }
+
 // run handles messages in order, until one has to be left to another turn. The first is always handled.
 func (b *batch) run(messages []work) {
 	ended := false
@@ -192,7 +196,7 @@ func (b *batch) handle(m work, alone bool) bool {
 		return false
 	}
 	b.unchecked++
-	if alone || b.state.rows.Bytes() <= smallState {
+	if alone || b.isSmall() {
 		if diffErr := b.check(); diffErr != nil {
 			b.unchecked-- // two items of one id, a value too large: this message's fault
 			return b.refuse(m, diffErr)
@@ -316,10 +320,9 @@ func (b *batch) fault(f *fault) bool {
 	return false
 }
 
-// undo gives the state back as it was at the checkpoint. When messages succeeded since, the attempt is lost; so it is
-// when they changed a state with tracked collections, as what these recorded is nowhere else.
+// undo gives the state back as it was at the checkpoint. When messages succeeded since, the attempt is lost.
 func (b *batch) undo() bool {
-	if b.unchecked > 0 || len(b.edits) > 0 && b.def.schema.Tracks() {
+	if b.unchecked > 0 {
 		b.cut = true
 		return false
 	}
