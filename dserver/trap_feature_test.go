@@ -111,6 +111,30 @@ func comeBack(t *testing.T, finishes string) {
 	expectSeen(t, s, "toil", "after")
 }
 
+// A message that wants the lock waits for it, also one that goes past the queue.
+func TestTrap06LockIsOneMessagesAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorkshop()
+		store := newStore(t, w.types)
+		run(t, dserver.Consumer{}, store.Open(), w.types)
+		s, ctx := safe.At(store.Open(), "a"), context.Background()
+		answer := toil(s, w)
+		must(t, s.Cast(ctx, Toil{ID: "second"}, dserver.Priority()))
+		must(t, s.Cast(ctx, Toil{ID: "third"}))
+		<-time.After(10 * time.Second)
+		if len(w.entered) > 0 {
+			t.Error("another one entered")
+		}
+		for range 3 {
+			w.find <- "found"
+		}
+		if got := <-answer; got != "found<nil>" {
+			t.Errorf("the caller got %s", got)
+		}
+		expectSeen(t, s, "toil", "second", "third")
+	})
+}
+
 // What priority messages, info and others committed meanwhile is under what the work's result is applied to; the work's
 // own copy is nobody's.
 func TestTrap07LockedResultIsAppliedToTheStateOfThen(t *testing.T) {
@@ -133,6 +157,9 @@ func TestTrap07LockedResultIsAppliedToTheStateOfThen(t *testing.T) {
 		answer := make(chan error, 1)
 		go func() { answer <- s.Call(ctx, Toil{ID: "toil"}, nil) }()
 		<-working
+		if n, err := dserver.Call(ctx, s, Sight{}, dserver.Priority()); n != 1 || err != nil {
+			t.Errorf("the consumer shares what the work has written: %d ids, %v", n, err)
+		}
 		must(t, s.Cast(ctx, Stow{"waits"}))
 		must(t, types.At(store.Open(), "a").Info(ctx, Stow{"far"}))
 		must(t, s.Info(ctx, Stow{"near"}))
