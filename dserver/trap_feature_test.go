@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -215,6 +216,56 @@ func TestTrap12AttemptsAreCountedOverConsumersAndRestarts(t *testing.T) {
 	})
 }
 
+// Two consumers at one message: what both break at counts once, and what one of them handled is no attempt of the other.
+func TestTrap12AttemptsOfTwoAtOnceCountOnce(t *testing.T) {
+	for _, c := range []struct {
+		name                       string
+		secondBreaks               bool
+		attempts                   int // of which more would set it aside
+		counted, letters, happened int
+	}{{"both break", true, 2, 1, 0, 0}, {"one breaks", false, 1, 0, 0, 1}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newStore(t, safe)
+				entered, leave := make(chan int, 2), [2]chan struct{}{make(chan struct{}), make(chan struct{})}
+				for i := range leave {
+					var once sync.Once
+					run(t, dserver.Consumer{}, store.Open(), safe.With(
+						dserver.Settings[Safe]{MaxAttempts: c.attempts},
+						dserver.HandleCast(func(_ *dserver.Context, s *Safe, _ Poison) error {
+							once.Do(func() { entered <- i; <-leave[i] })
+							if i == 0 || c.secondBreaks {
+								panic("poison")
+							}
+							return s.see("poison")
+						})))
+				}
+				<-time.After(2 * time.Minute) // young consumers count before they try
+				s, ctx := safe.At(store.Open(), "a"), context.Background()
+				must(t, s.Cast(ctx, Poison{}))
+				if first, second := <-entered, <-entered; first == second {
+					t.Fatal("one consumer has it twice")
+				}
+				close(leave[1])
+				synctest.Wait()
+				close(leave[0])
+				synctest.Wait()
+				state, err := s.State(ctx)
+				if err != nil && !errors.Is(err, dserver.ErrNotFound) {
+					t.Error(err)
+				}
+				status := statusOf(t, s)
+				if status.Attempts != c.counted || status.DeadLetters != int64(c.letters) || state.Seen["poison"] != c.happened {
+					t.Errorf("%+v, it happened %d times", status, state.Seen["poison"])
+				}
+				if c.secondBreaks {
+					must(t, s.Kill(ctx))
+				}
+			})
+		})
+	}
+}
+
 // It is refused, nothing is locked, and the process lives.
 func TestTrap14InfoCannotLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -253,6 +304,7 @@ func TestTrap16HandlerThatAnswersLaterLivesOn(t *testing.T) {
 		store := newStore(t, types)
 		db, far := store.Open(), store.Open()
 		run(t, dserver.Consumer{}, db, types)
+		synctest.Wait() // the consumer is there, so the first call is inline
 		ctx := context.Background()
 		for i, from := range []backend.Database{db, far} {
 			s := safe.At(from, "a")
