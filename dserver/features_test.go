@@ -113,6 +113,9 @@ func TestTimersFireOnceAndNotWhenCancelled(t *testing.T) {
 		expectLog(t, desk, "timer kept")
 		<-time.After(2 * time.Hour)
 		expectLog(t, desk, "timer kept", "timer moved")
+		if n := rows(t, db, "s", "desk", "a", "t"); n != 0 {
+			t.Errorf("%d rows of timers that have fired are left", n)
+		}
 	})
 }
 
