@@ -124,7 +124,7 @@ func TestTrap06LockIsOneMessagesAlone(t *testing.T) {
 		must(t, s.Cast(ctx, Toil{ID: "third"}))
 		<-time.After(10 * time.Second)
 		if len(w.entered) > 0 {
-			t.Error("another one entered")
+			t.Fatal("another one entered")
 		}
 		for range 3 {
 			w.find <- "found"
@@ -333,7 +333,8 @@ func TestTrap20And21HandlerThatEndsItsServerAnswersAndForgets(t *testing.T) {
 		store := newStore(t, types)
 		db, far := store.Open(), store.Open()
 		run(t, dserver.Consumer{}, db, types)
-		ctx := context.Background()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour) // who is not answered is not a test that hangs
+		defer cancel()
 		for _, from := range []backend.Database{db, far} {
 			s := safe.At(from, "a")
 			must(t, s.CastAll(ctx, []any{Stow{"1"}, Wind{ID: "2", Name: "n", In: time.Minute}}))
@@ -412,6 +413,8 @@ func TestTrap22TypesDoNotShareAServer(t *testing.T) {
 				t.Error("two types of one name run beside each other")
 			}
 		}()
-		_ = dserver.Run(ctx, db, types, dserver.Define("safe", answers[Append]()))
+		short, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		_ = dserver.Run(short, db, types, dserver.Define("safe", answers[Append]()))
 	})
 }
