@@ -92,6 +92,7 @@ func (b *bank) play(random *rand.Rand, faulty func() backend.Database, types *ds
 				} else {
 					b.send(id, choose)
 				}
+				<-time.After(time.Duration(choose.IntN(30)) * time.Millisecond) // else all of a bubble's is sent at once
 			}
 		})
 	}
@@ -253,6 +254,9 @@ func bankRounds(t *testing.T, enough int, round func(t *testing.T, random *rand.
 			return // it failed, or -run asks for another round
 		}
 		sent, took, ends, sigs = sent+b.begins, took+b.took, ends+len(b.mortals.ends), sigs+b.sigs
+		if took/50_000 > (took-b.took)/50_000 {
+			t.Logf("%d messages so far", took)
+		}
 		if n > 100 && took < sent/20 { // many faults make most senders give up
 			t.Errorf("only %d of %d messages happened: the test shows nothing", took, sent)
 			return
@@ -274,7 +278,12 @@ func TestLongBankLosesAndDoublesNothing(t *testing.T) {
 			store := backendtest.NewStore()
 			rate := []float64{0, 0.001, 0.01, 0.05}[random.IntN(4)]
 			b = &bank{bankSize: size, t: t, open: store.Open, fates: map[string]fate{}}
-			b.play(random, backendtest.Chaos(func(testing.TB) func() backend.Database { return store.Open }, rate)(t), safes(easyToil))
+			faulty := backendtest.Chaos(func(testing.TB) func() backend.Database { return store.Open }, rate)(t)
+			if lags := newLag(random, 3*time.Millisecond); random.IntN(2) == 0 {
+				quick := faulty
+				faulty = func() backend.Database { return lags.on(quick()) }
+			}
+			b.play(random, faulty, safes(easyToil))
 		})
 		return b
 	})

@@ -60,7 +60,7 @@ func (b *bank) endMortals(ctx context.Context, db backend.Database, choose *rand
 		select {
 		case <-m.over:
 			return
-		case <-time.After(time.Duration(choose.IntN(300)) * time.Millisecond):
+		case <-time.After(time.Duration(choose.IntN(100)) * time.Millisecond):
 		}
 		e := mortalEnd{server: mortalIDs[choose.IntN(len(mortalIDs))], kill: choose.IntN(2) == 0, begun: m.clock.Add(1)}
 		end := safe.At(db, e.server).Reset
