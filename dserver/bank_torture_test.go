@@ -283,7 +283,7 @@ func TestLongBankLosesAndDoublesNothing(t *testing.T) {
 				quick := faulty
 				faulty = func() backend.Database { return lags.on(quick()) }
 			}
-			b.play(random, faulty, safes(easyToil))
+			b.play(random, faulty, safes(slowToil))
 		})
 		return b
 	})
@@ -308,7 +308,7 @@ func TestLongBankOnSQLiteLosesAndDoublesNothing(t *testing.T) {
 		rate := []float64{0, 0.001, 0.005}[random.IntN(3)]
 		b := &bank{bankSize: size, t: t, open: open, fates: map[string]fate{}}
 		victims := killSafeChildren(t, path, 2, random)
-		b.play(random, backendtest.Chaos(func(testing.TB) func() backend.Database { return open }, rate)(t), safes(easyToil))
+		b.play(random, backendtest.Chaos(func(testing.TB) func() backend.Database { return open }, rate)(t), safes(slowToil))
 		b.sigs = victims()
 		return b
 	})

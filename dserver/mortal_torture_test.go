@@ -3,6 +3,7 @@ package dserver_test
 import (
 	"context"
 	"errors"
+	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -52,11 +53,13 @@ func (m *mortals) stop() {
 	<-m.still
 }
 
-// endMortals kills and resets until it is stopped, through a handle without faults.
+// endMortals kills and resets through a handle without faults, until a part of the messages was sent: so some come after
+// the last end, and some are in the middle of it.
 func (b *bank) endMortals(ctx context.Context, db backend.Database, choose *rand.Rand) {
 	m := &b.mortals
 	defer close(m.still)
-	for {
+	part := choose.IntN(b.senders*b.messages/6 + 1)
+	for m.count() <= part {
 		select {
 		case <-m.over:
 			return
@@ -75,6 +78,23 @@ func (b *bank) endMortals(ctx context.Context, db backend.Database, choose *rand
 		m.ends = append(m.ends, e)
 		m.mu.Unlock()
 	}
+}
+
+func (m *mortals) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.sent)
+}
+
+// slowToil is easyToil that takes a while, in which other things happen.
+func slowToil(ctx *dserver.LockedContext, s Safe, m Toil) (string, error) {
+	random := rand.New(rand.NewPCG(uint64(crc32.ChecksumIEEE([]byte(m.ID))), uint64(ctx.Attempt())))
+	select {
+	case <-time.After(time.Duration(random.IntN(20)) * time.Millisecond):
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	return easyToil(ctx, s, m)
 }
 
 // sendMortal sends one message of some kind to a mortal safe.
@@ -168,7 +188,7 @@ func TestSafeChild(t *testing.T) {
 	}
 	db, err := sqlite.Open(path, sqlite.Relaxed())
 	must(t, err)
-	_ = dserver.Run(context.Background(), db, safes(easyToil))
+	_ = dserver.Run(context.Background(), db, safes(slowToil))
 }
 
 // killSafeChildren runs processes that consume safes, and kills them with SIGKILL at random moments, until the returned
