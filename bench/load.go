@@ -152,7 +152,8 @@ func (r *runner) call(ctx context.Context, deadline time.Time, times *histogram)
 		do = r.cast
 	}
 	endless := context.WithoutCancel(ctx)
-	for now := time.Now(); now.Before(deadline) && ctx.Err() == nil; {
+	now := time.Now()
+	for first := true; (first || now.Before(deadline)) && ctx.Err() == nil; first = false { // once at least
 		if err := do(endless, rand.IntN(r.counters)); err != nil {
 			return err
 		}

@@ -20,7 +20,8 @@ import (
 
 // A bank of safes that send each other money, set timers, lock, defer, repeat themselves, refuse and explode, in
 // processes that die at random commits. What the safes remember is compared with a sequential oracle: what each sender
-// was told.
+// was told. Some safes are killed and reset now and then (mortal_torture_test.go), and on SQLite some of the processes
+// are real ones, which get SIGKILL.
 
 // bankSize is how much of it there is.
 type bankSize struct {
@@ -37,9 +38,13 @@ type bank struct {
 	open  func() backend.Database // without faults
 	nodes []*node
 
+	mortals mortals
+
 	mu     sync.Mutex
 	fates  map[string]fate
 	begins int // messages that were sent, and those that they sent
+	took   int // those that took effect
+	sigs   int // real processes that got SIGKILL in the middle
 }
 
 // fate is what the oracle knows of an id.
@@ -59,6 +64,7 @@ func (b *bank) note(id string, f fate) {
 
 // play runs a round: processes with faults, one without that comes and goes, and the senders.
 func (b *bank) play(random *rand.Rand, faulty func() backend.Database, types *dserver.Definition[Safe]) {
+	b.mortals.over, b.mortals.still, b.mortals.sent = make(chan struct{}), make(chan struct{}), map[string]mortalFate{}
 	ctx, cancel := context.WithCancel(context.Background())
 	var comers sync.WaitGroup
 	for i := range 3 {
@@ -81,10 +87,17 @@ func (b *bank) play(random *rand.Rand, faulty func() backend.Database, types *ds
 		choose := rand.New(rand.NewPCG(random.Uint64(), 0))
 		senders.Go(func() {
 			for j := range b.messages {
-				b.send(fmt.Sprintf("%d-%d", i, j), choose)
+				if id := fmt.Sprintf("%d-%d", i, j); choose.IntN(6) == 0 {
+					b.sendMortal(id, choose)
+				} else {
+					b.send(id, choose)
+				}
+				<-time.After(time.Duration(choose.IntN(30)) * time.Millisecond) // else all of a bubble's is sent at once
 			}
 		})
 	}
+	ends := rand.New(rand.NewPCG(random.Uint64(), 0))
+	comers.Go(func() { b.endMortals(ctx, steady, ends) })
 	senders.Wait()
 	b.settle()
 	cancel()
@@ -182,11 +195,12 @@ func (b *bank) try(id, server string, fn func(ctx context.Context, s *dserver.DS
 func (b *bank) settle() {
 	db := b.open()
 	defer db.Close()
+	b.mortals.stop()
 	eventually(b.t, "all servers are at rest", func() bool {
-		for i := range b.safes {
-			s, err := safe.At(db, fmt.Sprint(i)).Status(context.Background())
-			if err != nil || s.Queued > 0 || s.Locked {
-				return false
+		for _, id := range b.servers() {
+			s, err := safe.At(db, id).Status(context.Background())
+			if err != nil || s.Queued > 0 || s.Locked || rows(b.t, db, "s", "safe", id, "t")+rows(b.t, db, "s", "safe", id, "a") > 0 {
+				return false // messages, a lock, timers or messages that are sent later
 			}
 		}
 		return true
@@ -194,20 +208,22 @@ func (b *bank) settle() {
 	<-time.After(b.quiet)
 }
 
+func (b *bank) servers() (ids []string) { return append(numbered("", b.safes), mortalIDs...) }
+
 // judge compares what the safes have seen with what may be.
 func (b *bank) judge() {
 	db := b.open()
 	defer db.Close()
-	seen, cents, total := map[string]int{}, int64(0), 0
-	for i := range b.safes {
-		server := fmt.Sprint(i)
+	b.judgeMortals()
+	seen, cents := map[string]int{}, int64(0)
+	for _, server := range b.servers() {
 		s, err := safe.At(db, server).State(context.Background())
 		if err != nil && !errors.Is(err, dserver.ErrNotFound) {
 			b.t.Fatal(err)
 		}
 		cents += s.Cents
 		for id, n := range s.Seen {
-			total++
+			b.took++
 			if f, ok := b.fates[id]; !ok || f.server != server {
 				b.t.Errorf("%s happened in %s", id, server)
 			}
@@ -222,26 +238,32 @@ func (b *bank) judge() {
 	if cents != 0 {
 		b.t.Errorf("%d cents appeared", cents)
 	}
-	if total < b.begins/20 { // many faults make most senders give up
-		b.t.Errorf("only %d of %d messages happened: the test shows nothing", total, b.begins)
-	}
 	check(b.t, db, safe)
 }
 
 // isLong reports whether the random tests run for long.
 func isLong() bool { return os.Getenv("LONG") != "" }
 
-// bankRounds plays rounds until so many messages were sent, and reports how fast that was.
-func bankRounds(t *testing.T, enough int, round func(t *testing.T, random *rand.Rand) int) {
+// bankRounds plays rounds until so many messages took effect, and reports how fast that was.
+func bankRounds(t *testing.T, enough int, round func(t *testing.T, random *rand.Rand) *bank) {
 	random := seeded(t)
-	began, sent := time.Now(), 0
-	for n := 0; sent < enough; n++ {
-		before := sent
-		if !t.Run(fmt.Sprint(n), func(t *testing.T) { sent += round(t, random) }) || sent == before {
+	began, sent, took, ends, sigs := time.Now(), 0, 0, 0, 0
+	for n := 0; took < enough; n++ {
+		var b *bank
+		if !t.Run(fmt.Sprint(n), func(t *testing.T) { b = round(t, random) }) || b == nil {
 			return // it failed, or -run asks for another round
 		}
+		sent, took, ends, sigs = sent+b.begins, took+b.took, ends+len(b.mortals.ends), sigs+b.sigs
+		if took/50_000 > (took-b.took)/50_000 {
+			t.Logf("%d messages so far", took)
+		}
+		if n > 100 && took < sent/20 { // many faults make most senders give up
+			t.Errorf("only %d of %d messages happened: the test shows nothing", took, sent)
+			return
+		}
 	}
-	t.Logf("%d messages, %.0f a second", sent, float64(sent)/time.Since(began).Seconds())
+	t.Logf("%d messages took effect of %d that were sent, %.0f a second; servers were killed or reset %d times, processes got SIGKILL %d times",
+		took, sent, float64(took)/time.Since(began).Seconds(), ends, sigs)
 }
 
 // The model in virtual time: the processes die at one commit of 20 to 1,000.
@@ -251,26 +273,31 @@ func TestLongBankLosesAndDoublesNothing(t *testing.T) {
 		size, enough = bankSize{safes: 40, senders: 100, messages: 20}, 950_000
 	}
 	size.limit, size.quiet, size.explode = time.Hour, 10*time.Second, true
-	bankRounds(t, enough, func(t *testing.T, random *rand.Rand) (sent int) {
+	bankRounds(t, enough, func(t *testing.T, random *rand.Rand) (b *bank) {
 		synctest.Test(t, func(t *testing.T) {
 			store := backendtest.NewStore()
 			rate := []float64{0, 0.001, 0.01, 0.05}[random.IntN(4)]
-			b := &bank{bankSize: size, t: t, open: store.Open, fates: map[string]fate{}}
-			b.play(random, backendtest.Chaos(func(testing.TB) func() backend.Database { return store.Open }, rate)(t), safes(easyToil))
-			sent = b.begins
+			b = &bank{bankSize: size, t: t, open: store.Open, fates: map[string]fate{}}
+			faulty := backendtest.Chaos(func(testing.TB) func() backend.Database { return store.Open }, rate)(t)
+			if lags := newLag(random, 3*time.Millisecond); random.IntN(2) == 0 {
+				quick := faulty
+				faulty = func() backend.Database { return lags.on(quick()) }
+			}
+			b.play(random, faulty, safes(slowToil))
 		})
-		return sent
+		return b
 	})
 }
 
-// SQLite in real time, each process with a handle of its own on the one file.
+// SQLite in real time, each process with a handle of its own on the one file. Beside them two real processes consume, and
+// are killed again and again.
 func TestLongBankOnSQLiteLosesAndDoublesNothing(t *testing.T) {
 	size, enough := bankSize{safes: 5, senders: 16, messages: 10}, 200
 	if isLong() {
 		size, enough = bankSize{safes: 24, senders: 64, messages: 100}, 60_000
 	}
-	size.limit, size.quiet = time.Minute, time.Second
-	bankRounds(t, enough, func(t *testing.T, random *rand.Rand) int {
+	size.limit, size.quiet = 5*time.Minute, time.Second
+	bankRounds(t, enough, func(t *testing.T, random *rand.Rand) *bank {
 		path := filepath.Join(t.TempDir(), "bank.db")
 		open := func() backend.Database {
 			db, err := sqlite.Open(path, sqlite.Relaxed())
@@ -280,7 +307,9 @@ func TestLongBankOnSQLiteLosesAndDoublesNothing(t *testing.T) {
 		}
 		rate := []float64{0, 0.001, 0.005}[random.IntN(3)]
 		b := &bank{bankSize: size, t: t, open: open, fates: map[string]fate{}}
-		b.play(random, backendtest.Chaos(func(testing.TB) func() backend.Database { return open }, rate)(t), safes(easyToil))
-		return b.begins
+		victims := killSafeChildren(t, path, 2, random)
+		b.play(random, backendtest.Chaos(func(testing.TB) func() backend.Database { return open }, rate)(t), safes(slowToil))
+		b.sigs = victims()
+		return b
 	})
 }

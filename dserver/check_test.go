@@ -151,8 +151,11 @@ func TestCheckFindsNothingBesideABusyApplication(t *testing.T) {
 			})
 		}
 	}
-	for checks := 0; checks < 20 || calls.Load() < 300; checks++ {
+	for checks := 0; ctx.Err() == nil && (checks < 20 || calls.Load() < 300); checks++ {
 		check(t, store.Open(), journals)
+	}
+	if err := ctx.Err(); err != nil {
+		t.Errorf("after %d calls: %v", calls.Load(), err)
 	}
 	cancel()
 	busy.Wait()

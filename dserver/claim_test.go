@@ -57,7 +57,7 @@ func TestMessageThatKillsItsProcessIsSetAside(t *testing.T) {
 	}
 	deaths := 0
 	for {
-		child := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestDeadlyChild$", "-test.timeout", "30s")
+		child := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestDeadlyChild$", "-test.timeout", "5m")
 		child.Env = append(os.Environ(), deadlyEnv+"="+path)
 		out, err := child.CombinedOutput()
 		if err == nil {

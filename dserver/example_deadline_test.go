@@ -18,7 +18,7 @@ func ExampleDServer_Call() {
 	defer cancel()
 
 	l := logs.At(db, "today")
-	short, stop := context.WithTimeout(ctx, 50*time.Millisecond)
+	short, stop := context.WithTimeout(ctx, time.Second)
 	defer stop()
 	err := l.Call(short, Line{"hello"}, nil) // nobody consumes
 	fmt.Println(errors.Is(err, context.DeadlineExceeded))

@@ -117,6 +117,9 @@ func (u *user) send(fn func(ctx context.Context, s *dserver.DServer[Journal]) er
 			u.acked = append(u.acked, sent...)
 			return err
 		case errors.Is(err, backend.ErrCommitUnknown):
+			if wasNotSent(err) {
+				u.t.Errorf("%v: it is unknown, and says otherwise: %v", u.f, err)
+			}
 			for _, line := range sent {
 				u.unknown[line] = true
 			}

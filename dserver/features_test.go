@@ -113,6 +113,9 @@ func TestTimersFireOnceAndNotWhenCancelled(t *testing.T) {
 		expectLog(t, desk, "timer kept")
 		<-time.After(2 * time.Hour)
 		expectLog(t, desk, "timer kept", "timer moved")
+		if n := rows(t, db, "s", "desk", "a", "t"); n != 0 {
+			t.Errorf("%d rows of timers that have fired are left", n)
+		}
 	})
 }
 
@@ -145,11 +148,10 @@ func TestLockedWorkRunsOutsideAndAppliesToTheStateOfThen(t *testing.T) {
 	if err := desk.Info(ctx, Poke{"me"}); err != nil {
 		t.Fatal(err)
 	}
-	for {
-		if s, err := desk.State(ctx); err == nil && len(s.Log) == 2 {
-			break
-		}
-	}
+	eventually(t, "both came past the lock", func() bool {
+		s, err := desk.State(ctx)
+		return err == nil && len(s.Log) == 2
+	})
 	close(go1)
 	if err := <-done; err != nil {
 		t.Fatal(err)
@@ -201,11 +203,10 @@ func TestReplyLaterAnswersFromALaterTurn(t *testing.T) {
 			answers <- fmt.Sprint(reply, err)
 		}()
 	}
-	for {
-		if s, err := desk.State(ctx); err == nil && len(s.Waiting) == 2 {
-			break
-		}
-	}
+	eventually(t, "both wait", func() bool {
+		s, err := desk.State(ctx)
+		return err == nil && len(s.Waiting) == 2
+	})
 	if err := desk.Cast(ctx, Tell{"now"}); err != nil {
 		t.Fatal(err)
 	}
@@ -260,10 +261,13 @@ func TestResetFromAHandlerForgetsEverything(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	expectLog(t, desk) // after the casts, which may have been queued
 	if _, err := desk.State(ctx); !errors.Is(err, dserver.ErrNotFound) {
 		t.Fatal(err)
 	}
-	expectLog(t, desk)
+	if n := rows(t, db, "s", "desk", "a", "t"); n != 0 {
+		t.Fatalf("the timer's record is left: %d rows", n)
+	}
 }
 
 func TestDeadHoldersLockIsTakenOver(t *testing.T) {
@@ -347,14 +351,17 @@ func TestOlderStateIsUpgraded(t *testing.T) {
 // expectState waits for a state.
 func expectState[S any](t *testing.T, d *dserver.DServer[S], want string) {
 	t.Helper()
-	ctx := within(t)
-	for {
+	ctx, got := within(t), ""
+	defer func() {
+		if got != want {
+			t.Logf("the state is %s", got)
+		}
+	}()
+	eventually(t, "the state is "+want, func() bool {
 		s, err := d.State(ctx)
-		if err == nil && fmt.Sprint(s) == want {
-			return
+		if got = fmt.Sprint(s); err != nil {
+			got = err.Error()
 		}
-		if ctx.Err() != nil {
-			t.Fatalf("the state is %v, %v; want %s", s, err, want)
-		}
-	}
+		return got == want
+	})
 }

@@ -192,6 +192,109 @@ func TestKeyThatExpiredWhileItsMessageWaitedLeavesNothing(t *testing.T) {
 	})
 }
 
+// The same when the expiry comes first: the message waits behind one that halts its server.
+func TestKeyThatExpiresBeforeItsMessageIsHandledLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t)
+		db := store.Open()
+		def := desks(noWork).With(dserver.Settings[Desk]{MaxAttempts: 1, Halt: true})
+		run(t, dserver.Consumer{}, db, def)
+		desk := def.At(store.Open(), "a")
+		must(t, desk.Ref().At(db).Cast(t.Context(), blocked{}))
+		must(t, desk.Cast(t.Context(), Jot{"waits"}, dserver.Once("k")))
+		<-time.After(26 * time.Hour)
+		if n := rows(t, db, "s", "desk", "a", "e"); n != 0 {
+			t.Fatalf("the key did not expire: %d records", n)
+		}
+		must(t, desk.Withdraw(t.Context(), waiting(t, desk)[0].Stamp))
+		expectLog(t, desk, "waits")
+		if n := rows(t, db, "s", "desk", "a", "e"); n != 0 {
+			t.Errorf("%d records of keys are left", n)
+		}
+	})
+}
+
+// A call with a key that is answered later and twice: whoever sends it again gets the first answer.
+func TestFirstAnswerIsTheOutcomeOfAKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		types := desks(noWork).With(dserver.HandleCast(func(ctx *dserver.Context, d *Desk, m Mark) error {
+			for _, from := range d.Waiting { // without forgetting them
+				from.Reply(ctx, m.Line)
+			}
+			return nil
+		}))
+		store := newStore(t, types)
+		db := store.Open()
+		run(t, dserver.Consumer{}, db, types)
+		d := types.At(db, "a")
+		first := make(chan string, 1)
+		go func() {
+			got, err := dserver.Call(context.Background(), d, Ask{}, dserver.Once("k"))
+			first <- fmt.Sprint(got, err)
+		}()
+		synctest.Wait()
+		must(t, d.Cast(t.Context(), Mark{"first"}))
+		must(t, d.Cast(t.Context(), Mark{"second"}))
+		if got := <-first; got != "first<nil>" {
+			t.Errorf("answered %s", got)
+		}
+		if got, err := dserver.Call(t.Context(), d, Ask{}, dserver.Once("k")); got != "first" || err != nil {
+			t.Errorf("sent again, it is answered %q, %v", got, err)
+		}
+	})
+}
+
+// A reset forgets a timer and leaves its row in the index, which is nothing to a timer of that name that is set later.
+func TestTimerThatIsSetAnewAfterAResetKeepsItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t)
+		db := store.Open()
+		def := desks(noWork)
+		run(t, dserver.Consumer{}, db, def)
+		desk := def.At(db, "a")
+		must(t, desk.Cast(t.Context(), Remind{"t", time.Hour}))
+		must(t, desk.Reset(t.Context()))
+		must(t, desk.Cast(t.Context(), Remind{"t", 2 * time.Hour}))
+		<-time.After(90 * time.Minute)
+		expectLog(t, desk)
+		<-time.After(time.Hour)
+		expectLog(t, desk, "timer t")
+	})
+}
+
+// A timer is stopped by a message that is just ahead of its own, in the same turn, and so it is when it is set anew.
+func TestTimerIsStoppedInTheTurnOfItsMessage(t *testing.T) {
+	for name, c := range map[string]struct {
+		m    any
+		want []string
+	}{
+		"cancelled": {Forget{"t"}, []string{"paid lock"}},
+		"set anew":  {Remind{"t", time.Hour}, []string{"paid lock", "timer t"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newStore(t)
+				db := store.Open()
+				hang := make(chan struct{})
+				def := desks(func(*dserver.LockedContext, Desk, Pay) (string, error) { <-hang; return "", nil })
+				run(t, dserver.Consumer{}, db, def)
+				desk := def.At(db, "a")
+				must(t, desk.Cast(t.Context(), Remind{"t", 10 * time.Second}))
+				must(t, desk.Cast(t.Context(), Pay{How: "lock"}))
+				synctest.Wait() // the work runs: what comes now waits
+				must(t, desk.Cast(t.Context(), c.m))
+				<-time.After(20 * time.Second)
+				if n := statusOf(t, desk).Queued; n != 2 {
+					t.Fatalf("%d messages wait", n)
+				}
+				close(hang)
+				<-time.After(3 * time.Hour)
+				expectLog(t, desk, c.want...)
+			})
+		})
+	}
+}
+
 // rows counts the keys below a prefix.
 func rows(t testing.TB, db backend.Database, prefix ...string) (n int) {
 	t.Helper()

@@ -207,7 +207,7 @@ func (h *callHistory) settle(t *testing.T, db backend.Database) {
 // verify asks whether one server that does one thing after the other could have answered so.
 func (h *callHistory) verify(t *testing.T) {
 	t.Helper()
-	result, info := porcupine.CheckOperationsVerbose(sumModel, h.ops, time.Minute)
+	result, info := porcupine.CheckOperationsVerbose(sumModel, h.ops, 5*time.Minute)
 	if result == porcupine.Ok {
 		return
 	}
@@ -397,7 +397,7 @@ func TestCallsOfSeveralProcessesAreLinearizable(t *testing.T) {
 			mine = apart
 		}
 		clients.Go(func() {
-			if err := h.client(i, 20, 3, func() backend.Database { return mine }, choose, false, 30*time.Second); err != nil {
+			if err := h.client(i, 20, 3, func() backend.Database { return mine }, choose, false, patience); err != nil {
 				t.Error(err)
 			}
 		})

@@ -42,11 +42,15 @@ func TestEndOfLockedWorkTellsTheCallerAndRefusesTheHolder(t *testing.T) {
 				go func() { _, err := dserver.Call(ctx, d, Pay{}); answer <- err }()
 				<-entered
 				must(t, d.Cast(ctx, Jot{"waits"}))
+				began := time.Now()
 				must(t, c.end(ctx, def.At(store.Open(), "a")))
 				if err := <-answer; !errors.Is(err, c.told) {
 					t.Errorf("the caller got %v", err)
 				}
 				<-ended
+				if took := time.Since(began); took > time.Second {
+					t.Errorf("its context ended after %v: it is its own time limit, and not the next beat", took)
+				}
 				expectLog(t, d, c.log...)
 				if status := statusOf(t, d); status.Locked || status.DeadLetters != c.dead {
 					t.Errorf("%+v", status)

@@ -33,6 +33,7 @@ type house struct {
 // eachSafeFault runs a scenario, beside the consumer and apart, in a bubble for each fault.
 func eachSafeFault(t *testing.T, toil func(*dserver.LockedContext, Safe, Toil) (string, error), scenario func(h *house)) {
 	t.Helper()
+	t.Parallel()
 	for _, apart := range []bool{false, true} {
 		t.Run(map[bool]string{false: "beside", true: "apart"}[apart], func(t *testing.T) {
 			backendtest.EachFault(t, func(t *testing.T, f *backendtest.Fault) {

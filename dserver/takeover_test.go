@@ -37,14 +37,16 @@ func TestHolderChild(t *testing.T) {
 }
 
 // The child is killed with SIGKILL while it holds locks, each at another moment between two beats. Another consumer has
-// each of them within the lease (3 s) and a second, and the callers get their answers.
+// each of them within the lease (3 s) and a second, and the callers get their answers. With LONG=1 the time is judged;
+// else the machine may be busy with other tests, and TestTrap05LockOfADeadHolderEnds judges it in virtual time.
 func TestKilledHoldersLockIsTakenOver(t *testing.T) {
-	children, perChild := 5, 1
+	children, perChild, limit := 5, 1, time.Minute
 	if isLong() {
-		children, perChild = 25, 4
+		children, perChild, limit = 25, 4, 4*time.Second
 	}
 	var mu sync.Mutex
 	var slowest time.Duration
+	count := 0
 	slots := make(chan struct{}, 5) // at once
 	var wg sync.WaitGroup
 	for i := range children {
@@ -54,14 +56,15 @@ func TestKilledHoldersLockIsTakenOver(t *testing.T) {
 			for _, took := range killHolder(t, perChild, time.Duration(i*97%500)*time.Millisecond) {
 				mu.Lock()
 				slowest = max(slowest, took)
+				count++
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	t.Logf("%d takeovers, the slowest after %v", children*perChild, slowest)
-	if slowest > 4*time.Second {
-		t.Errorf("a lock was taken over after %v", slowest)
+	t.Logf("%d takeovers, the slowest after %v", count, slowest)
+	if slowest > limit || count != children*perChild {
+		t.Errorf("of %d locks %d were taken over, the slowest after %v", children*perChild, count, slowest)
 	}
 }
 
@@ -89,7 +92,7 @@ func killHolder(t *testing.T, servers int, after time.Duration) (took []time.Dur
 	}
 	defer child.Wait()
 	defer child.Process.Kill()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	answers := make(chan error, servers)
 	for i := range servers {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,6 +112,30 @@ func comeBack(t *testing.T, finishes string) {
 	expectSeen(t, s, "toil", "after")
 }
 
+// A message that wants the lock waits for it, also one that goes past the queue.
+func TestTrap06LockIsOneMessagesAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorkshop()
+		store := newStore(t, w.types)
+		run(t, dserver.Consumer{}, store.Open(), w.types)
+		s, ctx := safe.At(store.Open(), "a"), context.Background()
+		answer := toil(s, w)
+		must(t, s.Cast(ctx, Toil{ID: "second"}, dserver.Priority()))
+		must(t, s.Cast(ctx, Toil{ID: "third"}))
+		<-time.After(10 * time.Second)
+		if len(w.entered) > 0 {
+			t.Fatal("another one entered")
+		}
+		for range 3 {
+			w.find <- "found"
+		}
+		if got := <-answer; got != "found<nil>" {
+			t.Errorf("the caller got %s", got)
+		}
+		expectSeen(t, s, "toil", "second", "third")
+	})
+}
+
 // What priority messages, info and others committed meanwhile is under what the work's result is applied to; the work's
 // own copy is nobody's.
 func TestTrap07LockedResultIsAppliedToTheStateOfThen(t *testing.T) {
@@ -133,6 +158,9 @@ func TestTrap07LockedResultIsAppliedToTheStateOfThen(t *testing.T) {
 		answer := make(chan error, 1)
 		go func() { answer <- s.Call(ctx, Toil{ID: "toil"}, nil) }()
 		<-working
+		if n, err := dserver.Call(ctx, s, Sight{}, dserver.Priority()); n != 1 || err != nil {
+			t.Errorf("the consumer shares what the work has written: %d ids, %v", n, err)
+		}
 		must(t, s.Cast(ctx, Stow{"waits"}))
 		must(t, types.At(store.Open(), "a").Info(ctx, Stow{"far"}))
 		must(t, s.Info(ctx, Stow{"near"}))
@@ -188,6 +216,56 @@ func TestTrap12AttemptsAreCountedOverConsumersAndRestarts(t *testing.T) {
 	})
 }
 
+// Two consumers at one message: what both break at counts once, and what one of them handled is no attempt of the other.
+func TestTrap12AttemptsOfTwoAtOnceCountOnce(t *testing.T) {
+	for _, c := range []struct {
+		name                       string
+		secondBreaks               bool
+		attempts                   int // of which more would set it aside
+		counted, letters, happened int
+	}{{"both break", true, 2, 1, 0, 0}, {"one breaks", false, 1, 0, 0, 1}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newStore(t, safe)
+				entered, leave := make(chan int, 2), [2]chan struct{}{make(chan struct{}), make(chan struct{})}
+				for i := range leave {
+					var once sync.Once
+					run(t, dserver.Consumer{}, store.Open(), safe.With(
+						dserver.Settings[Safe]{MaxAttempts: c.attempts},
+						dserver.HandleCast(func(_ *dserver.Context, s *Safe, _ Poison) error {
+							once.Do(func() { entered <- i; <-leave[i] })
+							if i == 0 || c.secondBreaks {
+								panic("poison")
+							}
+							return s.see("poison")
+						})))
+				}
+				<-time.After(2 * time.Minute) // young consumers count before they try
+				s, ctx := safe.At(store.Open(), "a"), context.Background()
+				must(t, s.Cast(ctx, Poison{}))
+				if first, second := <-entered, <-entered; first == second {
+					t.Fatal("one consumer has it twice")
+				}
+				close(leave[1])
+				synctest.Wait()
+				close(leave[0])
+				synctest.Wait()
+				state, err := s.State(ctx)
+				if err != nil && !errors.Is(err, dserver.ErrNotFound) {
+					t.Error(err)
+				}
+				status := statusOf(t, s)
+				if status.Attempts != c.counted || status.DeadLetters != int64(c.letters) || state.Seen["poison"] != c.happened {
+					t.Errorf("%+v, it happened %d times", status, state.Seen["poison"])
+				}
+				if c.secondBreaks {
+					must(t, s.Kill(ctx))
+				}
+			})
+		})
+	}
+}
+
 // It is refused, nothing is locked, and the process lives.
 func TestTrap14InfoCannotLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -226,6 +304,7 @@ func TestTrap16HandlerThatAnswersLaterLivesOn(t *testing.T) {
 		store := newStore(t, types)
 		db, far := store.Open(), store.Open()
 		run(t, dserver.Consumer{}, db, types)
+		synctest.Wait() // the consumer is there, so the first call is inline
 		ctx := context.Background()
 		for i, from := range []backend.Database{db, far} {
 			s := safe.At(from, "a")
@@ -254,7 +333,8 @@ func TestTrap20And21HandlerThatEndsItsServerAnswersAndForgets(t *testing.T) {
 		store := newStore(t, types)
 		db, far := store.Open(), store.Open()
 		run(t, dserver.Consumer{}, db, types)
-		ctx := context.Background()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour) // who is not answered is not a test that hangs
+		defer cancel()
 		for _, from := range []backend.Database{db, far} {
 			s := safe.At(from, "a")
 			must(t, s.CastAll(ctx, []any{Stow{"1"}, Wind{ID: "2", Name: "n", In: time.Minute}}))
@@ -333,6 +413,8 @@ func TestTrap22TypesDoNotShareAServer(t *testing.T) {
 				t.Error("two types of one name run beside each other")
 			}
 		}()
-		_ = dserver.Run(ctx, db, types, dserver.Define("safe", answers[Append]()))
+		short, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		_ = dserver.Run(short, db, types, dserver.Define("safe", answers[Append]()))
 	})
 }

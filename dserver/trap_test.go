@@ -353,6 +353,41 @@ type Inflate struct {
 	To int
 }
 
+// What a turn writes has a limit, too: a batch that goes beyond it is handled in parts, and a message that does so by
+// itself is set aside.
+func TestTrap15TurnThatWritesTooMuchStopsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		types := journals.With(
+			dserver.Settings[Journal]{MaxAttempts: 2},
+			dserver.HandleCast(func(ctx *dserver.Context, j *Journal, m Flood) error {
+				for range m.Messages {
+					ctx.Cast(dserver.Ref{Type: "nobody runs it", ID: "x"}, Write{strings.Repeat("x", 3<<20)})
+				}
+				j.write(m.Line)
+				return nil
+			}))
+		store := newStore(t, types)
+		s := types.At(store.Open(), "a")
+		must(t, s.CastAll(context.Background(), []any{
+			Flood{"a", 2}, Flood{"b", 2}, Flood{"too much", 4}, Flood{"c", 1}, Flood{"d", 1}, Flood{"e", 1}, Write{"end"},
+		}))
+		run(t, dserver.Consumer{}, store.Open(), types)
+		<-time.After(time.Minute)
+		state, err := s.State(context.Background())
+		must(t, err)
+		expectLines(t, state.Lines, "a", "b", "c", "d", "e", "end")
+		if n := deadLetters(t, s); n != 1 {
+			t.Errorf("%d dead letters", n)
+		}
+	})
+}
+
+// Flood sends many large messages.
+type Flood struct {
+	Line     string
+	Messages int
+}
+
 // Callers that gave up: their answers come late, reach nobody, and are removed.
 func TestTrap18And19LateAnswersReachNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

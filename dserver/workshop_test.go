@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/dserver"
@@ -48,7 +49,9 @@ func (w *workshop) toil(ctx *dserver.LockedContext, _ Safe, _ Toil) (found strin
 func toil(s *dserver.DServer[Safe], w *workshop) (answer chan string) {
 	answer = make(chan string, 1)
 	go func() {
-		got, err := dserver.Call(context.Background(), s, Toil{ID: "toil"})
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+		defer cancel()
+		got, err := dserver.Call(ctx, s, Toil{ID: "toil"})
 		answer <- fmt.Sprint(got, err)
 	}()
 	<-w.entered

@@ -120,7 +120,7 @@ func run(t testing.TB, c dserver.Consumer, db backend.Database, types ...dserver
 // condition may be another process's: so it looks again and again.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(patience)
 	for !holds() {
 		select {
 		case <-limit:

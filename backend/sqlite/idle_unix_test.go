@@ -25,17 +25,14 @@ func childIdles(ctx context.Context, db *DB) error {
 	if err != nil {
 		return err
 	}
-	share := func(wake <-chan time.Time) int64 {
-		before, began := processorTime(), time.Now()
-		for end := time.After(time.Second); ; {
-			select {
-			case <-watch.Done():
-				fmt.Println("error: it fired")
-			case <-wake:
-			case <-end:
-				return (processorTime() - before).Nanoseconds() * 10_000 / time.Since(began).Nanoseconds()
+	share := func(wake <-chan time.Time) (least int64) {
+		for n := range 5 { // what else happens meanwhile, a collection of garbage or a busy machine, only adds
+			used := shareOf(200*time.Millisecond, watch, wake)
+			if n == 0 || used < least {
+				least = used
 			}
 		}
+		return least
 	}
 	idle := share(nil)
 	if err := db.Close(); err != nil {
@@ -46,6 +43,20 @@ func childIdles(ctx context.Context, db *DB) error {
 	defer ticker.Stop()
 	fmt.Println("idle", idle, share(ticker.C))
 	return nil
+}
+
+// shareOf waits, and says in hundredths of a percent what that took of a core.
+func shareOf(d time.Duration, watch backend.Watch, wake <-chan time.Time) int64 {
+	before, began := processorTime(), time.Now()
+	for end := time.After(d); ; {
+		select {
+		case <-watch.Done():
+			fmt.Println("error: it fired")
+		case <-wake:
+		case <-end:
+			return (processorTime() - before).Nanoseconds() * 10_000 / time.Since(began).Nanoseconds()
+		}
+	}
 }
 
 type neverWatch struct{ backend.Watch }

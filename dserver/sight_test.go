@@ -1,0 +1,95 @@
+package dserver
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/backendtest"
+)
+
+// A holder is dead when it was looked at for a lease, at short intervals, and did not move.
+func TestSightOfAHolder(t *testing.T) {
+	held := lock{fence: backend.NewVersionstamp(1, 0), beat: "a"}
+	moved, taken, given := held, held, held
+	moved.beat, taken.fence, given.beat = "b", backend.NewVersionstamp(2, 0), vacant
+	type look struct {
+		after time.Duration // the look before
+		lock  lock
+	}
+	for _, c := range []struct {
+		name  string
+		looks []look
+		dead  bool
+	}{
+		{"seen for a lease", []look{{0, held}, {lookGap, held}, {lookGap, held}, {lookGap, held}}, true},
+		{"seen for less", []look{{0, held}, {lookGap, held}, {lookGap, held}, {lookGap - 1, held}}, false},
+		{"looks far apart", []look{{0, held}, {lease, held}}, false},
+		{"far apart in the middle", []look{{0, held}, {lookGap, held}, {lookGap + 1, held}, {lookGap, held}}, false},
+		{"it beats", []look{{0, held}, {lookGap, held}, {lookGap, moved}, {lookGap, moved}}, false},
+		{"another took it", []look{{0, held}, {lookGap, held}, {lookGap, taken}, {lookGap, taken}}, false},
+		{"given up", []look{{0, given}}, true},
+		{"given up after a while", []look{{0, held}, {1, given}}, true},
+	} {
+		var s sight
+		dead, now := false, time.Now()
+		for _, l := range c.looks {
+			now = now.Add(l.after)
+			dead = s.isDead(l.lock, now)
+		}
+		if dead != c.dead {
+			t.Errorf("%s: taken for dead is %v", c.name, dead)
+		}
+	}
+}
+
+// A takeover is of the lock that was seen: when its holder has beaten since, or has ended it, nothing is taken.
+func TestTakeoverOfALockThatHasMovedDoesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := backendtest.NewModel()
+		ctx, stop := context.WithCancel(t.Context())
+		ended, works, hang := make(chan error, 1), make(chan struct{}, 9), make(chan struct{})
+		def := Define("marked", HandleLocked(
+			func(*LockedContext, marked, toil) (int, error) { works <- struct{}{}; <-hang; return 1, nil },
+			func(_ *Context, s *marked, _ toil, n int) error { s.Done += n; return nil }))
+		go func() { ended <- Run(ctx, db, def) }()
+		if err := def.At(db, "a").Cast(ctx, toil{}); err != nil {
+			t.Fatal(err)
+		}
+		<-works
+		ref := def.Ref("a")
+		read := func() (l lock) {
+			err := db.Read(ctx, func(tx backend.ReadTx) (err error) {
+				l, err = readLock(tx, tenantOf(ref))
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return l
+		}
+		other := newConsumer(Consumer{}, db, []Type{def})
+		other.base, other.working = ctx, ctx
+		seen := read()
+		<-time.After(lease) // it beats
+		for _, over := range []bool{false, true} {
+			if over {
+				close(hang)
+				synctest.Wait()
+			}
+			if err := other.takeOver(ref, def.sealed(), seen); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+			if now := read(); over == now.isHeld() || !over && now.fence != seen.fence || len(works) > 0 {
+				t.Errorf("with the work over (%v) the lock is %+v, and it was %+v", over, now, seen)
+			}
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+	})
+}
