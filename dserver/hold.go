@@ -15,8 +15,8 @@ import (
 //
 //  1. A turn takes the message off the queue, and writes it under the lock, whose fence is that commit's versionstamp.
 //     From then on only priority messages and info are handled.
-//  2. The holder runs work on a copy of the state, and beats: each beat is a transaction that checks the fence. When a
-//     beat fails or comes late, the work's context ends.
+//  2. The holder runs work on a copy of the state, and beats: each beat is a transaction that checks the fence, and that
+//     the lock was not given up. When a beat fails or comes late, the work's context ends.
 //  3. Work that breaks is counted in the lock's record and runs again after a back-off, with the same idempotency key.
 //  4. The release is a turn: it checks the fence, reads the state as it then is, runs apply, and commits what that did
 //     with the reply and the end of the lock. A release whose fence is not the lock's is refused.
@@ -233,6 +233,13 @@ func (h *holder) beat() {
 	last := time.Now()
 	for h.sleep(beatEvery) {
 		err := h.change(func(tx backend.Tx, keys tenant) error {
+			now, err := tx.Get(keys.beat()).Get()
+			if err != nil {
+				return err
+			}
+			if string(now) == vacant { // it was given up while this beat was under way
+				return errLost
+			}
 			tx.Set(keys.beat(), []byte(rand.Text()))
 			return nil
 		})

@@ -1,0 +1,98 @@
+package dserver_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/dserver"
+)
+
+// beatKey is where the holder of a lock beats. It is empty when the holder gave the lock up.
+func beatKey(ref dserver.Ref) backend.Key { return backend.NewKey("s", ref.Type, ref.ID, "h", "b") }
+
+// slowBeats is a database in which the first beat of a lock, once it is asked for, waits with its commit.
+type slowBeats struct {
+	backend.Database
+	key  backend.Key
+	held chan struct{} // closed when a beat waits
+	goOn chan struct{} // closed to let it commit
+
+	mu    sync.Mutex
+	asked bool
+}
+
+func (d *slowBeats) ask() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked = true
+}
+
+// holds reports whether a transaction that wrote the beat has to wait.
+func (d *slowBeats) holds() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	asked := d.asked
+	d.asked = false
+	return asked
+}
+
+func (d *slowBeats) Transact(ctx context.Context, fn func(backend.Tx) error) error {
+	return d.Database.Transact(ctx, func(tx backend.Tx) error {
+		b := &beatTx{Tx: tx, key: d.key}
+		err := fn(b)
+		if err == nil && b.beats && d.holds() {
+			close(d.held)
+			<-d.goOn
+		}
+		return err
+	})
+}
+
+// beatTx notes a beat.
+type beatTx struct {
+	backend.Tx
+	key   backend.Key
+	beats bool
+}
+
+func (t *beatTx) Set(key backend.Key, value []byte) {
+	t.beats = t.beats || key.Compare(t.key) == 0 && len(value) > 0
+	t.Tx.Set(key, value)
+}
+
+// A lock that was given up stays so: a beat that was under way would make others wait for a lease.
+func TestBeatInFlightDoesNotTakeBackALockThatWasGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorkshop()
+		store := newStore(t, w.types)
+		ref := w.types.Ref("a")
+		db := &slowBeats{Database: store.Open(), key: beatKey(ref), held: make(chan struct{}), goOn: make(chan struct{})}
+		stop := run(t, dserver.Consumer{}, db, w.types)
+		answer := toil(w.types.At(store.Open(), "a"), w)
+		db.ask()
+		<-db.held
+		stopped := make(chan struct{})
+		go func() { stop(); close(stopped) }()
+		<-w.ended
+		synctest.Wait() // it gave the lock up
+		close(db.goOn)
+		<-stopped
+		var beat []byte
+		must(t, store.Open().Read(t.Context(), func(tx backend.ReadTx) (err error) {
+			beat, err = tx.Get(beatKey(ref)).Get()
+			return err
+		}))
+		if beat == nil || len(beat) > 0 {
+			t.Errorf("the lock is beaten with %q", beat)
+		}
+		run(t, dserver.Consumer{}, store.Open(), w.types)
+		<-w.entered
+		w.find <- "found"
+		if got := <-answer; got != "found<nil>" {
+			t.Errorf("the answer is %s", got)
+		}
+	})
+}
