@@ -319,18 +319,26 @@ func (c *consumer) work() {
 // runTurn runs one turn. It returns false when another goroutine took the turn, and the worker's place, over.
 func (c *consumer) runTurn(s *server) bool {
 	t := &turn{c: c, s: s, keys: tenantOf(s.ref()), limit: maxBatch}
+	return c.conclude(t, func() nextTurn { return c.turn(t) })
+}
+
+// conclude runs a turn, or what another goroutine left of it, and settles what comes next. It returns false when yet
+// another goroutine took it over.
+func (c *consumer) conclude(t *turn, run func() nextTurn) bool {
 	ended := false
 	defer func() {
-		if !ended { // a handler ended this goroutine
+		if !ended { // the user's code ended this goroutine
 			t.ended()
 		}
 	}()
-	next := c.turn(t)
+	next := run()
 	ended = true
 	if next.gone {
 		return false
 	}
-	c.settle(s, next)
+	if t.info == nil {
+		c.settle(t.s, next)
+	}
 	return true
 }
 

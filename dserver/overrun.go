@@ -1,6 +1,9 @@
 package dserver
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // A handler may not return, and it may end its goroutine (runtime.Goexit, as testing.T.FailNow does). The turn cannot
 // wait for the one, and does not come back from the other. So another goroutine takes the turn and the worker's place:
@@ -9,7 +12,10 @@ import "fmt"
 //     after all, its transaction is rolled back, and it ends.
 //  2. The handler's Context and the loader of its state refuse. The cached state is dropped, as the handler has it.
 //  3. Messages that were handled before are handled again and committed; then the one in hand, being the first, counts
-//     as a fault.
+//     as a fault. A handler that ends this goroutine, too, is treated likewise.
+//
+// An Upgrade that ends its goroutine is no message's fault: the turn failed, as by an error of the store, and is tried
+// again.
 
 // overrun is called when the time for a batch is up.
 func (t *turn) overrun(b *batch) {
@@ -19,32 +25,40 @@ func (t *turn) overrun(b *batch) {
 		return
 	}
 	t.loader.close()
-	t.c.replace(t, b, &fault{Text: fmt.Sprintf("the handler did not return within %v", handlerLimit)})
+	t.c.takeTurn(t, b, &fault{Text: fmt.Sprintf("the handler did not return within %v", handlerLimit)})
 }
 
 // ended is called when a worker's goroutine ends in the middle of a turn.
 func (t *turn) ended() {
-	if b := t.batch; b != nil && b.end() {
+	switch b := t.batch; {
+	case b == nil: // before any handler: an Upgrade, or a type of the state that reads itself
+		t.c.replace(t, 0, func(t *turn) nextTurn {
+			return t.failed(errors.New("the goroutine was ended while the state was read"))
+		})
+	case b.end():
 		t.loader.close()
-		t.c.replace(t, b, &fault{Text: "the handler ended its goroutine"})
+		t.c.takeTurn(t, b, &fault{Text: "the handler ended its goroutine"})
 	}
 }
 
-// replace goes on with a turn on a new goroutine.
-func (c *consumer) replace(old *turn, b *batch, f *fault) {
+// takeTurn is step 3.
+func (c *consumer) takeTurn(old *turn, b *batch, f *fault) {
+	c.replace(old, int(b.handled.Load()), func(t *turn) nextTurn {
+		if t.limit > 0 {
+			return t.run()
+		}
+		return t.faulted(f)
+	})
+}
+
+// replace goes on with a turn on a new goroutine, which may have to be replaced as well.
+func (c *consumer) replace(old *turn, limit int, run func(t *turn) nextTurn) {
 	t := &turn{c: c, s: old.s, keys: old.keys, locals: old.locals, info: old.info, head: old.head, messages: old.messages}
-	t.limit, t.joined, t.took = int(b.handled.Load()), old.joined, handlerLimit
+	t.limit, t.joined, t.took = limit, old.joined, handlerLimit
 	t.s.state = state{}
 	t.s.handling.Store(0)
 	c.wg.Go(func() {
-		var next nextTurn
-		if t.limit > 0 {
-			next = t.run()
-		} else {
-			next = t.faulted(f)
-		}
-		if t.info == nil && !next.gone {
-			c.settle(t.s, next)
+		if c.conclude(t, func() nextTurn { return run(t) }) && t.info == nil {
 			c.work()
 		}
 	})
