@@ -1,6 +1,7 @@
 package dserver
 
 import (
+	"context"
 	"crypto/rand"
 	"slices"
 	"sync"
@@ -151,14 +152,14 @@ func (t *turn) countBefore(tx backend.Tx, item queue.Item) error {
 }
 
 // disclaim gives up the claims of a consumer that ends in order: they are no reason to suspect anything.
-func (c *consumer) disclaim() {
+func (c *consumer) disclaim(ctx context.Context) {
 	var refs []Ref
 	c.caution.claims.Range(func(ref, _ any) bool {
 		refs = append(refs, ref.(Ref))
 		return true
 	})
 	for page := range slices.Chunk(refs, maxScan) {
-		err := c.db.Transact(c.base, func(tx backend.Tx) error { return c.disclaimPage(tx, page) })
+		err := c.db.Transact(ctx, func(tx backend.Tx) error { return c.disclaimPage(tx, page) })
 		if err != nil {
 			if !isFatal(err) {
 				c.log.Warn().Err(err).Msg("claims could not be given up; the next consumers will be careful")

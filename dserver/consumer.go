@@ -37,8 +37,10 @@ const (
 	// maxRunnable is how many servers may wait for a worker before the scanners pause: the rest stays in the store.
 	maxRunnable = 4096
 
-	// shutdownGrace is how long turns in hand may take when Run ends, before their commits are given up.
+	// shutdownGrace is how long turns in hand may take when Run ends, before their commits are given up; lastGrace is how
+	// long their ends may take after that.
 	shutdownGrace = 10 * time.Second
+	lastGrace     = 2 * time.Second
 )
 
 // Run is Consumer{}.Run.
@@ -46,8 +48,13 @@ func Run(ctx context.Context, db backend.Database, types ...Type) error {
 	return Consumer{}.Run(ctx, db, types...)
 }
 
-// Run serves the types until ctx ends, finishes the turns in hand and returns nil. It returns an error only when it
-// cannot go on (backend.ErrClosed, backend.ErrCorrupt), and panics when two types have one name or one has no handler.
+// Run serves the types until ctx ends, finishes the turns in hand and returns nil. It returns an error when it cannot go
+// on (backend.ErrClosed, backend.ErrCorrupt), and panics when two types have one name or one has no handler.
+//
+// It waits 10 seconds for the turns in hand, and 2 more for the end of those whose commits it then gave up. A handler,
+// an AfterCommit function or locked work that has not returned by then is left behind: Run logs which, and returns an
+// error that says so. Nothing is lost by that, and nothing of it is committed any more: its message is still in the
+// mailbox, or under the lock. But the goroutine is in this process, and to close the database is to wait for it.
 func (c Consumer) Run(ctx context.Context, db backend.Database, types ...Type) error {
 	run := newConsumer(c, db, types)
 	p, release := acquireProcess(db)
@@ -86,6 +93,8 @@ type consumer struct {
 	closing  bool
 	patience sync.Pool                    // of *time.Timer, stopped
 	holding  map[Ref]backend.Versionstamp // the locks whose work runs here
+	acting   map[Ref]*acts                // the servers whose AfterCommit functions run
+	strays   map[*stray]struct{}
 }
 
 // served is a type that a consumer runs.
@@ -101,6 +110,8 @@ func newConsumer(c Consumer, db backend.Database, types []Type) *consumer {
 		room:  make(chan struct{}, 1),
 
 		holding: map[Ref]backend.Versionstamp{},
+		acting:  map[Ref]*acts{},
+		strays:  map[*stray]struct{}{},
 		caution: newCaution(),
 		cache:   cache{limit: c.Cache},
 	}
@@ -140,14 +151,13 @@ func (c *consumer) run(ctx context.Context) error {
 	stopScans()
 	c.process.leave(c)
 	c.close()
-	c.finish()
-	c.disclaim()
-	c.resign()
+	left := c.finish()
+	c.farewell()
 	c.log.Info().Msg("consumer stopped")
 	if err := context.Cause(c.base); ctx.Err() == nil || isFatal(err) {
-		return err
+		return errors.Join(err, left)
 	}
-	return nil
+	return left
 }
 
 // start begins to look for work, unless a test asked to run each turn by hand.
@@ -183,16 +193,46 @@ func (c *consumer) close() {
 	}
 }
 
-// finish waits for the turns in hand.
-func (c *consumer) finish() {
-	grace := time.AfterFunc(shutdownGrace, func() { c.abort(context.Canceled) })
-	defer grace.Stop()
-	c.wg.Wait()
+// finish waits for the turns in hand. Its error names what did not come to an end (stray.go).
+func (c *consumer) finish() error {
+	ended := make(chan struct{})
+	go func() {
+		c.wg.Wait()
+		close(ended)
+	}()
+	if isClosedWithin(ended, shutdownGrace) {
+		return nil
+	}
+	c.abort(context.Canceled)
+	if isClosedWithin(ended, lastGrace) {
+		return nil
+	}
+	return c.leaveBehind()
+}
+
+func isClosedWithin(ended <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ended:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// farewell takes back what others would take for the traces of a consumer that vanished. It has a time of its own, as
+// that of the commits may be over.
+func (c *consumer) farewell() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.base), lastGrace)
+	defer cancel()
+	c.disclaim(ctx)
+	c.resign(ctx)
 }
 
 // resign tells the other consumers that this one ended in order.
-func (c *consumer) resign() {
-	if err := c.process.beatAlways(c.base); err != nil && !isFatal(err) {
+func (c *consumer) resign(ctx context.Context) {
+	if err := c.process.beatAlways(ctx); err != nil && !isFatal(err) {
 		c.log.Warn().Err(err).Msg("the consumer's end could not be recorded; others will be careful for a while")
 	}
 }

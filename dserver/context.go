@@ -124,7 +124,10 @@ func prepareSend(to Ref, m any, opts []Option) (*parcel, error) {
 }
 
 // AfterCommit runs fn in this process after the commit, in order, at most once: for logs, metrics and hints to caches.
-// fn must not touch the state, which belongs to the next turn by then, and delays the next answers while it runs.
+// fn must not touch the state, which belongs to the next turn by then. The functions of one server run one after the
+// other, those of a turn after those of the turns before. The server waits 10 ms for them, and longer when many wait;
+// then it goes on, so that fn may call it. Those of a turn are dropped, and that is logged, when those of 1,000 turns
+// before it have not returned.
 func (c *Context) AfterCommit(fn func()) {
 	if c.usable() {
 		c.actions = append(c.actions, fn)

@@ -196,9 +196,11 @@ func (h *holder) attempt() (any, error) {
 		err   error
 	}
 	done := make(chan end, 1)
+	attempt, state := &LockedContext{ctx, h.ref, h.lock.record.Key, h.lock.record.Attempt}, h.state
 	go func() {
-		found, err := h.handler.outcomeOf(&LockedContext{ctx, h.ref, h.lock.record.Key, h.lock.record.Attempt}, h.state, h.env.Body)
-		done <- end{found, err}
+		e := end{err: &fault{Text: "the work ended its goroutine"}}
+		defer func() { done <- e }()
+		e.found, e.err = h.handler.outcomeOf(attempt, state, h.env.Body)
 	}()
 	select {
 	case e := <-done:
@@ -209,8 +211,13 @@ func (h *holder) attempt() (any, error) {
 	case e := <-done:
 		return e.found, e.err
 	case <-time.After(beatEvery):
-		return nil, &fault{Text: fmt.Sprintf("the work did not return within %v", limit)}
 	}
+	left := h.c.lose(h.ref, "the work of "+h.env.Name)
+	h.c.wg.Go(func() {
+		<-done
+		h.c.find(left)
+	})
+	return nil, &fault{Text: fmt.Sprintf("the work did not return within %v", limit)}
 }
 
 // sleep waits, unless the lock is lost or the consumer stops.

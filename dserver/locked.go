@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"reflect"
-	"runtime/debug"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
@@ -110,20 +109,12 @@ func (d *definition) addLocked(name string, l *lockedHandler) {
 
 // outcomeOf runs work once. It is the one place in which a panic of work ends.
 func (l *lockedHandler) outcomeOf(ctx *LockedContext, state any, body []byte) (found any, err error) {
-	finished := false
 	defer func() {
-		if finished {
-			return
-		}
 		if p := recover(); p != nil {
-			err = &fault{Text: fmt.Sprintf("panic: %v", p), Stack: string(debug.Stack())}
-			return
+			err = panicked(p)
 		}
-		err = &fault{Text: "the work ended its goroutine"}
 	}()
-	found, err = l.work(ctx, state, body)
-	finished = true
-	return found, err
+	return l.work(ctx, state, body)
 }
 
 // lockRecord is a lock, beside its fence and its beat. The message is kept apart, as it may be large. Its field names

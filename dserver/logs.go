@@ -9,4 +9,5 @@ const (
 	logPanic    = "panic"
 	logSchema   = "schema"
 	logProcess  = "process"
+	logFunction = "function"
 )

@@ -19,13 +19,29 @@ import (
 
 // overrun is called when the time for a batch is up.
 func (t *turn) overrun(b *batch) {
-	t.handover.Lock() // run waits for it, so that Run's end waits for the new goroutine
+	t.handover.Lock() // cameBack waits for it, so that Run's end waits for the new goroutine
 	defer t.handover.Unlock()
 	if !b.abandon() {
 		return
 	}
 	t.loader.close()
+	t.left = t.c.lose(t.s.ref(), t.inHand(b))
 	t.c.takeTurn(t, b, &fault{Text: fmt.Sprintf("the handler did not return within %v", handlerLimit)})
+}
+
+// inHand says what the batch runs.
+func (t *turn) inHand(b *batch) string {
+	if n := int(b.handled.Load()); n < len(t.messages) {
+		return "the handler of " + t.messages[n].envelope.Name
+	}
+	return "a handler"
+}
+
+// cameBack is called when the goroutine that was left behind returns.
+func (t *turn) cameBack() {
+	t.handover.Lock()
+	defer t.handover.Unlock()
+	t.c.find(t.left)
 }
 
 // ended is called when a worker's goroutine ends in the middle of a turn.
@@ -38,6 +54,8 @@ func (t *turn) ended() {
 	case b.end():
 		t.loader.close()
 		t.c.takeTurn(t, b, &fault{Text: "the handler ended its goroutine"})
+	default:
+		t.cameBack()
 	}
 }
 

@@ -40,6 +40,7 @@ type turn struct {
 	took   time.Duration // by handlers, over all attempts
 
 	handover sync.Mutex // while another goroutine takes the turn over
+	left     *stray     // this goroutine, from then on
 
 	// Of the current attempt. The transaction may run it again.
 	runs     int
@@ -93,8 +94,7 @@ func (t *turn) run() nextTurn {
 		t.runs = 0
 		err := t.c.db.Transact(t.c.base, t.attempt)
 		if t.isAbandoned() { // whatever the store made of that
-			t.handover.Lock()
-			defer t.handover.Unlock()
+			t.cameBack()
 			return nextTurn{gone: true}
 		}
 		handled := 0

@@ -1,0 +1,74 @@
+package dserver
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// stray is a function of the user's that did not return in its time. Its turn or its lock goes on without it, and its
+// goroutine is left to itself: Go has no way to end one. A Run that ends waits for it as long as for the turns in hand.
+type stray struct {
+	ref  Ref
+	what string
+}
+
+// lose notes a stray.
+func (c *consumer) lose(ref Ref, what string) *stray {
+	s := &stray{ref, what}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.strays[s] = struct{}{}
+	return s
+}
+
+// find forgets a stray that returned after all. It may be nil.
+func (c *consumer) find(s *stray) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.strays, s)
+}
+
+// maxStraysNamed bounds the error of Run.
+const maxStraysNamed = 10
+
+// leaveBehind logs what has not come to an end, and makes Run's error of it.
+func (c *consumer) leaveBehind() error {
+	var names []string
+	for _, s := range c.unfinished() {
+		c.log.Error().Stringer(logServer, s.ref).Str(logFunction, s.what).Msg("it did not return, and was left behind by the end of Run")
+		if len(names) < maxStraysNamed {
+			names = append(names, fmt.Sprintf("%s in %v", s.what, s.ref))
+		}
+	}
+	if len(names) == 0 {
+		return errors.New("dserver: run: the store did not answer in time")
+	}
+	return fmt.Errorf("dserver: run: left behind, as it did not return within %v: %s", shutdownGrace+lastGrace, strings.Join(names, ", "))
+}
+
+// unfinished is the strays, and what else of the user's still runs.
+func (c *consumer) unfinished() []stray {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []stray
+	for s := range maps.Keys(c.strays) {
+		all = append(all, *s)
+	}
+	for ref := range maps.Keys(c.acting) {
+		all = append(all, stray{ref, "an AfterCommit function"})
+	}
+	for _, t := range c.types {
+		for _, s := range t.servers {
+			if s.scheduled {
+				all = append(all, stray{s.ref(), "a turn"})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b stray) int {
+		return strings.Compare(a.ref.String()+" "+a.what, b.ref.String()+" "+b.what)
+	})
+	return all
+}

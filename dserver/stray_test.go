@@ -1,0 +1,169 @@
+package dserver_test
+
+import (
+	"bytes"
+	"context"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/dserver-go/dserver/dserver"
+)
+
+// Drawer is a Journal of an older form.
+type Drawer struct{ Lines []string }
+
+// hanging is journals of which what, and nothing else, calls hang: a part of the program that does not return.
+func hanging(what string, hang func()) *dserver.Definition[Journal] {
+	hangsAt := func(at string) {
+		if at == what {
+			hang()
+		}
+	}
+	return journals.With(
+		dserver.Settings[Journal]{MaxAttempts: 99, WorkLimit: time.Second},
+		dserver.HandleCast(func(ctx *dserver.Context, j *Journal, m Mark) error {
+			hangsAt("the handler of Mark")
+			j.write(m.Line)
+			ctx.AfterCommit(func() { hangsAt("an AfterCommit function") })
+			return nil
+		}),
+		dserver.HandleLocked(
+			func(*dserver.LockedContext, Journal, Guarded) (int, error) {
+				hangsAt("the work of Guarded")
+				return 0, nil
+			},
+			func(_ *dserver.Context, j *Journal, m Guarded, _ int) error {
+				j.write(m.Line)
+				return nil
+			}),
+		dserver.Upgrade(1, func(old Drawer, j *Journal) error {
+			hangsAt("a turn")
+			j.Lines = old.Lines
+			return nil
+		}),
+	)
+}
+
+// Run ends although something of the user's does not return, and says what. It is not committed when it returns after
+// all, and its message is there for others.
+func TestRunEndsWithoutWhatDoesNotReturn(t *testing.T) {
+	for _, what := range []string{"the handler of Mark", "an AfterCommit function", "the work of Guarded", "a turn"} {
+		for _, before := range []time.Duration{0, time.Minute} { // how long it has not returned when Run's context ends
+			t.Run(what+" for "+before.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { leftBehind(t, what, before) })
+			})
+		}
+	}
+}
+
+func leftBehind(t *testing.T, what string, before time.Duration) {
+	goOn, hangs := make(chan struct{}), make(chan struct{}, 99)
+	letGo := sync.OnceFunc(func() { close(goOn) })
+	defer letGo()
+	types := hanging(what, func() {
+		hangs <- struct{}{}
+		<-goOn
+	})
+	whole := hanging("nothing", nil)
+	store := newStore(t, whole)
+	s := whole.At(store.Open(), "a")
+	ctx := context.Background()
+	if what == "a turn" {
+		older := dserver.Define("journal", dserver.HandleCast(func(_ *dserver.Context, d *Drawer, m Write) error {
+			d.Lines = append(d.Lines, m.Line)
+			return nil
+		}))
+		stop := run(t, dserver.Consumer{}, store.Open(), older)
+		must(t, older.At(store.Open(), "a").Cast(ctx, Write{"older"}))
+		synctest.Wait()
+		stop()
+	}
+	var m any = Mark{"once"}
+	if what == "the work of Guarded" {
+		m = Guarded{"once"}
+	}
+	must(t, s.Cast(ctx, m))
+
+	var log bytes.Buffer
+	running, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- dserver.Consumer{Logger: zerolog.New(zerolog.SyncWriter(&log))}.Run(running, store.Open(), types)
+	}()
+	<-hangs
+	<-time.After(before)
+	began := time.Now()
+	stop()
+	err := <-ended
+	if took := time.Since(began); took > 13*time.Second {
+		t.Errorf("Run ended after %v", took)
+	}
+	if err == nil || !strings.Contains(err.Error(), what+" in journal/a") {
+		t.Errorf("Run: %v", err)
+	}
+	if lines := log.String(); !strings.Contains(lines, `"function":"`+what+`"`) || strings.Contains(lines, "careful") {
+		t.Errorf("the log is %s", lines)
+	}
+
+	run(t, dserver.Consumer{}, store.Open(), whole)
+	want := []string{"once"}
+	if what == "a turn" {
+		want = []string{"older", "once"}
+	}
+	all, err := dserver.Call(ctx, s, Lines{}) // after the back-off
+	must(t, err)
+	expectLines(t, all, want...)
+	letGo()
+	synctest.Wait()
+	expectLines(t, lines(t, s), want...)
+}
+
+// A Run that waits long enough for what returns late ends in good order.
+func TestRunWaitsForAHandlerThatReturnsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		entered := make(chan struct{}, 9)
+		types := hanging("the handler of Mark", func() {
+			entered <- struct{}{}
+			<-time.After(9 * time.Second)
+		})
+		store := newStore(t, types)
+		s := types.At(store.Open(), "a")
+		must(t, s.Cast(context.Background(), Mark{"once"}))
+		stop := run(t, dserver.Consumer{}, store.Open(), types)
+		<-entered
+		began := time.Now()
+		stop() // it expects no error
+		if took := time.Since(began); took < 8*time.Second || took > 10*time.Second {
+			t.Errorf("Run ended after %v", took)
+		}
+		if status := statusOf(t, s); status.Queued != 1 || status.Attempts != 1 {
+			t.Errorf("%+v", status)
+		}
+	})
+}
+
+// Work that ends its goroutine has failed at once, and not when its time is up.
+func TestWorkThatEndsItsGoroutineIsTriedAgainSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		runs := 0
+		types := hanging("the work of Guarded", func() {
+			if runs++; runs == 1 {
+				runtime.Goexit()
+			}
+		})
+		store := newStore(t, types)
+		run(t, dserver.Consumer{}, store.Open(), types)
+		s, began := types.At(store.Open(), "a"), time.Now()
+		must(t, s.Call(context.Background(), Guarded{"once"}, nil))
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		expectLines(t, lines(t, s), "once")
+	})
+}
