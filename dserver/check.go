@@ -205,17 +205,18 @@ func (c *checker) state(tx backend.Reader, ref Ref) error {
 
 // delayed checks the messages that were sent with After: each has its row in the index, or it would never come.
 func (c *checker) delayed(tx backend.Reader, ref Ref) error {
-	return c.indexed(tx, ref, keyLater, dueMessage, func(value []byte) (due, error) {
+	return c.indexed(tx, ref, keyLater, dueMessage, func(value []byte) (at int64, err error) {
 		var d delayed
-		return due{}, decodeRecord(value, &d)
+		return 0, decodeRecord(value, &d)
 	})
 }
 
 // onces checks the idempotency keys: each has its row in the index, or it would stay for ever.
 func (c *checker) onces(tx backend.Reader, ref Ref) error {
-	return c.indexed(tx, ref, keyOnce, dueOnce, func(value []byte) (due, error) {
+	return c.indexed(tx, ref, keyOnce, dueOnce, func(value []byte) (at int64, err error) {
 		var r onceRecord
-		return due{}, decodeRecord(value, &r)
+		err = decodeRecord(value, &r)
+		return r.Until, err
 	})
 }
 
@@ -227,9 +228,9 @@ func (c *checker) timers(tx backend.Reader, ref Ref) error {
 	})
 }
 
-// indexed checks records that need a row in the index of what is due.
-func (c *checker) indexed(tx backend.Reader, ref Ref, section string, kind dueKind, read func([]byte) (due, error)) error {
-	indexed := map[string]bool{}
+// indexed checks records that need a row in the index of what is due: at the time that read says, or at any if it is 0.
+func (c *checker) indexed(tx backend.Reader, ref Ref, section string, kind dueKind, read func([]byte) (at int64, err error)) error {
+	indexed := map[due]bool{}
 	shard := dueShard(ref.Type, shardOf(ref.ID))
 	pairs, err := tx.GetRange(shard.Below(), backend.RangeOptions{Snapshot: true}).Get()
 	if err != nil {
@@ -237,14 +238,15 @@ func (c *checker) indexed(tx backend.Reader, ref Ref, section string, kind dueKi
 	}
 	for _, pair := range pairs {
 		if id, d, err := parseDue(shard, pair.Key); err == nil && id == ref.ID && d.Kind == kind {
-			indexed[d.Name] = true
+			indexed[due{Name: d.Name}], indexed[due{Name: d.Name, At: d.At}] = true, true
 		}
 	}
 	return c.records(tx, ref, section, func(name string, value []byte) error {
-		if _, err := read(value); err != nil {
+		at, err := read(value)
+		if err != nil {
 			return err
 		}
-		if !indexed[name] {
+		if !indexed[due{Name: name, At: at}] {
 			return damage("%q below %q is not in the index of what is due", name, section)
 		}
 		return nil

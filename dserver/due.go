@@ -212,11 +212,14 @@ func (w dueWork) at() backend.Key {
 }
 
 func (w dueWork) do(tx backend.Tx, record []byte) error {
-	if w.Kind == dueTimer {
+	switch w.Kind {
+	case dueTimer:
 		return w.fire(tx, w.ref, record)
+	case dueOnce:
+		return w.expire(tx, w.ref, record)
 	}
 	tx.Clear(w.at().Tree())
-	if w.Kind == dueOnce || record == nil {
+	if record == nil {
 		return nil
 	}
 	var d delayed

@@ -155,6 +155,8 @@ func (t *turn) count(w work, f *fault) error {
 func (t *turn) giveUp(tx backend.Tx, w work, f *fault, count int) error {
 	r := result{work: w, err: because(ErrFault, "%s", f.Text)}
 	var out outbox
+	var onces onceReads
+	onces.start(tx, t.keys, w.envelope)
 	t.mine = out.add(t.c.process.id, r.answers())
 	if err := out.dropGone(tx); err != nil {
 		return err
@@ -169,7 +171,7 @@ func (t *turn) giveUp(tx backend.Tx, w work, f *fault, count int) error {
 	if err := t.keys.stopTimer(tx, w.envelope); err != nil {
 		return err
 	}
-	if err := t.keys.concludeOnce(tx, r); err != nil {
+	if err := onces.conclude(tx, t.keys, r); err != nil {
 		return err
 	}
 	setReady(tx, t.s.ref())

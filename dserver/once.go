@@ -3,6 +3,7 @@ package dserver
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -15,36 +16,88 @@ import (
 // Idempotency keys. The first push with a key writes a record under it, in its commit, and the turn that consumes the
 // message writes the outcome there, in its own. A later push reads the record, so of two at once one conflicts: it
 // then finds the other's, sends nothing, and a call waits for the outcome. The index of what is due removes the record
-// after onceKept.
+// after onceKept, and not while its message waits: else the key would be new again, and the message handled twice.
 
-// onceKept is how long a key is remembered after its message was first queued.
+// onceKept is how long a key is remembered after its message was first queued, and how often is looked whether a
+// message waits still.
 const onceKept = 24 * time.Hour
 
 // onceRecord is what is kept of a key. Its field names are part of the stored format.
 type onceRecord struct {
-	Done bool            `cbor:"done"`
-	Body cbor.RawMessage `cbor:"body,omitempty"`
-	Err  *Error          `cbor:"error,omitempty"`
+	Until int64           `cbor:"until"`           // Unix milliseconds. A row of the index for another time is of a server that was killed
+	Later bool            `cbor:"later,omitempty"` // the message was consumed, and its call is answered later
+	Done  bool            `cbor:"done"`
+	Body  cbor.RawMessage `cbor:"body,omitempty"`
+	Err   *Error          `cbor:"error,omitempty"`
 }
 
 // expectOnce records that a message with this key was sent, to be queued after a while.
 func (t tenant) expectOnce(tx backend.Tx, ref Ref, key string, after time.Duration) error {
-	setDue(tx, ref, due{At: dueIn(onceKept + max(0, after)), Kind: dueOnce, Name: key})
-	return setLarge(tx, t.once(key), encodeRecord(onceRecord{}))
+	return t.keepOnce(tx, ref, key, dueIn(onceKept+max(0, after)))
 }
 
-// concludeOnce records the outcome of a message that is consumed. A key that expired meanwhile stays forgotten: nothing
+func (t tenant) keepOnce(tx backend.Tx, ref Ref, key string, until int64) error {
+	setDue(tx, ref, due{At: until, Kind: dueOnce, Name: key})
+	return setLarge(tx, t.once(key), encodeRecord(onceRecord{Until: until}))
+}
+
+// expire ends a key whose time has come. One whose message waits is kept.
+func (d due) expire(tx backend.Tx, ref Ref, record []byte) error {
+	keys := tenantOf(ref)
+	var r onceRecord
+	if record == nil {
+		return nil
+	}
+	switch err := decodeRecord(record, &r); {
+	case err != nil:
+		return err
+	case r.Until != 0 && r.Until != d.At:
+		return nil
+	case !r.Done && !r.Later:
+		return keys.keepOnce(tx, ref, d.Name, dueIn(onceKept))
+	}
+	tx.Clear(keys.once(d.Name).Tree())
+	return nil
+}
+
+// onceReads is the records of the keys that a transaction concludes. They are read together.
+type onceReads map[string]largeRead
+
+// start begins to read the record of a message's key, if it has one.
+func (o *onceReads) start(tx backend.Reader, keys tenant, env envelope) {
+	if env.Once == "" {
+		return
+	}
+	if *o == nil {
+		*o = onceReads{}
+	}
+	(*o)[env.Once] = readLarge(tx, keys.once(env.Once))
+}
+
+// conclude records the outcome of a message that is consumed. A key that expired meanwhile stays forgotten: nothing
 // would ever remove its record.
-func (t tenant) concludeOnce(tx backend.Tx, r result) error {
+func (o onceReads) conclude(tx backend.Tx, keys tenant, r result) error {
 	if r.envelope.Once == "" {
 		return nil
 	}
-	key := t.once(r.envelope.Once)
-	known, err := tx.Get(key).Get()
-	if err != nil || known == nil {
+	return conclude(tx, keys.once(r.envelope.Once), o[r.envelope.Once], onceRecord{Later: r.later, Done: !r.later, Body: r.reply, Err: r.err})
+}
+
+// conclude writes an outcome over a record, unless it has one. A damaged record is replaced.
+func conclude(tx backend.Tx, key backend.Key, known largeRead, outcome onceRecord) error {
+	var r onceRecord
+	value, err := known.get()
+	if err == nil && value != nil {
+		err = decodeRecord(value, &r)
+	}
+	switch {
+	case errors.Is(err, backend.ErrCorrupt):
+		r = onceRecord{}
+	case err != nil || value == nil || r.Done:
 		return err
 	}
-	return setLarge(tx, key, encodeRecord(onceRecord{Done: true, Body: r.reply, Err: r.err}))
+	outcome.Until = r.Until
+	return setLarge(tx, key, encodeRecord(outcome))
 }
 
 // keyMarker separates the address of a caller from the key that its call was sent with.
@@ -97,15 +150,7 @@ func lookOutcomes(tx backend.Reader, answers []answer) (outcomes []deferredOutco
 
 // write concludes the key, unless it is concluded or forgotten.
 func (o deferredOutcome) write(tx backend.Tx) error {
-	value, err := o.known.get()
-	if err != nil || value == nil {
-		return err
-	}
-	var r onceRecord
-	if err := decodeRecord(value, &r); err != nil || r.Done {
-		return err
-	}
-	return setLarge(tx, tenantOf(o.at.ref).once(o.at.key), encodeRecord(onceRecord{Done: true, Body: o.reply, Err: o.err}))
+	return conclude(tx, tenantOf(o.at.ref).once(o.at.key), o.known, onceRecord{Done: true, Body: o.reply, Err: o.err})
 }
 
 // awaitOnce waits for the outcome of the message that was sent first with a key.
@@ -149,7 +194,7 @@ func (h handle) lookOnce(ctx context.Context, key string) (onceRecord, backend.W
 			return err
 		}
 		if value == nil {
-			return because(ErrKilled, "the record of key %q is gone with its server", key)
+			return because(ErrKilled, "the record of key %q is gone with its server, or after its time", key)
 		}
 		return decodeRecord(value, &record)
 	})

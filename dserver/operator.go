@@ -93,11 +93,15 @@ func dismiss(tx backend.Reader, items []queue.Item, why *Error) (dismissal, erro
 // write tells them, also those that wait for the outcome of an idempotency key. A timer whose message is removed is
 // stopped.
 func (d dismissal) write(tx backend.Tx, keys tenant) error {
+	var onces onceReads
+	for _, env := range d.envelopes {
+		onces.start(tx, keys, env)
+	}
 	for _, env := range d.envelopes {
 		if err := keys.stopTimer(tx, env); err != nil {
 			return err
 		}
-		if err := keys.concludeOnce(tx, result{work: work{envelope: env}, err: d.why}); err != nil {
+		if err := onces.conclude(tx, keys, result{work: work{envelope: env}, err: d.why}); err != nil {
 			return err
 		}
 	}

@@ -12,7 +12,7 @@ import (
 func (t *turn) write(tx backend.Tx, timers timerReads) error {
 	b := t.batch
 	outcomes := lookOutcomes(tx, b.answers)
-	out, err := t.look(tx, &timers)
+	out, onces, err := t.look(tx, &timers)
 	if err != nil {
 		return err
 	}
@@ -21,7 +21,7 @@ func (t *turn) write(tx backend.Tx, timers timerReads) error {
 		return err
 	}
 	for _, r := range b.results {
-		if err := t.settle(tx, r); err != nil {
+		if err := t.settle(tx, r, onces); err != nil {
 			return err
 		}
 	}
@@ -73,11 +73,11 @@ func (t *turn) lookReset(tx backend.Tx) (dismissal, error) {
 }
 
 // look does the reads that the writes need.
-func (t *turn) look(tx backend.Tx, timers *timerReads) (outbox, error) {
+func (t *turn) look(tx backend.Tx, timers *timerReads) (out outbox, onces onceReads, err error) {
 	b := t.batch
-	var out outbox
 	for _, r := range b.results {
 		if !r.declined {
+			onces.start(tx, t.keys, r.envelope)
 			t.mine = append(t.mine, out.add(t.c.process.id, r.answers())...)
 		}
 	}
@@ -88,12 +88,12 @@ func (t *turn) look(tx backend.Tx, timers *timerReads) (outbox, error) {
 	for _, p := range b.parcels {
 		p.look(tx)
 	}
-	return out, out.dropGone(tx)
+	return out, onces, out.dropGone(tx)
 }
 
 // settle writes what becomes of a message that was consumed: a dead letter for a cast that its handler refused, the
 // outcome under its idempotency key, the end of the lock.
-func (t *turn) settle(tx backend.Tx, r result) error {
+func (t *turn) settle(tx backend.Tx, r result, onces onceReads) error {
 	if r.declined {
 		return nil
 	}
@@ -105,11 +105,13 @@ func (t *turn) settle(tx backend.Tx, r result) error {
 			return err
 		}
 	}
-	castDefers := r.defers && !r.isCall() // which nobody can answer
-	if r.later && !r.stale && !castDefers {
+	switch {
+	case r.stale, r.defers && !r.isCall(): // nobody can answer it
+		r.later = false
+	case r.later && !r.defers: // the end of its locked work does
 		return nil
 	}
-	return t.keys.concludeOnce(tx, r)
+	return onces.conclude(tx, t.keys, r)
 }
 
 // unlock ends the lock, and makes consumers look at what waited for it.

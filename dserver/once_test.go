@@ -1,0 +1,168 @@
+package dserver_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/dserver"
+)
+
+// A key that is used again after a kill is kept for a day from then on: the row that would have ended the old server's
+// is not its row.
+func TestKeyOfAKilledServerDoesNotEndThatOfTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		types := safes(easyToil)
+		db := newStore(t, types).Open()
+		run(t, dserver.Consumer{}, db, types)
+		s, ctx := safe.At(db, "a"), context.Background()
+		must(t, s.Cast(ctx, Stow{"old"}, dserver.Once("k")))
+		<-time.After(12 * time.Hour)
+		must(t, s.Kill(ctx))
+		must(t, s.Cast(ctx, Stow{"new"}, dserver.Once("k")))
+		<-time.After(13 * time.Hour) // the old key's day is over
+		must(t, s.Cast(ctx, Stow{"again"}, dserver.Once("k")))
+		<-time.After(time.Minute)
+		expectSeen(t, s, "new")
+		<-time.After(24 * time.Hour)
+		if n := rows(t, db, "s", "safe", "a", "e") + rows(t, db, "t"); n != 0 {
+			t.Errorf("%d rows of keys are left", n)
+		}
+	})
+}
+
+// A message that waits for longer than a day keeps its key: sent again, it is not handled again, and a call gets its
+// outcome.
+func TestKeyIsKeptWhileItsMessageWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blocks := true
+		types := journals.With(
+			dserver.Settings[Journal]{MaxAttempts: 1, Halt: true},
+			dserver.HandleCast(func(*dserver.Context, *Journal, Mark) error {
+				if blocks {
+					panic("it halts")
+				}
+				return nil
+			}))
+		db := newStore(t, types).Open()
+		run(t, dserver.Consumer{}, db, types)
+		s, ctx := types.At(db, "a"), context.Background()
+		must(t, s.Cast(ctx, Mark{}))
+		eventually(t, "it halts", func() bool { return statusOf(t, s).Halted })
+		answers := make(chan string, 2)
+		call := func() {
+			n, err := dserver.Call(ctx, s, Append{Line: "once"}, dserver.Once("k"))
+			answers <- fmt.Sprint(n, err)
+		}
+		go call()
+		<-time.After(60 * time.Hour) // it waits
+		go call()
+		<-time.After(60 * time.Hour)
+		blocks = false
+		must(t, s.Resume(ctx))
+		for range 2 {
+			if got := <-answers; got != "1 <nil>" {
+				t.Errorf("a call got %s", got)
+			}
+		}
+		expectLines(t, lines(t, s), "once")
+		<-time.After(60 * time.Hour)
+		if n := rows(t, db, "s", "journal", "a", "e") + rows(t, db, "t"); n != 0 {
+			t.Errorf("%d rows of keys are left", n)
+		}
+	})
+}
+
+// A call that is kept open does not wait any more, so that its key ends, answered or not.
+func TestKeyOfACallThatIsNeverAnsweredEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		def := desks(noWork)
+		db := newStore(t, def).Open()
+		run(t, dserver.Consumer{}, db, def)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+		defer cancel()
+		if _, err := dserver.Call(ctx, def.At(db, "a"), Ask{}, dserver.Once("k")); err == nil {
+			t.Error("somebody answered")
+		}
+		if n := rows(t, db, "s", "desk", "a", "e"); n != 1 {
+			t.Errorf("%d records of keys", n)
+		}
+		<-time.After(25 * time.Hour)
+		if n := rows(t, db, "s", "desk", "a", "e") + rows(t, db, "t"); n != 0 {
+			t.Errorf("%d rows of keys are left", n)
+		}
+	})
+}
+
+// readsDB notes when reads of idempotency keys begin and when they are waited for.
+type readsDB struct {
+	backend.Database
+	notes []string // of the last transaction that read keys
+}
+
+func (d *readsDB) Transact(ctx context.Context, fn func(backend.Tx) error) error {
+	tx := &readsTx{}
+	err := d.Database.Transact(ctx, func(inner backend.Tx) error {
+		*tx = readsTx{Tx: inner}
+		return fn(tx)
+	})
+	if len(tx.notes) > 0 {
+		d.notes = tx.notes
+	}
+	return err
+}
+
+type readsTx struct {
+	backend.Tx
+	notes []string
+}
+
+func (t *readsTx) isOnce(key backend.Key) bool {
+	elements, err := key.Elements()
+	return err == nil && len(elements) == 5 && elements[0] == "s" && elements[3] == "e"
+}
+
+func (t *readsTx) Get(key backend.Key) backend.Future[[]byte] {
+	return noted(t, key, t.Tx.Get(key))
+}
+
+func (t *readsTx) GetRange(r backend.Range, o backend.RangeOptions) backend.Future[[]backend.KeyValue] {
+	return noted(t, r.Begin, t.Tx.GetRange(r, o))
+}
+
+func noted[T any](t *readsTx, key backend.Key, read backend.Future[T]) backend.Future[T] {
+	if !t.isOnce(key) {
+		return read
+	}
+	t.notes = append(t.notes, "begin")
+	return backend.Later(func() (T, error) {
+		t.notes = append(t.notes, "wait")
+		return read.Get()
+	})
+}
+
+// A turn reads the keys of its messages together: across a network that is one round trip, not one for each.
+func TestKeysOfATurnAreReadTogether(t *testing.T) {
+	const count = 5
+	synctest.Test(t, func(t *testing.T) {
+		types := safes(easyToil)
+		store := newStore(t, types)
+		db := &readsDB{Database: store.Open()}
+		ctx := context.Background()
+		for i := range count {
+			must(t, safe.At(store.Open(), "a").Cast(ctx, Stow{fmt.Sprint(i)}, dserver.Once(fmt.Sprint(i))))
+		}
+		stop := run(t, dserver.Consumer{}, db, types)
+		synctest.Wait()
+		stop()
+		want := slices.Concat(slices.Repeat([]string{"begin"}, count), slices.Repeat([]string{"wait"}, count))
+		if !slices.Equal(db.notes, want) {
+			t.Errorf("the reads were %q", db.notes)
+		}
+		expectSeen(t, safe.At(store.Open(), "a"), numbered("", count)...)
+	})
+}
