@@ -116,6 +116,7 @@ func (c *checker) server(ref Ref) error {
 		keyState: c.state,
 		keyDead:  c.letters,
 		keyLater: c.delayed,
+		keySent:  c.sent,
 		keyOnce:  c.onces,
 		keyTimer: c.timers,
 		keyWork:  c.work,
@@ -203,11 +204,35 @@ func (c *checker) state(tx backend.Reader, ref Ref) error {
 	return err
 }
 
-// delayed checks the messages that were sent with After: each has its row in the index, or it would never come.
+// delayed checks the messages that were sent with After: each has its row in the index, or it would never come. Those of
+// a server that was killed, which are not buried yet, need none.
 func (c *checker) delayed(tx backend.Reader, ref Ref) error {
+	killed, err := tenantOf(ref).killedAt(tx)
+	if err != nil || !killed.IsZero() {
+		return err
+	}
 	return c.indexed(tx, ref, keyLater, dueMessage, func(value []byte) (at int64, err error) {
 		var d delayed
 		return 0, decodeRecord(value, &d)
+	})
+}
+
+// sent checks the stamps of messages that were sent with After: each has its message.
+func (c *checker) sent(tx backend.Reader, ref Ref) error {
+	keys := tenantOf(ref)
+	return children(tx, keys.key.Str(keySent), func(word string) error {
+		sent, message := tx.Get(keys.sent(word)), tx.Get(keys.delayed(word))
+		value, err := sent.Get()
+		if err != nil {
+			return err
+		}
+		if _, err := backend.StampOf(value); err != nil {
+			return err
+		}
+		if value, err = message.Get(); err == nil && value == nil {
+			return damage("the stamp of the delayed message %q, which is not there", word)
+		}
+		return err
 	})
 }
 

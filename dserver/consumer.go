@@ -95,6 +95,8 @@ type consumer struct {
 	holding  map[Ref]backend.Versionstamp // the locks whose work runs here
 	acting   map[Ref]*acts                // the servers whose AfterCommit functions run
 	strays   map[*stray]struct{}
+
+	damaged sync.Map // keys of rows that cannot be read -> nothing
 }
 
 // served is a type that a consumer runs.

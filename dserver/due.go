@@ -2,6 +2,7 @@ package dserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,6 +14,9 @@ import (
 // shards of rows, in the order of their time. A consumer sleeps until the first row of a shard is due, its bell rings
 // because an earlier one was set, or a while has passed; then it moves what is due, each row in the commit that does
 // its work. So rows that are not due cost no goroutine and no read, and a consumer that starts late finds all of them.
+//
+// A row that cannot be read, or whose record cannot, is left alone: it is logged once, Check reports it, and the others of
+// its shard go on.
 //
 // A row is due by the wall clock of whoever reads it: a consumer whose clock is wrong fires early or late, not twice.
 
@@ -62,7 +66,7 @@ func parseDue(shard, key backend.Key) (id string, d due, err error) {
 		kind, ok3 := elements[2].(int64)
 		name, ok4 := elements[3].(string)
 		set, ok5 := elements[4].(string)
-		if ok1 && ok2 && ok3 && ok4 && ok5 {
+		if ok1 && ok2 && ok3 && ok4 && ok5 && kind >= int64(dueTimer) && kind <= int64(dueOnce) {
 			return id, due{at, dueKind(kind), name, set}, nil
 		}
 	}
@@ -105,41 +109,67 @@ func (c *consumer) pause(ctx context.Context, watch backend.Watch, d time.Durati
 func (c *consumer) moveDue(ctx context.Context, typ string, shard int64) (time.Duration, backend.Watch, error) {
 	rows := dueShard(typ, shard)
 	for {
-		var first []backend.KeyValue
+		var first backend.Key
+		var at int64
 		var watch backend.Watch
 		err := c.db.Read(ctx, func(tx backend.ReadTx) (err error) {
 			watch = tx.Watch(dueBell(typ, shard))
-			first, err = tx.GetRange(rows.Below(), backend.RangeOptions{Limit: 1}).Get()
+			first, at, err = c.firstDue(tx, rows)
 			return err
 		})
 		if err != nil {
 			return 0, nil, fmt.Errorf("dserver: read what is due: %w", err)
 		}
-		if len(first) == 0 {
+		if first == nil {
 			return jittered(lookInterval), watch, nil
 		}
-		_, d, err := parseDue(rows, first[0].Key)
-		if err != nil {
-			watch.Cancel()
-			return 0, nil, err
-		}
-		if wait := time.Until(time.UnixMilli(d.At)); wait > 0 {
+		if wait := time.Until(time.UnixMilli(at)); wait > 0 {
 			return min(wait, jittered(lookInterval)), watch, nil
 		}
 		watch.Cancel()
-		if err := c.moveRows(ctx, typ, rows); err != nil {
+		if err := c.moveRows(ctx, typ, rows, first); err != nil {
 			return 0, nil, err
 		}
 	}
 }
 
+// firstDue finds the first row of a shard that is not damaged, and when it is due. It is nil when there is none.
+func (c *consumer) firstDue(tx backend.Reader, rows backend.Key) (first backend.Key, at int64, err error) {
+	for rest := rows.Below(); ; {
+		pairs, err := tx.GetRange(rest, backend.RangeOptions{Limit: 1}).Get()
+		if err != nil || len(pairs) == 0 {
+			return nil, 0, err
+		}
+		key := pairs[0].Key
+		_, d, damage := parseDue(rows, key)
+		if damage != nil {
+			c.leaveAlone(key, damage)
+		} else if !c.isLeftAlone(key) {
+			return key, d.At, nil
+		}
+		rest = rest.After(key)
+	}
+}
+
+// leaveAlone notes a damaged row, and logs it the first time.
+func (c *consumer) leaveAlone(key backend.Key, damage error) {
+	if _, known := c.damaged.LoadOrStore(string(key), nil); !known {
+		c.log.Error().Err(damage).Stringer(logKey, key).Msg("a damaged row is left alone")
+	}
+}
+
+func (c *consumer) isLeftAlone(key backend.Key) bool {
+	_, damaged := c.damaged.Load(string(key))
+	return damaged
+}
+
 // moveRows moves the first rows that are due, in as many transactions as their size asks for.
-func (c *consumer) moveRows(ctx context.Context, typ string, rows backend.Key) error {
+func (c *consumer) moveRows(ctx context.Context, typ string, rows, from backend.Key) error {
 	limit := maxDue
 	for {
-		var woken []Ref
+		var moved movedRows
 		err := c.db.Transact(ctx, func(tx backend.Tx) (err error) {
-			woken, err = moveSome(tx, typ, rows, limit, time.Now())
+			moved, err = c.moveSome(tx, typ, rows, from, limit)
 			return err
 		})
 		if isTooMuch(err) && limit > 1 {
@@ -149,46 +179,61 @@ func (c *consumer) moveRows(ctx context.Context, typ string, rows backend.Key) e
 		if err != nil {
 			return fmt.Errorf("dserver: move what is due: %w", err)
 		}
-		for _, ref := range woken {
+		for key, damage := range moved.damaged {
+			c.leaveAlone(backend.Key(key), damage)
+		}
+		for _, ref := range moved.woken {
 			c.process.wake(ref)
 		}
 		return nil
 	}
 }
 
+// movedRows is what came of moving rows.
+type movedRows struct {
+	woken   []Ref
+	damaged map[string]error // rows that stay, by their key
+}
+
 // moveSome does the work of at most limit rows that are due. Another consumer that moves one of them conflicts.
-func moveSome(tx backend.Tx, typ string, rows backend.Key, limit int, now time.Time) ([]Ref, error) {
-	until := backend.Range{Begin: rows.Below().Begin, End: rows.Int(now.UnixMilli() + 1)}
+func (c *consumer) moveSome(tx backend.Tx, typ string, rows, from backend.Key, limit int) (movedRows, error) {
+	moved := movedRows{damaged: map[string]error{}}
+	until := backend.Range{Begin: from, End: rows.Int(time.Now().UnixMilli() + 1)}
 	pairs, err := tx.GetRange(until, backend.RangeOptions{Limit: limit}).Get()
 	if err != nil {
-		return nil, err
+		return moved, err
 	}
-	found := make([]dueWork, len(pairs))
-	for i, pair := range pairs {
+	var found []*dueWork
+	for _, pair := range pairs {
 		id, d, err := parseDue(rows, pair.Key)
-		if err != nil {
-			return nil, err
+		if err != nil || c.isLeftAlone(pair.Key) {
+			continue
 		}
-		found[i] = dueWork{due: d, ref: Ref{typ, id}}
-		found[i].record = readLarge(tx, found[i].at())
+		w := &dueWork{due: d, ref: Ref{typ, id}}
+		w.look(tx)
+		found = append(found, w)
 	}
-	values := make([][]byte, len(found))
-	for i, w := range found {
-		if values[i], err = w.record.get(); err != nil {
-			return nil, err
+	for _, w := range found { // all reads come before the first write
+		w.value, w.err = w.get()
+	}
+	for _, w := range found {
+		err := w.err
+		if err == nil {
+			err = w.do(tx)
 		}
-	}
-	var woken []Ref
-	for i, w := range found {
+		switch {
+		case errors.Is(err, backend.ErrCorrupt):
+			moved.damaged[string(w.key(w.ref))] = err
+			continue
+		case err != nil:
+			return moved, err
+		}
 		clearDue(tx, w.ref, w.due)
-		if err := w.do(tx, values[i]); err != nil {
-			return nil, err
-		}
 		if w.Kind != dueOnce {
-			woken = append(woken, w.ref)
+			moved.woken = append(moved.woken, w.ref)
 		}
 	}
-	return woken, nil
+	return moved, nil
 }
 
 // dueWork is a row with what it is about.
@@ -196,10 +241,43 @@ type dueWork struct {
 	due
 	ref    Ref
 	record largeRead
+
+	// Of a delayed message: its server was killed and is not buried yet, so whose it is has to be asked.
+	killed, sent backend.Future[[]byte]
+	dead         bool
+
+	value []byte // of the record
+	err   error
+}
+
+// look starts the reads.
+func (w *dueWork) look(tx backend.Reader) {
+	w.record = readLarge(tx, w.at())
+	if keys := tenantOf(w.ref); w.Kind == dueMessage {
+		w.killed, w.sent = tx.Get(keys.killed()), tx.Get(keys.sent(w.Name))
+	}
+}
+
+// get returns what the row is about, nil when it is gone.
+func (w *dueWork) get() ([]byte, error) {
+	value, err := w.killed.Get()
+	if err != nil {
+		return nil, err
+	}
+	killed, err := backend.StampOf(value)
+	if err != nil {
+		return nil, err
+	}
+	alive, err := isAfter(w.sent, killed)
+	if err != nil {
+		return nil, err
+	}
+	w.dead = !alive
+	return w.record.get()
 }
 
 // at is the key of what the row is about.
-func (w dueWork) at() backend.Key {
+func (w *dueWork) at() backend.Key {
 	keys := tenantOf(w.ref)
 	switch w.Kind {
 	case dueTimer:
@@ -211,20 +289,20 @@ func (w dueWork) at() backend.Key {
 	}
 }
 
-func (w dueWork) do(tx backend.Tx, record []byte) error {
-	switch w.Kind {
-	case dueTimer:
-		return w.fire(tx, w.ref, record)
-	case dueOnce:
-		return w.expire(tx, w.ref, record)
-	}
-	tx.Clear(w.at().Tree())
-	if record == nil {
+// do is the work. Damage is found before anything is written.
+func (w *dueWork) do(tx backend.Tx) error {
+	switch {
+	case w.Kind == dueTimer:
+		return w.fire(tx, w.ref, w.value)
+	case w.Kind == dueOnce:
+		return w.expire(tx, w.ref, w.value)
+	case w.value == nil || w.dead:
 		return nil
 	}
 	var d delayed
-	if err := decodeRecord(record, &d); err != nil {
+	if err := decodeRecord(w.value, &d); err != nil {
 		return err
 	}
+	tenantOf(w.ref).clearDelayed(tx, w.Name)
 	return pushReady(tx, w.ref, queue.Lane(d.Lane), d.Items...)
 }

@@ -2,23 +2,22 @@ package dserver
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/dserver-go/dserver/backend"
-	"github.com/dserver-go/dserver/internal/chunk"
 	"github.com/dserver-go/dserver/queue"
 )
 
 // Killing a server is one commit, however long its queue:
 //
-//  1. Everything but the queue is cleared. That covers the version and the lock, so turns in flight abort.
+//  1. Everything but what waits is cleared: the queue, and what was sent with After. That covers the version and the lock, so turns in flight abort.
 //  2. The head of the queue is removed, and its callers are told. When that was all of it, what is left of the server
 //     goes too; a push meanwhile is a conflict then.
 //  3. Else the commit's own stamp is written as the killed record: all that was pushed before it is dead, also what was
 //     pushed while this transaction ran. Turns leave a server with that record alone.
-//  4. The burial: the dead messages are removed and their callers told, a page in each transaction, the last of which
-//     clears the record. The killer does that, and so does any consumer that meets the record.
+//  4. The burial: the dead messages, those sent with After as well, are removed and their callers told, a page in each
+//     transaction, the last of which clears the record. The killer does that, and so does any consumer that meets the
+//     record. Until then a dead message whose time comes is not put on the queue.
 //
 // What is pushed after the kill belongs to a new server, which begins with the next turn after the burial. Its version
 // is the stamp of a later commit, so no state of the old one that a consumer remembers is taken for it.
@@ -63,28 +62,32 @@ func kill(tx backend.Tx, keys tenant, ref Ref, patient bool) (buried bool, err e
 	if err != nil {
 		return false, err
 	}
-	delayed, err := keys.delayedItems(tx, patient)
-	if err != nil {
-		return false, err
-	}
-	answers, err := dismiss(tx, slices.Concat(locked, delayed, items), ErrKilled)
+	later, err := keys.readDelayed(tx, keys.key.Str(keyLater).Below(), !patient)
 	if err != nil {
 		return false, err
 	}
 	if len(items) > 0 {
 		q.Remove(tx, items...)
 	}
-	if patient {
+	if patient && later.last {
 		if buried, err = q.IsEmpty(tx); err != nil {
 			return false, err
 		}
+	}
+	dead := slices.Concat(locked, items)
+	if buried {
+		dead = append(dead, later.all()...)
+	}
+	answers, err := dismiss(tx, dead, ErrKilled)
+	if err != nil {
+		return false, err
 	}
 	if buried {
 		tx.Clear(keys.key.Tree())
 		tx.Clear(readyServer(ref).Tree())
 		return true, answers.out.write(tx)
 	}
-	for _, r := range keys.besideQueue() {
+	for _, r := range keys.besideWaiting() {
 		tx.Clear(r)
 	}
 	tx.Stamp(keys.killed())
@@ -92,52 +95,77 @@ func kill(tx backend.Tx, keys tenant, ref Ref, patient bool) (buried bool, err e
 	return false, answers.out.write(tx)
 }
 
+// burial is how far a burial has come with what was sent with After. What came after the kill stays, so the pages cannot
+// all begin at the first.
+type burial struct {
+	killed backend.Versionstamp // by which kill; another one begins anew
+	rest   backend.Range
+	done   bool
+}
+
 // bury is step 4, until nothing is left to do.
 func bury(ctx context.Context, db backend.Database, ref Ref) error {
-	for done := false; !done; {
+	var b burial
+	for !b.done {
 		runs := 0
+		var next burial
 		err := db.Transact(ctx, func(tx backend.Tx) (err error) {
 			runs++
-			done, err = buryPage(tx, ref, runs <= patientRuns)
+			next, err = b.page(tx, ref, runs <= patientRuns)
 			return err
 		})
 		if err != nil {
 			return err
 		}
+		b = next
 	}
 	return nil
 }
 
-// buryPage removes the first dead messages, and with the last of them the record.
-func buryPage(tx backend.Tx, ref Ref, patient bool) (done bool, err error) {
+// page removes some of the dead messages, and with the last of them the record.
+func (b burial) page(tx backend.Tx, ref Ref, patient bool) (next burial, err error) {
 	keys := tenantOf(ref)
 	q := keys.queue()
 	killed, err := keys.killedAt(tx)
 	if err != nil || killed.IsZero() {
-		return true, err
+		return burial{done: true}, err
+	}
+	if b.killed != killed {
+		b = burial{killed: killed, rest: keys.key.Str(keyLater).Below()}
 	}
 	items, err := q.ReadBefore(tx, killed, maxBatch)
 	if err != nil {
-		return false, err
+		return b, err
 	}
-	answers, err := dismiss(tx, items, ErrKilled)
+	later, err := keys.readDelayed(tx, b.rest, true)
 	if err != nil {
-		return false, err
+		return b, err
+	}
+	if later, err = later.before(tx, keys, killed); err != nil {
+		return b, err
+	}
+	answers, err := dismiss(tx, append(items, later.all()...), ErrKilled)
+	if err != nil {
+		return b, err
 	}
 	if len(items) > 0 {
 		q.Remove(tx, items...)
 	}
-	rest, err := q.ReadBefore(tx, killed, 1)
-	if err != nil {
-		return false, err
+	for _, d := range later.found {
+		keys.clearDelayed(tx, d.word)
 	}
-	if len(rest) == 0 {
+	b.rest = later.rest
+	left, err := q.ReadBefore(tx, killed, 1)
+	if err != nil {
+		return b, err
+	}
+	if b.done = later.last && len(left) == 0; b.done {
 		tx.Clear(keys.killed().Only())
 		if err := forgetQueue(tx, keys, ref, patient); err != nil {
-			return false, err
+			return b, err
 		}
 	}
-	return len(rest) == 0, answers.out.write(tx)
+	return b, answers.out.write(tx)
 }
 
 // forgetQueue clears the counters and the ready mark of a queue that nobody pushes to, so that a server that is gone
@@ -154,42 +182,96 @@ func forgetQueue(tx backend.Tx, keys tenant, ref Ref, patient bool) error {
 	return err
 }
 
-// What of the messages with After a kill reads, to tell their callers. One transaction has room for so many answers.
+// What a page holds of the messages with After: more than one of any size.
 const (
-	maxDelayed      = 10_000
-	maxDelayedBytes = 16 << 20
+	maxDelayedRows  = 256
+	maxDelayedBytes = 8 << 20
 )
 
-// delayedItems is the messages that wait for their time. A patient one conflicts with those that are sent meanwhile.
-func (t tenant) delayedItems(tx backend.Reader, patient bool) (items []queue.Item, err error) {
-	pairs, err := tx.GetRange(t.key.Str(keyLater).Below(),
-		backend.RangeOptions{Limit: maxDelayed, Bytes: maxDelayedBytes, Snapshot: !patient}).Get()
-	for err == nil && len(pairs) > 0 {
-		var record delayed
-		if pairs, err = cutLarge(pairs, &record); err != nil {
-			return nil, err
-		}
-		for _, body := range record.Items {
+// delayedPage is messages that wait for their time.
+type delayedPage struct {
+	found []delayedFound
+	rest  backend.Range // where the next page is
+	last  bool          // there is none
+}
+
+type delayedFound struct {
+	word   string
+	record delayed // without items when it is damaged: then nobody can be told
+}
+
+func (p delayedPage) all() (items []queue.Item) {
+	for _, d := range p.found {
+		for _, body := range d.record.Items {
 			items = append(items, queue.Item{Body: body})
 		}
 	}
-	return items, err
+	return items
 }
 
-// cutLarge decodes the record that pairs begin with, and returns what follows it: nothing, when a limit cut it off.
-func cutLarge(pairs []backend.KeyValue, record any) ([]backend.KeyValue, error) {
-	n, err := chunk.Count(pairs[0].Value)
+// before leaves out what was not sent before a kill.
+func (p delayedPage) before(tx backend.Reader, keys tenant, killed backend.Versionstamp) (delayedPage, error) {
+	sent := make([]backend.Future[[]byte], len(p.found))
+	for i, d := range p.found {
+		sent[i] = tx.Get(keys.sent(d.word))
+	}
+	var dead []delayedFound
+	for i, d := range p.found {
+		alive, err := isAfter(sent[i], killed)
+		if err != nil {
+			return p, err
+		}
+		if !alive {
+			dead = append(dead, d)
+		}
+	}
+	p.found = dead
+	return p, nil
+}
+
+// isAfter reports whether what was sent then belongs to the server that came after a kill. Without a kill it does.
+func isAfter(sent backend.Future[[]byte], killed backend.Versionstamp) (bool, error) {
+	value, err := sent.Get()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %v: %w", backend.ErrCorrupt, pairs[0].Key, err)
+		return false, err
 	}
-	if n > len(pairs) {
-		return nil, nil
-	}
-	value, err := largeRead{pairs[0].Key, backend.Ready(pairs[:n], nil)}.get()
+	stamp, err := backend.StampOf(value)
+	return killed.IsZero() || stamp.Compare(killed) > 0, err
+}
+
+func (t tenant) clearDelayed(tx backend.Tx, word string) {
+	tx.Clear(t.delayed(word).Tree())
+	tx.Clear(t.sent(word).Only())
+}
+
+// readDelayed reads the first messages of a range that wait for their time. Unless it is a snapshot, it conflicts with
+// those that are sent meanwhile.
+func (t tenant) readDelayed(tx backend.Reader, r backend.Range, snapshot bool) (p delayedPage, err error) {
+	pairs, err := tx.GetRange(r, backend.RangeOptions{Limit: maxDelayedRows, Bytes: maxDelayedBytes, Snapshot: snapshot}).Get()
 	if err != nil {
-		return nil, err
+		return p, err
 	}
-	return pairs[n:], decodeRecord(value, record)
+	p.rest, p.last = r, len(pairs) < maxDelayedRows && bytesOf(pairs) < maxDelayedBytes
+	for len(pairs) > 0 {
+		word, err := childOf(t.key.Str(keyLater), pairs[0].Key)
+		if err != nil {
+			return p, err
+		}
+		tree := t.delayed(word).Tree()
+		n := 1
+		for n < len(pairs) && pairs[n].Key.Compare(tree.End) < 0 {
+			n++
+		}
+		if n == len(pairs) && !p.last && len(p.found) > 0 {
+			break // it may not be whole
+		}
+		d := delayedFound{word: word}
+		if value, err := (largeRead{t.delayed(word), backend.Ready(pairs[:n], nil)}).get(); err == nil {
+			_ = decodeRecord(value, &d.record) // one that is damaged is removed as well
+		}
+		p.found, p.rest.Begin, pairs = append(p.found, d), tree.End, pairs[n:]
+	}
+	return p, nil
 }
 
 // killedAt is when the server was killed whose messages are not buried yet; zero when there is none.
@@ -201,10 +283,15 @@ func (t tenant) killedAt(tx backend.Reader) (backend.Versionstamp, error) {
 	return backend.StampOf(value)
 }
 
-// besideQueue is all keys of the tenant that are not its queue's.
-func (t tenant) besideQueue() []backend.Range {
-	all, q := t.key.Tree(), t.key.Str(keyQueue).Tree()
-	return []backend.Range{{Begin: all.Begin, End: q.Begin}, {Begin: q.End, End: all.End}}
+// besideWaiting is all keys of the tenant but its queue's, and those of what was sent with After.
+func (t tenant) besideWaiting() (beside []backend.Range) {
+	all := t.key.Tree()
+	for _, section := range []string{keyLater, keySent, keyQueue} { // in the order of the keys
+		waits := t.key.Str(section).Tree()
+		beside = append(beside, backend.Range{Begin: all.Begin, End: waits.Begin})
+		all.Begin = waits.End
+	}
+	return append(beside, all)
 }
 
 // bury ends the turn that met a killed server.

@@ -17,6 +17,7 @@ import (
 //	                 dead stamp                                 a dead letter; a large item stands below it
 //	                 work                                       the message that the lock was taken for
 //	                 later word                                 messages sent with After
+//	                 sent word                                  the stamp of the commit that sent them
 //	                 once key                                   an idempotency key, with the outcome
 //	                 timer name                                 a timer that is set
 //	due     type shard time id kind name word                   when a server has to be told of one of the last three
@@ -34,6 +35,7 @@ const (
 	keyProcess = "p"
 
 	keyLater = "a"
+	keySent  = "b"
 	keyDead  = "d"
 	keyOnce  = "e"
 	keyHead  = "h" // nothing may be between this and the queue: they are read as one range
@@ -82,6 +84,7 @@ func (t tenant) dead() backend.Key               { return t.key.Str(keyDead) }
 func (t tenant) once(key string) backend.Key     { return t.key.Str(keyOnce, key) }
 func (t tenant) timer(name string) backend.Key   { return t.key.Str(keyTimer, name) }
 func (t tenant) delayed(word string) backend.Key { return t.key.Str(keyLater, word) }
+func (t tenant) sent(word string) backend.Key    { return t.key.Str(keySent, word) }
 func (t tenant) headAndQueue() backend.Range {
 	return backend.Range{Begin: t.head(), End: t.queue().Rows().End}
 }

@@ -10,4 +10,5 @@ const (
 	logSchema   = "schema"
 	logProcess  = "process"
 	logFunction = "function"
+	logKey      = "key"
 )

@@ -24,24 +24,27 @@ const onceKept = 24 * time.Hour
 
 // onceRecord is what is kept of a key. Its field names are part of the stored format.
 type onceRecord struct {
-	Until int64           `cbor:"until"`           // Unix milliseconds. A row of the index for another time is of a server that was killed
-	Later bool            `cbor:"later,omitempty"` // the message was consumed, and its call is answered later
-	Done  bool            `cbor:"done"`
-	Body  cbor.RawMessage `cbor:"body,omitempty"`
-	Err   *Error          `cbor:"error,omitempty"`
+	Until  int64           `cbor:"until"`            // Unix milliseconds; a row of the index for another time is a killed server's
+	Waited bool            `cbor:"waited,omitempty"` // its message did, until the time was up: the outcome gets a time of its own
+	Later  bool            `cbor:"later,omitempty"`  // the message was consumed, and its call is answered later
+	Done   bool            `cbor:"done"`
+	Body   cbor.RawMessage `cbor:"body,omitempty"`
+	Err    *Error          `cbor:"error,omitempty"`
 }
 
 // expectOnce records that a message with this key was sent, to be queued after a while.
 func (t tenant) expectOnce(tx backend.Tx, ref Ref, key string, after time.Duration) error {
-	return t.keepOnce(tx, ref, key, dueIn(onceKept+max(0, after)))
+	return t.keepOnce(tx, ref, key, onceRecord{}, max(0, after))
 }
 
-func (t tenant) keepOnce(tx backend.Tx, ref Ref, key string, until int64) error {
-	setDue(tx, ref, due{At: until, Kind: dueOnce, Name: key})
-	return setLarge(tx, t.once(key), encodeRecord(onceRecord{Until: until}))
+// keepOnce keeps a record for onceKept, which begins after a while.
+func (t tenant) keepOnce(tx backend.Tx, ref Ref, key string, r onceRecord, after time.Duration) error {
+	r.Until = dueIn(onceKept + after)
+	setDue(tx, ref, due{At: r.Until, Kind: dueOnce, Name: key})
+	return setLarge(tx, t.once(key), encodeRecord(r))
 }
 
-// expire ends a key whose time has come. One whose message waits is kept.
+// expire ends a key whose time has come, unless its message waits, or did until a short while ago.
 func (d due) expire(tx backend.Tx, ref Ref, record []byte) error {
 	keys := tenantOf(ref)
 	var r onceRecord
@@ -53,8 +56,11 @@ func (d due) expire(tx backend.Tx, ref Ref, record []byte) error {
 		return err
 	case r.Until != 0 && r.Until != d.At:
 		return nil
-	case !r.Done && !r.Later:
-		return keys.keepOnce(tx, ref, d.Name, dueIn(onceKept))
+	}
+	waits := !r.Done && !r.Later
+	if waits || r.Waited {
+		r.Waited = waits
+		return keys.keepOnce(tx, ref, d.Name, r, 0)
 	}
 	tx.Clear(keys.once(d.Name).Tree())
 	return nil
@@ -96,7 +102,7 @@ func conclude(tx backend.Tx, key backend.Key, known largeRead, outcome onceRecor
 	case err != nil || value == nil || r.Done:
 		return err
 	}
-	outcome.Until = r.Until
+	outcome.Until, outcome.Waited = r.Until, r.Waited
 	return setLarge(tx, key, encodeRecord(outcome))
 }
 

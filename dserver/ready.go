@@ -63,7 +63,10 @@ func (c *consumer) scanOnce(ctx context.Context, typ string, shard int64) (watch
 			return watch, fmt.Errorf("dserver: scan for ready servers: %w", err)
 		}
 		for _, pair := range pairs {
-			if err := c.wakeMarked(ctx, typ, marks, pair.Key); err != nil {
+			err := c.wakeMarked(ctx, typ, marks, pair.Key)
+			if errors.Is(err, backend.ErrCorrupt) {
+				c.leaveAlone(pair.Key, err)
+			} else if err != nil {
 				return watch, err
 			}
 		}

@@ -20,8 +20,8 @@ type sending struct {
 	err      error
 }
 
-// Once makes the server take the message once per key, however often it is sent; for a day. A call gets the first
-// one's answer, and waits for it when it must. Keys belong to a server: two servers may use the same one. A key has
+// Once makes the server take the message once per key, however often it is sent; for a day, and for as long as it waits.
+// A call gets the first one's answer, and waits for it when it must. Keys belong to a server: two servers may use the same one. A key has
 // at most 1 KiB. A message that ended as a dead letter was taken, too.
 func Once(key string) Option {
 	return func(s *sending) {
@@ -153,6 +153,7 @@ func (p *parcel) writeLater(tx backend.Tx, keys tenant) error {
 	if err := setLarge(tx, keys.delayed(name), record); err != nil {
 		return err
 	}
+	tx.Stamp(keys.sent(name))
 	setDue(tx, p.to, due{At: dueIn(p.how.after), Kind: dueMessage, Name: name})
 	return nil
 }

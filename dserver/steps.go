@@ -189,7 +189,7 @@ func (s *stepper) Due() (first time.Time, err error) {
 	return first, err
 }
 
-// nextDue ignores the ends of idempotency keys, at which no handler runs.
+// nextDue ignores the ends of idempotency keys, at which no handler runs, and what cannot be read.
 func (s *stepper) nextDue(typ string, shard int64) (at time.Time, ok bool, err error) {
 	rows := dueShard(typ, shard)
 	err = s.c.db.Read(s.ctx, func(tx backend.ReadTx) error {
@@ -197,9 +197,9 @@ func (s *stepper) nextDue(typ string, shard int64) (at time.Time, ok bool, err e
 		pairs, err := tx.GetRange(rows.Below(), backend.RangeOptions{}).Get()
 		for _, pair := range pairs {
 			_, d, parsed := parseDue(rows, pair.Key)
-			if parsed != nil || d.Kind != dueOnce {
-				at, ok = time.UnixMilli(d.At), parsed == nil
-				return parsed
+			if parsed == nil && d.Kind != dueOnce {
+				at, ok = time.UnixMilli(d.At), true
+				return nil
 			}
 		}
 		return err
