@@ -28,10 +28,6 @@ func TestKeyOfAKilledServerDoesNotEndThatOfTheNext(t *testing.T) {
 		must(t, s.Cast(ctx, Stow{"again"}, dserver.Once("k")))
 		<-time.After(time.Minute)
 		expectSeen(t, s, "new")
-		<-time.After(24 * time.Hour)
-		if n := rows(t, db, "s", "safe", "a", "e") + rows(t, db, "t"); n != 0 {
-			t.Errorf("%d rows of keys are left", n)
-		}
 	})
 }
 
@@ -59,9 +55,9 @@ func TestKeyIsKeptWhileItsMessageWaits(t *testing.T) {
 			answers <- fmt.Sprint(n, err)
 		}
 		go call()
-		<-time.After(60 * time.Hour) // it waits
+		<-time.After(25 * time.Hour) // it waits
 		go call()
-		<-time.After(60 * time.Hour)
+		<-time.After(time.Hour)
 		blocks = false
 		must(t, s.Resume(ctx))
 		for range 2 {
@@ -70,10 +66,6 @@ func TestKeyIsKeptWhileItsMessageWaits(t *testing.T) {
 			}
 		}
 		expectLines(t, lines(t, s), "once")
-		<-time.After(60 * time.Hour)
-		if n := rows(t, db, "s", "journal", "a", "e") + rows(t, db, "t"); n != 0 {
-			t.Errorf("%d rows of keys are left", n)
-		}
 	})
 }
 
