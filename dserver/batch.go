@@ -78,7 +78,7 @@ func (w work) comesFromTimer() bool { return w.envelope.Timer != "" && w.release
 
 // result is what became of a message.
 type result struct {
-	work
+	*work
 	reply    []byte
 	err      *Error // refused, or kept
 	declined bool   // a local arrival that must take the queue's way
@@ -104,7 +104,9 @@ func (b *batch) run(messages []work) {
 			b.broke(recover())
 		}
 	}()
-	for i, m := range messages {
+	b.results = make([]result, 0, len(messages))
+	for i := range messages {
+		m := &messages[i]
 		if i > 0 && b.late(m) {
 			break
 		}
@@ -157,13 +159,13 @@ func (b *batch) abandon() bool {
 
 // late reports whether a message has to wait for the next turn, so that commits come soon, and so that the sender of a
 // local arrival never waits for the slow handler of another message.
-func (b *batch) late(m work) bool {
+func (b *batch) late(m *work) bool {
 	elapsed := time.Since(b.started)
 	return elapsed > maxBatchTime || m.arrival != nil && elapsed > patience
 }
 
 // handle runs one message and reports whether the batch can go on.
-func (b *batch) handle(m work, alone bool) bool {
+func (b *batch) handle(m *work, alone bool) bool {
 	if b.isStale(m) {
 		b.consume(result{work: m, later: true})
 		return true
@@ -207,7 +209,7 @@ func (b *batch) handle(m work, alone bool) bool {
 }
 
 // isStale reports whether a timer's message was overtaken, in the store or by a message of this batch.
-func (b *batch) isStale(m work) bool {
+func (b *batch) isStale(m *work) bool {
 	if !m.comesFromTimer() {
 		return false
 	}
@@ -217,7 +219,7 @@ func (b *batch) isStale(m work) bool {
 
 // checkLock refuses a lock that nothing would release, and makes a local message that locks take the queue's way: its
 // answer may come from another process.
-func (b *batch) checkLock(ctx *Context, m work) error {
+func (b *batch) checkLock(ctx *Context, m *work) error {
 	if !ctx.locks {
 		return nil
 	}
@@ -231,7 +233,7 @@ func (b *batch) checkLock(ctx *Context, m work) error {
 	return nil
 }
 
-func (b *batch) succeed(ctx *Context, m work, reply []byte, err error) {
+func (b *batch) succeed(ctx *Context, m *work, reply []byte, err error) {
 	r := result{work: m, reply: reply, later: ctx.defers || ctx.locks, defers: ctx.defers && !ctx.locks}
 	if err != nil {
 		r.err, r.later, r.defers, ctx.locks = asError(err), false, false, false
@@ -242,7 +244,7 @@ func (b *batch) succeed(ctx *Context, m work, reply []byte, err error) {
 }
 
 // invoke finds the handler of a message and runs it, on a state that is prepared.
-func (b *batch) invoke(ctx *Context, m work) ([]byte, error) {
+func (b *batch) invoke(ctx *Context, m *work) ([]byte, error) {
 	if m.unread != nil {
 		return nil, &fault{Text: m.unread.Error()}
 	}
@@ -281,7 +283,7 @@ func (b *batch) check() error {
 }
 
 // refuse consumes a message without a trace: its handler decided so.
-func (b *batch) refuse(m work, err error) bool {
+func (b *batch) refuse(m *work, err error) bool {
 	if !b.undo() {
 		return false
 	}
@@ -290,7 +292,7 @@ func (b *batch) refuse(m work, err error) bool {
 }
 
 // decline sends a local arrival to the queue.
-func (b *batch) decline(m work) bool {
+func (b *batch) decline(m *work) bool {
 	if !b.undo() {
 		return false
 	}

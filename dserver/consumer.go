@@ -32,7 +32,7 @@ const (
 	linger = 10 * time.Millisecond
 
 	// maxIdleWorkers is how many goroutines wait for the next turn: a new one would have to grow its stack.
-	maxIdleWorkers = 128
+	maxIdleWorkers = 64
 
 	// maxRunnable is how many servers may wait for a worker before the scanners pause: the rest stays in the store.
 	maxRunnable = 4096

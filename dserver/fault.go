@@ -153,7 +153,7 @@ func (t *turn) count(w work, f *fault) error {
 
 // giveUp sets the message aside, so that the queue goes on.
 func (t *turn) giveUp(tx backend.Tx, w work, f *fault, count int) error {
-	r := result{work: w, err: because(ErrFault, "%s", f.Text)}
+	r := result{work: &w, err: because(ErrFault, "%s", f.Text)}
 	var out outbox
 	var onces onceReads
 	onces.start(tx, t.keys, w.envelope)

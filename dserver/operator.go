@@ -85,7 +85,7 @@ func dismiss(tx backend.Reader, items []queue.Item, why *Error) (dismissal, erro
 	for _, item := range items {
 		_, env := readable(item.Body)
 		d.envelopes = append(d.envelopes, env)
-		d.out.add("", result{work: work{envelope: env}, err: why}.answers())
+		d.out.add("", result{work: &work{envelope: env}, err: why}.answers())
 	}
 	return d, d.out.dropGone(tx)
 }
@@ -101,7 +101,7 @@ func (d dismissal) write(tx backend.Tx, keys tenant) error {
 		if err := keys.stopTimer(tx, env); err != nil {
 			return err
 		}
-		if err := onces.conclude(tx, keys, result{work: work{envelope: env}, err: d.why}); err != nil {
+		if err := onces.conclude(tx, keys, result{work: &work{envelope: env}, err: d.why}); err != nil {
 			return err
 		}
 	}

@@ -30,7 +30,7 @@ func (s *DServer[S]) Unlock(ctx context.Context) error {
 		}
 		for _, item := range items {
 			item.Stamp = held.record.Stamp
-			letter := newLetter(result{work: work{item: &item}, err: why})
+			letter := newLetter(result{work: &work{item: &item}, err: why})
 			letter.Attempts = held.record.Attempt
 			if err := keys.writeLetter(tx, &item, letter); err != nil {
 				return err
