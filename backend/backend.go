@@ -96,6 +96,20 @@ type Tx interface {
 	Version() Future[Versionstamp]
 }
 
+// Recaller is a Tx of a store across a network, where what its caller remembers saves the round trips of a read.
+type Recaller interface {
+	Tx
+
+	// Recall makes the transaction one that began just before v was committed and has read the ranges known: any change
+	// of them since then, by v's own transaction too, is a conflict. It is for the caller who committed v, whose
+	// transaction had the same ranges as a conflict, and who remembers what is there. It comes before all else.
+	//
+	// It reports false, and does nothing, where the transaction has to read: on a later run of fn, or when the store does
+	// not remember v. A run that recalled must end in a commit: when it returns an error, reads or writes nothing, fn
+	// runs again, as after a lost race. So nothing comes of what was remembered wrongly.
+	Recall(v Versionstamp, known ...Range) bool
+}
+
 // KeyValue is a pair of a range.
 type KeyValue struct {
 	Key   Key

@@ -87,8 +87,9 @@ func (h *handle) Transact(ctx context.Context, fn func(backend.Tx) error) error 
 		return fmt.Errorf("model: transact: %w", err)
 	}
 	defer h.leave()
-	for old := 0; ; {
-		t := &tx{snapshot: snapshot{handle: h, ctx: ctx}}
+	mayRecall := true
+	for old := 0; ; mayRecall = false {
+		t := &tx{snapshot: snapshot{handle: h, ctx: ctx}, mayRecall: mayRecall}
 		switch end, err := t.run(fn); end {
 		case ended:
 			return err

@@ -21,6 +21,7 @@ func Run(t *testing.T, open Opener) {
 		{"Writes", writes()},
 		{"Races", races()},
 		{"Serializability", serializability()},
+		{"Recall", recalling()},
 		{"Strictness", strictness()},
 		{"Versionstamps", versionstamps()},
 		{"Counters", counters()},

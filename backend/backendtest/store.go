@@ -20,13 +20,17 @@ import (
 //	 3. Else its writes are applied to a copy of the head's pairs, and that is the new head.
 //
 // Pairs are a tree whose copies share what is equal, and are never changed once they are in a version. Nothing is
-// counted and nothing is swept: a version goes when no transaction can reach it. Only package time is used for time,
+// counted and nothing is swept: a version goes when no transaction can reach it, nor recall it. Only package time is used for time,
 // and waiting is done on channels, so the model works in a testing/synctest bubble in which it was opened.
 type Store struct {
 	mu      sync.Mutex // guards all below, and next of each version
 	head    *version
+	before  [remembered]*version // the version before sequence number n, at n % remembered
 	watches watches
 }
+
+// remembered is how many commits back a transaction may recall.
+const remembered = 64
 
 // pairs are keys and values in the order of the keys.
 type pairs = btree.Map[string, []byte]
@@ -61,6 +65,17 @@ func (s *Store) snapshot() *version {
 	return s.head
 }
 
+// beforeCommit is the version before the commit that has stamp, nil when it is not remembered.
+func (s *Store) beforeCommit(stamp backend.Versionstamp) *version {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sequence := stamp.Sequence()
+	if v := s.before[sequence%remembered]; v != nil && v.sequence+1 == sequence {
+		return v
+	}
+	return nil
+}
+
 // viewOf returns a copy of v's pairs that may be changed. Copying marks the tree as shared, hence the lock.
 func (s *Store) viewOf(v *version) *pairs {
 	s.mu.Lock()
@@ -81,6 +96,7 @@ func (s *Store) commit(base *version, read spans, writes []write) (stamp backend
 	for _, w := range writes {
 		next.changed = append(next.changed, w.apply(next.pairs, stamp))
 	}
+	s.before[next.sequence%remembered] = s.head
 	s.head.next, s.head = next, next
 	s.watches.fire(next.changed)
 	return stamp, true

@@ -3,6 +3,7 @@ package backendtest
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/dserver-go/dserver/backend"
 )
@@ -10,6 +11,7 @@ import (
 var (
 	errEnded      = errors.New("the transaction has ended")
 	errNotWritten = errors.New("model: version: the transaction wrote nothing or was not committed")
+	errRecalled   = errors.New("model: the transaction recalled, and reads")
 	errUnreadable = errors.New("model: what the transaction appended or stamped is unknown until its commit")
 )
 
@@ -23,6 +25,8 @@ type tx struct {
 	appends    uint16
 	size       backend.Size
 	stamp      backend.Versionstamp // zero until the commit
+	mayRecall  bool
+	recalled   bool
 }
 
 // run is one run of fn, with its commit.
@@ -31,7 +35,11 @@ func (t *tx) run(fn func(backend.Tx) error) (ending, error) {
 	if t.check(); t.err != nil {
 		return t.outcome(nil)
 	}
-	if err := fn(t); err != nil {
+	err := fn(t)
+	if t.recalled && (err != nil || t.err != nil || len(t.writes) == 0) {
+		return lost, nil
+	}
+	if err != nil {
 		return t.outcome(err)
 	}
 	if t.check(); t.err != nil || len(t.writes) == 0 {
@@ -67,8 +75,27 @@ func (t *tx) GetRange(r backend.Range, o backend.RangeOptions) backend.Future[[]
 	return backend.Ready(found, t.err)
 }
 
+// Recall draws the snapshot from memory.
+func (t *tx) Recall(v backend.Versionstamp, known ...backend.Range) bool {
+	t.check()
+	if !t.mayRecall || t.err != nil || t.base != nil || len(t.writes) > 0 {
+		return false
+	}
+	if t.base = t.handle.store.beforeCommit(v); t.base == nil {
+		return false
+	}
+	t.began, t.recalled = time.Now(), true
+	for _, r := range known {
+		t.conflict(spanOf(r))
+	}
+	return true
+}
+
 // reads reports whether where may be read now.
 func (t *tx) reads(where span) bool {
+	if t.recalled {
+		t.fail(errRecalled)
+	}
 	if t.unreadable.overlapAny(where) {
 		t.fail(fmt.Errorf("%w: %q to %q", errUnreadable, where.begin, where.end))
 	}
