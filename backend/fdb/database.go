@@ -22,6 +22,7 @@ type DB struct {
 	space   shared[space]
 	session shared[session]
 	counts  counters
+	recent  recent
 
 	life       context.Context // ends with Close
 	end        context.CancelFunc
@@ -70,8 +71,10 @@ func (db *DB) Transact(ctx context.Context, fn func(tx backend.Tx) error) error 
 		return err
 	}
 	defer db.calls.leave()
+	isFirst := true
 	return db.repeat(ctx, func() error {
-		t := newTx(ctx, db, s)
+		t := newTx(ctx, db, s, isFirst)
+		isFirst = false
 		err := t.attempt(fn)
 		t.outcome.conclude(err)
 		return err
@@ -116,6 +119,9 @@ func (db *DB) repeat(ctx context.Context, attempt func() error) error {
 		switch {
 		case err == nil:
 			return nil
+		case isLost && again.isRecalled:
+			db.counts.forgotten.Add(1)
+			n--
 		case isLost:
 			db.counts.conflicts.Add(1)
 			if err := db.pause(ctx, delay(again, n)); err != nil {

@@ -69,7 +69,10 @@ func isOurs(err error) bool {
 }
 
 // lost ends an attempt that may be run again: it was not committed.
-type lost struct{ cause error }
+type lost struct {
+	cause      error
+	isRecalled bool // it relied on what its caller remembered, so the next one is its first try in earnest
+}
 
 func (e *lost) Error() string { return fmt.Sprintf("fdb: not committed: %v", e.cause) }
 func (e *lost) Unwrap() error { return e.cause }
@@ -82,6 +85,9 @@ var (
 	errNoVersion    = errors.New("fdb: the transaction wrote nothing, so it has no version")
 	errNotCommitted = errors.New("fdb: the version is known after the commit, and the transaction is not committed")
 )
+
+// errRecalledWrong ends an attempt whose recollection came to nothing that a commit could prove.
+var errRecalledWrong = &lost{errors.New("fdb: the transaction recalled, and does not only write"), true}
 
 // errTooOld ends an attempt that took too long.
 var errTooOld = fmt.Errorf("fdb: %w: more than %v from its first read", backend.ErrTooOld, backend.MaxDuration)

@@ -19,8 +19,8 @@ import (
 // The books: below the prefix of a directory of their own,
 //
 //	("m", session)        the mark of a session: a beat that moves once a minute
-//	("t", session, slot)  a token: the nonce and versionstamp of the last commit of that slot, or the nonce of one that
-//	                      was fenced off
+//	("t", session, slot)  a token: the nonce and versionstamp of the last commit of that slot
+//	                 "v"  below it: the nonce of the last one that was fenced off, void
 //
 // A handle has one session and as many slots as it ever had commits under way at once. They are overwritten, so they do
 // not pile up; Close clears them. What a dead process left is swept by any other: mark and tokens go in one
@@ -40,7 +40,8 @@ type session struct {
 // slot is where one commit at a time puts its token.
 type slot struct {
 	session *session
-	key     fdb.Key
+	key     fdb.Key          // of the token
+	fence   fdb.Key          // of the void mark
 	nonce   [nonceBytes]byte // of the attempt that has the slot
 }
 
@@ -73,8 +74,8 @@ func (db *DB) openSession() (*session, error) {
 	return s, nil
 }
 
-// takeSlot returns a slot for one attempt: one that was never used, if the attempt has read before the session was there.
-func (db *DB) takeSlot(ctx context.Context, isUnused bool) (*slot, error) {
+// takeSlot returns a slot for one attempt.
+func (db *DB) takeSlot(ctx context.Context) (*slot, error) {
 	s, err := db.session.get(ctx, db.openSession)
 	if err != nil {
 		if ctx.Err() != nil && db.life.Err() == nil {
@@ -82,17 +83,18 @@ func (db *DB) takeSlot(ctx context.Context, isUnused bool) (*slot, error) {
 		}
 		return nil, err
 	}
-	return s.take(isUnused), nil
+	return s.take(), nil
 }
 
-func (s *session) take(isUnused bool) *slot {
+func (s *session) take() *slot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var x *slot
-	if n := len(s.free); n > 0 && !isUnused {
+	if n := len(s.free); n > 0 {
 		x, s.free = s.free[n-1], s.free[:n-1]
 	} else {
-		x = &slot{session: s, key: fdb.Key(s.tokens.Int(s.slots))}
+		token := s.tokens.Int(s.slots)
+		x = &slot{session: s, key: fdb.Key(token), fence: fdb.Key(token.Str("v"))}
 		s.slots++
 	}
 	s.nonce++

@@ -130,7 +130,7 @@ func (s *snapshot) judge(doing string, err error) error {
 	case codeOf(err) == codeTooOld && s.isOld():
 		return errTooOld
 	case isRefusal(err) || isOutage(err):
-		return &lost{err}
+		return &lost{cause: err}
 	}
 	return describe(doing, err)
 }

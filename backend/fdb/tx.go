@@ -27,8 +27,11 @@ type tx struct {
 	isWrite bool
 	appends uint16
 	size    backend.Size
-	slot    *slot // from the first read on, or for the commit
 	outcome *outcome
+
+	isFirst    bool // attempt of its Transact
+	isRecalled bool
+	hasRead    bool // or has a conflict: its read version says when
 }
 
 // write is one call of the client library that is still to be made.
@@ -56,27 +59,37 @@ type outcome struct {
 	err   error
 }
 
-func newTx(ctx context.Context, db *DB, s *space) *tx {
-	t := new(tx)
+func newTx(ctx context.Context, db *DB, s *space, isFirst bool) *tx {
+	t := &tx{isFirst: isFirst}
 	t.open(ctx, db, s)
 	return t
 }
 
-// begin is called before each read. The slot is taken before the read version is asked for: the last attempt of that
-// slot may have been committed a moment ago, and its token must not be a conflict.
+// begin is called before each read. One that comes after Recall would see what was before the caller's last commit.
 func (t *tx) begin() error {
-	if s := t.db.session.value.Load(); t.slot == nil && t.began.IsZero() && s != nil {
-		t.slot = s.take(false)
+	if t.isRecalled {
+		return t.fail(errRecalledWrong)
 	}
+	t.hasRead = true
 	return t.start()
 }
 
-// giveBack returns the slot of an attempt that was not sent.
-func (t *tx) giveBack() {
-	if t.slot != nil {
-		t.slot.release()
-		t.slot = nil
+// Recall implements [backend.Recaller]. The read version is the one before v's: what another transaction wrote in the
+// same version as v's, and after it, would otherwise be no conflict.
+func (t *tx) Recall(v backend.Versionstamp, known ...backend.Range) bool {
+	if !t.isFirst || t.isRecalled || t.hasRead || t.isWrite || t.err != nil || v.IsZero() {
+		return false
 	}
+	t.tr.SetReadVersion(int64(v.Sequence()) - 1)
+	t.isRecalled, t.isVersionKnown = true, true
+	for _, r := range known {
+		err := t.size.Conflict(r)
+		if err == nil {
+			err = t.tr.AddReadConflictRange(t.keys(r))
+		}
+		t.keep(err)
+	}
+	return true
 }
 
 // attempt runs fn once and commits what it wrote.
@@ -85,15 +98,21 @@ func (t *tx) attempt(fn func(tx backend.Tx) error) error {
 		return t.err
 	}
 	defer t.finish()
-	defer t.giveBack()
-	if err := run(&t.snapshot, fn, backend.Tx(t)); err != nil {
+	err := run(&t.snapshot, fn, backend.Tx(t))
+	switch {
+	case t.isRecalled && (err != nil || !t.isWrite):
+		return errRecalledWrong
+	case err != nil:
 		return err
-	}
-	if !t.isWrite {
+	case !t.isWrite:
 		t.outcome.conclude(errNoVersion)
 		return nil
 	}
-	return t.commit()
+	err = t.commit()
+	if again, isLost := err.(*lost); isLost && t.isRecalled { //nolint:errorlint // as in repeat
+		again.isRecalled = true
+	}
+	return err
 }
 
 // Get implements [backend.Tx].
@@ -246,7 +265,7 @@ func (t *tx) Stamp(key backend.Key) {
 
 // Conflict implements [backend.Tx].
 func (t *tx) Conflict(key backend.Key) {
-	if t.begin() != nil {
+	if !t.isRecalled && t.begin() != nil {
 		return
 	}
 	if err := t.size.ConflictKey(key); err != nil {
