@@ -93,6 +93,7 @@ type consumer struct {
 	closing  bool
 	patience sync.Pool                    // of *time.Timer, stopped
 	holding  map[Ref]backend.Versionstamp // the locks whose work runs here
+	lastLook time.Time                    // of those that are due (poll.go)
 	acting   map[Ref]*acts                // the servers whose AfterCommit functions run
 	strays   map[*stray]struct{}
 

@@ -321,7 +321,7 @@ func (t *turn) idle() nextTurn {
 	if !t.marked {
 		return nextTurn{}
 	}
-	if wait := linger - time.Since(t.s.emptied); wait > 0 {
+	if wait := t.c.linger(time.Since(t.s.emptied)); wait > 0 {
 		return nextTurn{after: wait}
 	}
 	t.c.unmark(t.s)
