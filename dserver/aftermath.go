@@ -6,6 +6,7 @@ import "time"
 func (t *turn) remember() error {
 	b := t.batch
 	st := b.state
+	st.quiet.proved = false
 	switch {
 	case b.resets:
 		st = state{}
@@ -15,7 +16,7 @@ func (t *turn) remember() error {
 			t.s.state = state{}
 			return err
 		}
-		st.version, st.meta = version, t.head.meta
+		st.version, st.meta, st.quiet = version, t.head.meta, t.proved()
 		if b.state.meta.Schema != st.meta.Schema && t.s.def.schema.Tracks() {
 			st = state{} // the rows of an older version have the entries that tracked collections load
 			break

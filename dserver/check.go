@@ -138,7 +138,7 @@ func (c *checker) server(ref Ref) error {
 
 // head checks the records of a server.
 func (*checker) head(tx backend.Reader, ref Ref) error {
-	known := append([]string{recordVersion, recordMeta, recordKilled, recordLock, recordFence, recordBeat}, recordAttempts[:]...)
+	known := append([]string{recordVersion, recordMeta, recordKilled, recordLock, recordFence, recordBeat, recordOwner}, recordAttempts[:]...)
 	keys := tenantOf(ref)
 	pairs, err := tx.GetRange(keys.head().Tree(), backend.RangeOptions{Limit: headRecords}).Get()
 	if err != nil {

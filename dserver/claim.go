@@ -104,7 +104,7 @@ func (t *turn) suspect() (bool, error) {
 	suspected := false
 	err := t.c.db.Transact(t.c.base, func(tx backend.Tx) error {
 		suspected, t.mine = false, nil
-		if err := readHead(tx, t.keys, &t.head, state{}); err != nil {
+		if err := readHead(tx, t.keys, &t.head, state{}, true); err != nil {
 			return err
 		}
 		items := t.ready(1)

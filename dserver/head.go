@@ -16,6 +16,7 @@ type head struct {
 	about    []byte      // meta's record
 	attempts [2]attempts // of the lanes' heads
 	lock     lock
+	owner    string               // the consumer that wrote the state last, if it may recall
 	killed   backend.Versionstamp // all that was pushed before is dead, and not buried yet
 	items    []queue.Item
 	all      bool // items are all that is stored
@@ -30,11 +31,12 @@ type meta struct {
 // headRecords is more than the records of a head, so that a read of a batch has room for them.
 const headRecords = 10
 
-// readHead reads a server's head. What is cached of its state saves decoding what it has under the same version.
-func readHead(tx backend.Reader, keys tenant, h *head, cached state) error {
+// readHead reads a server's head. What is cached of its state saves decoding what it has under the same version. Where
+// the read is no snapshot, a change of what it read is a conflict.
+func readHead(tx backend.Reader, keys tenant, h *head, cached state, isSnapshot bool) error {
 	limit := maxBatch + headRecords
 	pairs, err := tx.GetRange(keys.headAndQueue(),
-		backend.RangeOptions{Limit: limit, Bytes: maxBatchBytes, Snapshot: true}).Get()
+		backend.RangeOptions{Limit: limit, Bytes: maxBatchBytes, Snapshot: isSnapshot}).Get()
 	if err != nil {
 		return fmt.Errorf("read the queue: %w", err)
 	}
@@ -114,6 +116,8 @@ func (h *head) record(name backend.Key, value []byte) (err error) {
 		h.lock.fence, err = backend.StampOf(value)
 	case recordBeat:
 		h.lock.beat = string(value)
+	case recordOwner:
+		h.owner = string(value)
 	case recordKilled:
 		h.killed, err = backend.StampOf(value)
 	}
@@ -126,6 +130,7 @@ var (
 	recordMeta     = string(backend.NewKey(keyMeta))
 	recordLock     = string(backend.NewKey(keyLock))
 	recordFence    = string(backend.NewKey(keyFence))
+	recordOwner    = string(backend.NewKey(keyOwner))
 	recordBeat     = string(backend.NewKey(keyBeat))
 	recordKilled   = string(backend.NewKey(keyKilled))
 	recordAttempts = [2]string{

@@ -44,7 +44,7 @@ type laggingDB struct {
 func (d *laggingDB) Transact(ctx context.Context, fn func(backend.Tx) error) error {
 	d.lag.pause()
 	err := d.Database.Transact(ctx, func(tx backend.Tx) error {
-		err := fn(&laggingTx{tx, d.lag})
+		err := fn((&laggingTx{tx, d.lag}).recalling())
 		d.lag.pause()
 		return err
 	})
@@ -68,6 +68,20 @@ func (t *laggingTx) Get(key backend.Key) backend.Future[[]byte] { return later(t
 
 func (t *laggingTx) GetRange(r backend.Range, o backend.RangeOptions) backend.Future[[]backend.KeyValue] {
 	return later(t.lag, t.Tx.GetRange(r, o))
+}
+
+// recalling is t, which can recall where the store can.
+func (t *laggingTx) recalling() backend.Tx {
+	if _, ok := t.Tx.(backend.Recaller); ok {
+		return recallingTx{t}
+	}
+	return t
+}
+
+type recallingTx struct{ *laggingTx }
+
+func (t recallingTx) Recall(v backend.Versionstamp, known ...backend.Range) bool {
+	return t.Tx.(backend.Recaller).Recall(v, known...)
 }
 
 // later is a read whose answer takes a while to come back.

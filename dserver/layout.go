@@ -9,7 +9,7 @@ import (
 
 // All keys of the library are made here. docs/keys.md draws them, and a golden test keeps the drawing true.
 //
-//	server  type id  head  attempts lane | lock | fence | beat | meta | version | killed
+//	server  type id  head  attempts lane | lock | fence | beat | meta | owner | version | killed
 //	                                                            read together with the queue's rows, in one range
 //	                 queue …                                    package queue
 //	                 state …                                    package statediff
@@ -49,6 +49,7 @@ const (
 	keyFence    = "f"
 	keyLock     = "k"
 	keyMeta     = "m"
+	keyOwner    = "o"
 	keyVersion  = "v"
 	keyKilled   = "x"
 
@@ -76,6 +77,7 @@ func (t tenant) fence() backend.Key              { return t.key.Str(keyHead, key
 func (t tenant) lockedMessage() backend.Key      { return t.key.Str(keyWork) }
 func (t tenant) lock() backend.Key               { return t.key.Str(keyHead, keyLock) }
 func (t tenant) meta() backend.Key               { return t.key.Str(keyHead, keyMeta) }
+func (t tenant) owner() backend.Key              { return t.key.Str(keyHead, keyOwner) }
 func (t tenant) version() backend.Key            { return t.key.Str(keyHead, keyVersion) }
 func (t tenant) killed() backend.Key             { return t.key.Str(keyHead, keyKilled) }
 func (t tenant) queue() queue.Queue              { return queue.At(t.key.Str(keyQueue)) }

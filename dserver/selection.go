@@ -35,7 +35,7 @@ func (t *turn) choose() ([]work, error) {
 	for i := range stored {
 		messages = append(messages, storedWork(&stored[i]))
 	}
-	if t.head.all && len(stored) == len(t.head.items) && t.runs == 1 && !t.head.lock.isHeld() {
+	if t.head.all && len(stored) == len(t.head.items) && t.runs <= 1 && !t.head.lock.isHeld() {
 		t.joined = min(len(t.locals), limit-len(stored))
 		for _, a := range t.locals[:t.joined] {
 			messages = append(messages, localWork(a))

@@ -31,6 +31,7 @@ type server struct {
 
 	// Of the running turn, of which there is one at a time.
 	state   state
+	doubted time.Time // when what was remembered was wrong (recall.go)
 	emptied time.Time // when the last stored message was taken
 	crowded bool      // the last turn had several arrivals: more are on their way
 	rare    *rare     // nil of most servers

@@ -12,6 +12,7 @@ import (
 type state struct {
 	version backend.Versionstamp // zero: the server has none
 	meta    meta
+	quiet   quiet
 	rows    *statediff.Rows
 	value   any // *S; nil when it must be decoded from rows
 }

@@ -120,7 +120,7 @@ func (s *stepper) look(server *server) (*kit.Server, error) {
 	}
 	t := &turn{c: s.c, s: server, keys: tenantOf(server.ref()), limit: 1}
 	err := s.c.db.Read(s.ctx, func(tx backend.ReadTx) error {
-		return readHead(tx, t.keys, &t.head, state{})
+		return readHead(tx, t.keys, &t.head, state{}, true)
 	})
 	if err != nil {
 		return nil, err

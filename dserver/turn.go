@@ -15,7 +15,7 @@ import (
 //
 //  1. The cut: take the local arrivals of this moment. It is drawn before the store is asked for its snapshot, so what
 //     anyone was acknowledged before one of them was sent is in the snapshot, and is handled first.
-//  2. Read the records of the server and the head of its queue, in one range.
+//  2. Read the records of the server and the head of its queue, in one range, or remember them (recall.go).
 //  3. Decide what is handled: stored messages first; the arrivals join only when no stored message is left, and go to
 //     the queue otherwise.
 //  4. The state: from the cache when its version is the committed one, else from the store.
@@ -52,6 +52,10 @@ type turn struct {
 	loader   *loader
 	batch    *batch
 	stamped  bool
+	recaller backend.Recaller // nil where the store has none
+	recalled bool             // the head is what is remembered (recall.go)
+	proves   bool             // a change of the head or the queue is a conflict
+	owned    bool             // the owner record will name this consumer
 	version  backend.Future[backend.Versionstamp]
 	mine     []delivery
 	key      string // the idempotency key of the locked work that begins
@@ -158,10 +162,16 @@ func (t *turn) attempt(tx backend.Tx) (err error) {
 	if t.isAbandoned() { // the store tries again what was too old
 		return errAbandoned
 	}
-	t.runs++
-	t.batch, t.mine, t.joined, t.stamped, t.waits, t.able = nil, nil, 0, false, 0, 0
-	if err = readHead(tx, t.keys, &t.head, t.s.state); err != nil { // 2
-		return err
+	isKnown := t.recall(tx)
+	if !isKnown {
+		t.runs++
+	}
+	t.batch, t.mine, t.joined, t.stamped, t.owned, t.waits, t.able = nil, nil, 0, false, false, 0, 0
+	if !isKnown {
+		t.proves = t.mayProve()
+		if err = readHead(tx, t.keys, &t.head, t.s.state, !t.proves); err != nil { // 2
+			return err
+		}
 	}
 	if t.messages, err = t.choose(); err != nil || len(t.messages) == 0 { // 3
 		return err

@@ -52,8 +52,10 @@ func (t *turn) write(tx backend.Tx, timers timerReads) error {
 			return err
 		}
 	}
-	tx.Conflict(t.keys.version())
-	tx.Conflict(t.keys.fence())
+	if !t.recalled { // then they need none, see recall.go
+		tx.Conflict(t.keys.version())
+		tx.Conflict(t.keys.fence())
+	}
 	if err := locked.write(tx, t.keys); err != nil {
 		return err
 	}
@@ -156,6 +158,7 @@ func (t *turn) writeState(tx backend.Tx) {
 	writeEdits(tx, t.keys.state(), b.edits)
 	tx.Stamp(t.keys.version())
 	t.stamped, t.version = true, tx.Version()
+	t.writeOwner(tx)
 	if m := &t.head.meta; m.Created == 0 || m.Schema != t.s.def.version {
 		if m.Created == 0 {
 			m.Created = time.Now().UnixMilli()

@@ -1,0 +1,106 @@
+package dserver
+
+import (
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+)
+
+// A turn with local arrivals alone reads what this consumer has just written: on a store across a network that is two
+// of its three round trips. Where the store's transactions can recall, such a turn reads nothing:
+//
+//  1. The owner record of a server names the consumer that wrote its state last, if it may recall. A turn that writes
+//     the state and finds another owner takes the record over, or clears it where it cannot recall.
+//  2. A turn of the owner that finds the server quiet (no stored message, no lock, no attempts, not killed) has all
+//     records and the queue as a conflict. Its commit proves that they were so until then.
+//  3. The next turn recalls that commit: the records but the version, and the queue, must be as they were. Its commit
+//     proves it again. It does not need the version: whoever else writes the state changes the owner record, and whoever
+//     clears the state clears records beside it.
+//  4. When it is not so, the attempt is lost, and the turn reads as ever. For a while after that nothing is recalled.
+//
+// The version is left out as the turn before has written it, in the very commit from which on nothing may change.
+//
+// | dies | what is left |
+// |---|---|
+// | at any time | the owner record, which the next consumer takes over with its first turn that writes the state |
+const (
+	recallMax  = 3 * time.Second        // the age of what is recalled; the store must still know what came after
+	recallRest = 100 * time.Millisecond // after a recollection that failed
+)
+
+// quiet is what the commit of a state's version has proved.
+type quiet struct {
+	owned  bool      // the owner record names this consumer
+	proved bool      // nothing else was there but the state
+	since  time.Time // when it was committed
+}
+
+// isPlain reports whether the turn is for local arrivals alone, as far as is known.
+func (t *turn) isPlain() bool {
+	return t.info == nil && !t.marked && len(t.locals) > 0 && t.locals[0].released == nil &&
+		time.Since(t.s.doubted) > recallRest
+}
+
+// recall makes the head of memory (3). It reports false when it must be read.
+func (t *turn) recall(tx backend.Tx) bool {
+	st := &t.s.state
+	failed := t.recalled
+	t.recaller, _ = tx.(backend.Recaller)
+	if t.recalled = false; failed && t.hasDoubt() {
+		t.s.doubted = time.Now()
+	}
+	if t.recaller == nil || failed || !st.quiet.proved || time.Since(st.quiet.since) > recallMax || !t.isPlain() {
+		return false
+	}
+	if t.recalled = t.recaller.Recall(st.version, t.keys.besideVersion()...); t.recalled {
+		t.proves = true
+		t.head = head{version: st.version, meta: st.meta, owner: t.c.caution.name, all: true}
+	}
+	return t.recalled
+}
+
+// hasDoubt reports whether the attempt that recalled failed for another reason than that it had nothing to write.
+func (t *turn) hasDoubt() bool { return t.stamped || t.batch == nil || t.batch.broken != nil }
+
+// mayProve reports whether the read of the head is to be a conflict (2).
+func (t *turn) mayProve() bool {
+	return t.recaller != nil && t.s.state.quiet.owned && t.isPlain()
+}
+
+// writeOwner keeps the owner record true, in a turn that writes the state (1).
+func (t *turn) writeOwner(tx backend.Tx) {
+	me := t.c.caution.name
+	switch {
+	case t.head.owner == me:
+	case t.recaller != nil && t.isPlain():
+		tx.Set(t.keys.owner(), []byte(me))
+	case t.head.owner != "":
+		tx.Clear(t.keys.owner().Only())
+		return
+	default:
+		return
+	}
+	t.owned = true
+}
+
+// proved is what the commit of the turn's version has proved. What the turn has itself written beside the state makes
+// the next recollection fail.
+func (t *turn) proved() quiet {
+	return quiet{
+		owned:  t.owned,
+		proved: t.proves && t.head.isQuiet() && t.head.owner == t.c.caution.name,
+		since:  time.Now(),
+	}
+}
+
+// isQuiet reports whether there is nothing but a state.
+func (h *head) isQuiet() bool {
+	return h.all && len(h.items) == 0 && !h.lock.isHeld() && h.attempts == [2]attempts{} && h.killed.IsZero() &&
+		h.meta.Created != 0
+}
+
+// besideVersion is the records of a server but its version, and its queue.
+func (t tenant) besideVersion() []backend.Range {
+	all, version := t.headAndQueue(), t.version()
+	return []backend.Range{{Begin: all.Begin, End: version}, {Begin: version.Only().End, End: all.End}}
+}
