@@ -158,7 +158,7 @@ func (t *turn) giveUp(tx backend.Tx, w work, f *fault, count int) error {
 	var onces onceReads
 	onces.start(tx, t.keys, w.envelope)
 	t.mine = out.add(t.c.process.id, r.answers())
-	if err := out.dropGone(tx); err != nil {
+	if err := out.dropGone(tx, nil); err != nil {
 		return err
 	}
 	t.keys.queue().Remove(tx, *w.item)

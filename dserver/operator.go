@@ -87,7 +87,7 @@ func dismiss(tx backend.Reader, items []queue.Item, why *Error) (dismissal, erro
 		d.envelopes = append(d.envelopes, env)
 		d.out.add("", result{work: &work{envelope: env}, err: why}.answers())
 	}
-	return d, d.out.dropGone(tx)
+	return d, d.out.dropGone(tx, nil)
 }
 
 // write tells them, also those that wait for the outcome of an idempotency key. A timer whose message is removed is

@@ -40,6 +40,8 @@ type process struct {
 	stale   int        // how many were read and not removed yet
 	cleans  bool       // a push is removing them
 	beaten  time.Time  // when the record was written
+
+	seen map[string]time.Time // other processes' records, when they were there
 }
 
 // pendingCall waits for an answer. answer is set before done is closed.

@@ -51,3 +51,21 @@ func TestTrap18ProcessThatWasRemovedTellsItsCallers(t *testing.T) {
 		})
 	}
 }
+
+// The record of a caller's process is read for its first answer, and then believed for a while.
+func TestAnAnswerNeedsNoReadOfItsProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t, journals)
+		db, there := &recallsDB{Database: store.Open()}, store.Open()
+		run(t, dserver.Consumer{}, db, journals)
+		<-time.After(2*time.Minute + 1500*time.Millisecond) // not young, and between two beats
+		for i, want := range []int64{2, 1, 1} {
+			before := db.reads.Load()
+			must(t, journal.At(there, "a").Call(context.Background(), Append{}, nil))
+			if n := db.reads.Load() - before; n != want {
+				t.Errorf("call %d: %d reads in its turn, want %d", i, n, want)
+			}
+			<-time.After(time.Second)
+		}
+	})
+}

@@ -79,14 +79,16 @@ func (o *outbox) add(self string, answers []answer) (mine []delivery) {
 }
 
 // dropGone leaves out the processes that have no record any more. Their keys are reads, so a sweep that removes one
-// meanwhile is a conflict.
-func (o outbox) dropGone(tx backend.Reader) error {
+// meanwhile is a conflict. One that isThere knows of is not read.
+func (o outbox) dropGone(tx backend.Reader, isThere func(process string) bool) error {
 	if len(o) == 0 {
 		return nil
 	}
 	records := make(map[string]backend.Future[[]byte], len(o))
 	for process := range o {
-		records[process] = tx.Get(presenceOf(process).record())
+		if isThere == nil || !isThere(process) {
+			records[process] = tx.Get(presenceOf(process).record())
+		}
 	}
 	for process, record := range records {
 		value, err := record.Get()

@@ -57,6 +57,7 @@ func (p *process) sweepOnce(ctx context.Context, c *consumer, seen map[string]si
 			delete(seen, id)
 		}
 	}
+	p.see(found, now)
 	vanished := false
 	defer func() { c.caution.vanished.Store(vanished) }()
 	for id, record := range found {
@@ -92,4 +93,42 @@ func (p *process) remove(ctx context.Context, id string, seen []byte) error {
 		tx.Clear(keys.key.Below())
 		return nil
 	})
+}
+
+// seenMax is how long a record that was seen is believed to be there. It is not removed for much longer, and an answer to
+// a process that was removed all the same is swept like any other.
+const seenMax = 3 * consumerBeat
+
+// see remembers which processes have a record.
+func (p *process) see(found map[string][]byte, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen = make(map[string]time.Time, len(found))
+	for id, record := range found {
+		if record != nil {
+			p.seen[id] = now
+		}
+	}
+}
+
+// saw remembers the processes whose record was read for an answer.
+func (p *process) saw(out outbox) {
+	for id := range out {
+		if p.hasSeen(id) {
+			continue // and not read
+		}
+		p.mu.Lock()
+		if p.seen != nil {
+			p.seen[id] = time.Now()
+		}
+		p.mu.Unlock()
+	}
+}
+
+// hasSeen reports whether another process had a record a moment ago: its answers need no read of it.
+func (p *process) hasSeen(id string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at, ok := p.seen[id]
+	return ok && time.Since(at) < seenMax
 }

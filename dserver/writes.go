@@ -90,7 +90,17 @@ func (t *turn) look(tx backend.Tx, timers *timerReads) (out outbox, onces onceRe
 	for _, p := range b.parcels {
 		p.look(tx)
 	}
-	return out, onces, out.dropGone(tx)
+	err = out.dropGone(tx, func(process string) bool {
+		seen := t.c.process.hasSeen(process)
+		if seen {
+			tx.Conflict(presenceOf(process).record())
+		}
+		return seen
+	})
+	if err == nil {
+		t.c.process.saw(out)
+	}
+	return out, onces, err
 }
 
 // settle writes what becomes of a message that was consumed: a dead letter for a cast that its handler refused, the
