@@ -6,7 +6,7 @@ import "time"
 func (t *turn) remember() error {
 	b := t.batch
 	st := b.state
-	st.quiet.proved = false
+	st.quiet.proved = st.quiet.proved && t.head.isQuiet() // a turn that only answered leaves it so
 	switch {
 	case b.resets:
 		st = state{}
