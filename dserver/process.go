@@ -40,6 +40,7 @@ type process struct {
 	stale   int        // how many were read and not removed yet
 	cleans  bool       // a push is removing them
 	beaten  time.Time  // when the record was written
+	beats   bool       // a push is writing it
 
 	seen map[string]time.Time // other processes' records, when they were there
 }
@@ -203,7 +204,8 @@ type announcement struct {
 func (p *process) announce(call *pendingCall) *announcement {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	a := &announcement{process: p, call: call, beats: p.isDue(), known: p.isKnown()}
+	a := &announcement{process: p, call: call, beats: p.isDue() && !p.beats, known: p.isKnown()}
+	p.beats = p.beats || a.beats && a.known // a new record is written by each push until it is known to be there
 	if !p.cleans && p.stale >= minRemoved {
 		p.cleans = true
 		a.drops, a.last = p.stale, p.last
@@ -213,7 +215,7 @@ func (p *process) announce(call *pendingCall) *announcement {
 
 func (a *announcement) write(tx backend.Tx) (err error) {
 	if a.beats {
-		if a.absent, err = a.process.renew(tx); err != nil {
+		if a.absent, err = a.process.renew(tx, a.known); err != nil {
 			return err
 		}
 	}
@@ -230,6 +232,9 @@ func (a *announcement) ended(err error) {
 	defer p.mu.Unlock()
 	if a.drops > 0 {
 		p.cleans = false
+	}
+	if a.beats {
+		p.beats = false
 	}
 	if err != nil {
 		return
@@ -387,7 +392,7 @@ func (p *process) beatAlways(ctx context.Context) error {
 	known, absent := p.isKnown(), false
 	p.mu.Unlock()
 	err := p.db.Transact(ctx, func(tx backend.Tx) (err error) {
-		absent, err = p.renew(tx)
+		absent, err = p.renew(tx, known)
 		return err
 	})
 	if err == nil {
@@ -404,14 +409,19 @@ func (p *process) isDue() bool { return time.Since(p.beaten) > beatInterval }
 // isKnown reports whether the record was written before. The mutex is held.
 func (p *process) isKnown() bool { return !p.beaten.IsZero() }
 
-// renew writes the record, and reports whether there was none.
-func (p *process) renew(tx backend.Tx) (absent bool, err error) {
+// renew writes the record, and reports whether one that is known is not there. A new one is written blindly: many calls
+// that begin at once would conflict over it.
+func (p *process) renew(tx backend.Tx, known bool) (absent bool, err error) {
 	key := presenceOf(p.id).record()
-	old, err := tx.Get(key).Get()
-	if err == nil {
-		tx.Set(key, p.newRecord())
+	if known {
+		old, err := tx.Get(key).Get()
+		if err != nil {
+			return false, err
+		}
+		absent = old == nil
 	}
-	return old == nil, err
+	tx.Set(key, p.newRecord())
+	return absent, nil
 }
 
 // renewed makes a beat known. When others had removed this process, taking it for dead, the answers to the calls before
