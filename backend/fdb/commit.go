@@ -49,6 +49,9 @@ import (
 
 // commit sends the attempt and waits for its outcome.
 func (t *tx) commit() error {
+	if !t.hasRead && !t.isRecalled {
+		t.writeOnly()
+	}
 	t.flush()
 	if t.err != nil {
 		return t.verdict(nil)
@@ -124,6 +127,13 @@ func (r *recent) get() (version int64, ok bool) {
 	return r.version, r.version > 0 && time.Since(r.seen) < recentMax
 }
 
+// isDue reports whether a newer version is worth asking for.
+func (r *recent) isDue() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Since(r.seen) > recentMax/8
+}
+
 func (r *recent) note(version int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -158,10 +168,12 @@ func (t *tx) settle(s *slot) error {
 
 func (t *tx) succeed(stamp fdb.FutureKey) error {
 	t.db.counts.commits.Add(1)
-	if version, err := t.tr.GetCommittedVersion(); err == nil {
-		t.db.recent.note(version)
-	}
 	if stamp == nil {
+		if t.db.recent.isDue() {
+			if version, err := t.tr.GetCommittedVersion(); err == nil {
+				t.db.recent.note(version)
+			}
+		}
 		return nil
 	}
 	place, err := stamp.Get()
@@ -171,6 +183,7 @@ func (t *tx) succeed(stamp fdb.FutureKey) error {
 	}
 	var v backend.Versionstamp
 	copy(v[:], place)
+	t.db.recent.note(int64(v.Sequence()))
 	t.outcome.stamped(v)
 	return nil
 }

@@ -80,6 +80,9 @@ func (t *tx) Recall(v backend.Versionstamp, known ...backend.Range) bool {
 	if !t.isFirst || t.isRecalled || t.hasRead || t.isWrite || t.err != nil || v.IsZero() {
 		return false
 	}
+	if t.writeOnly(); t.err != nil {
+		return false
+	}
 	t.tr.SetReadVersion(int64(v.Sequence()) - 1)
 	t.isRecalled, t.isVersionKnown = true, true
 	for _, r := range known {
@@ -91,6 +94,9 @@ func (t *tx) Recall(v backend.Versionstamp, known ...backend.Range) bool {
 	}
 	return true
 }
+
+// writeOnly tells the library that nothing will be read: then it need not prepare for reads of what is written.
+func (t *tx) writeOnly() { t.keep(t.tr.Options().SetReadYourWritesDisable()) }
 
 // attempt runs fn once and commits what it wrote.
 func (t *tx) attempt(fn func(tx backend.Tx) error) error {
