@@ -16,7 +16,7 @@ import (
 //
 // Looks become rarer the longer they find nothing, and end in a watch: what is idle costs nothing.
 const (
-	pollFirst = time.Millisecond      // before the first look, and between those that follow soon
+	pollFirst = time.Millisecond / 2  // before the first look, and between those that follow soon
 	pollShare = 4                     // later, a look after this part of the time that has passed without anything
 	pollMax   = 50 * time.Millisecond // after which it is left to the watch
 	pollGap   = time.Millisecond / 4  // between two looks of a consumer, at whatever servers

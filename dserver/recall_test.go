@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -155,6 +156,46 @@ func TestWhatAnotherProcessDidIsNotForgotten(t *testing.T) {
 				c.do(t, store, journals.At(store.Open(), "a"))
 				expectLines(t, lines(t, s), c.want[:len(c.want)-1]...)
 			})
+		})
+	}
+}
+
+// meanwhileDB runs a function once, after fn and before the commit.
+type meanwhileDB struct {
+	*recallsDB
+	meanwhile func()
+}
+
+func (d *meanwhileDB) Transact(ctx context.Context, fn func(backend.Tx) error) error {
+	return d.recallsDB.Transact(ctx, func(tx backend.Tx) error {
+		err := fn(tx)
+		if f := d.meanwhile; f != nil {
+			d.meanwhile = nil
+			f()
+		}
+		return err
+	})
+}
+
+// What is recalled was proved by the turn before: a push beside that turn is no part of what it read.
+func TestAPushBesideAnyTurnComesBeforeTheNextCall(t *testing.T) {
+	for before := range 4 { // calls: none, the first writes the owner record, the second proves, the third recalls
+		synctest.Test(t, func(t *testing.T) {
+			store := newStore(t, journals)
+			db := &meanwhileDB{recallsDB: &recallsDB{Database: store.Open()}}
+			run(t, dserver.Consumer{}, db, journals)
+			synctest.Wait()
+			s, there := journals.At(db, "a"), journals.At(store.Open(), "a")
+			for range before {
+				appendLine(t, s, "before")
+			}
+			db.meanwhile = func() { must(t, there.Cast(context.Background(), Write{"pushed"})) }
+			appendLine(t, s, "beside")
+			appendLine(t, s, "after")
+			got := lines(t, s)
+			if slices.Index(got, "pushed") > slices.Index(got, "after") || len(got) != before+3 {
+				t.Errorf("%d calls before: %q", before, got)
+			}
 		})
 	}
 }

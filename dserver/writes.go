@@ -90,13 +90,7 @@ func (t *turn) look(tx backend.Tx, timers *timerReads) (out outbox, onces onceRe
 	for _, p := range b.parcels {
 		p.look(tx)
 	}
-	err = out.dropGone(tx, func(process string) bool {
-		seen := t.c.process.hasSeen(process)
-		if seen {
-			tx.Conflict(presenceOf(process).record())
-		}
-		return seen
-	})
+	err = out.dropGone(tx, t.c.process.hasSeen)
 	if err == nil {
 		t.c.process.saw(out)
 	}
