@@ -55,8 +55,8 @@ func countCommits(t *testing.T, types dserver.Type, warm, send func(db backend.D
 	warm(db)
 	<-time.After(2 * time.Minute)         // it is not young any more
 	<-time.After(1500 * time.Millisecond) // between two beats
-	send(store.Open())
 	before := db.n.Load()
+	send(store.Open())
 	for !done(db) {
 		<-time.After(time.Microsecond)
 	}
