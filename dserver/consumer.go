@@ -32,7 +32,7 @@ const (
 	linger = 10 * time.Millisecond
 
 	// maxIdleWorkers is how many goroutines wait for the next turn: a new one would have to grow its stack.
-	maxIdleWorkers = 64
+	maxIdleWorkers = 32
 
 	// maxRunnable is how many servers may wait for a worker before the scanners pause: the rest stays in the store.
 	maxRunnable = 4096
@@ -447,9 +447,9 @@ func (c *consumer) settle(s *server, again nextTurn) {
 
 // lookLater schedules a server when some time has passed, unless that is the case sooner. The mutex is held.
 func (c *consumer) lookLater(s *server, d time.Duration) {
-	due := time.Now().Add(d)
+	due := time.Now().Add(d).UnixNano()
 	if s.timer != nil {
-		if !due.Before(s.due) {
+		if due >= s.due {
 			return
 		}
 		s.timer.Stop() // when that is too late, the server is looked at twice

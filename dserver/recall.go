@@ -30,15 +30,15 @@ const (
 
 // quiet is what the commit of a state's version has proved.
 type quiet struct {
-	owned  bool      // the owner record names this consumer
-	proved bool      // nothing else was there but the state
-	since  time.Time // when it was committed
+	owned  bool  // the owner record names this consumer
+	proved bool  // nothing else was there but the state
+	since  int64 // when it was committed, in Unix nanoseconds
 }
 
 // isPlain reports whether the turn is for local arrivals alone, as far as is known.
 func (t *turn) isPlain() bool {
 	return t.info == nil && !t.marked && len(t.locals) > 0 && t.locals[0].released == nil &&
-		time.Since(t.s.doubted) > recallRest
+		(t.s.rare == nil || time.Since(t.s.rare.doubted) > recallRest)
 }
 
 // recall makes the head of memory (3). It reports false when it must be read.
@@ -47,9 +47,9 @@ func (t *turn) recall(tx backend.Tx) bool {
 	failed := t.recalled
 	t.recaller, _ = tx.(backend.Recaller)
 	if t.recalled = false; failed && t.hasDoubt() {
-		t.s.doubted = time.Now()
+		t.s.trouble().doubted = time.Now()
 	}
-	if t.recaller == nil || failed || !st.quiet.proved || time.Since(st.quiet.since) > recallMax || !t.isPlain() {
+	if t.recaller == nil || failed || !st.quiet.proved || time.Now().UnixNano()-st.quiet.since > int64(recallMax) || !t.isPlain() {
 		return false
 	}
 	if t.recalled = t.recaller.Recall(st.version, t.keys.besideVersion()...); t.recalled {
@@ -89,7 +89,7 @@ func (t *turn) proved() quiet {
 	return quiet{
 		owned:  t.owned,
 		proved: t.proves && t.head.isQuiet() && t.head.owner == t.c.caution.name,
-		since:  time.Now(),
+		since:  time.Now().UnixNano(),
 	}
 }
 

@@ -25,20 +25,20 @@ type server struct {
 	slow      bool // its last turn was: casts do not join
 
 	timer *time.Timer // will look again; nil when there is none
-	due   time.Time   // when
+	due   int64       // when, in Unix nanoseconds
 
 	handling atomic.Int64 // when the handlers of the running turn began, in Unix nanoseconds; 0 while none run
 
 	// Of the running turn, of which there is one at a time.
 	state   state
-	doubted time.Time // when what was remembered was wrong (recall.go)
-	emptied time.Time // when the last stored message was taken
-	crowded bool      // the last turn had several arrivals: more are on their way
-	rare    *rare     // nil of most servers
+	emptied int64 // when the last stored message was taken, in Unix nanoseconds
+	crowded bool  // the last turn had several arrivals: more are on their way
+	rare    *rare // nil of most servers
 }
 
 // rare is what a consumer keeps of a server while something is wrong with it.
 type rare struct {
+	doubted  time.Time            // when what was remembered was wrong (recall.go)
 	waiting  [2]waiting           // of the lanes
 	sight    sight                // of another process's lock
 	suspects backend.Versionstamp // the messages up to here may have killed a consumer

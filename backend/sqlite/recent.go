@@ -29,7 +29,7 @@ type recent struct {
 }
 
 const (
-	recentBytes   = 1 << 20 // of a generation
+	recentBytes   = 512 << 10 // of a generation
 	recentRecords = 64
 	recentRange   = 4 << 10 // bytes of the largest range
 	recentEntry   = 512     // what an entry is counted for beside its pairs
