@@ -14,6 +14,7 @@ import (
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/backendtest"
+	"github.com/dserver-go/dserver/backend/fdb/fdbtest"
 	"github.com/dserver-go/dserver/backend/sqlite"
 	"github.com/dserver-go/dserver/dserver"
 )
@@ -310,6 +311,25 @@ func TestLongBankOnSQLiteLosesAndDoublesNothing(t *testing.T) {
 		victims := killSafeChildren(t, path, 2, random)
 		b.play(random, backendtest.Chaos(func(testing.TB) func() backend.Database { return open }, rate)(t), safes(slowToil))
 		b.sigs = victims()
+		return b
+	})
+}
+
+// FoundationDB in real time, each process with a handle of its own in one directory.
+func TestLongBankOnFoundationDBLosesAndDoublesNothing(t *testing.T) {
+	if !fdbtest.IsAsked() {
+		t.Skip("FDB=1 asks for FoundationDB")
+	}
+	size, enough := bankSize{safes: 5, senders: 16, messages: 10}, 200
+	if isLong() {
+		size, enough = bankSize{safes: 24, senders: 64, messages: 100}, 60_000
+	}
+	size.limit, size.quiet = 5*time.Minute, time.Second
+	bankRounds(t, enough, func(t *testing.T, random *rand.Rand) *bank {
+		open := fdbtest.Open(t)
+		rate := []float64{0, 0.001, 0.005}[random.IntN(3)]
+		b := &bank{bankSize: size, t: t, open: open, fates: map[string]fate{}}
+		b.play(random, backendtest.Chaos(func(testing.TB) func() backend.Database { return open }, rate)(t), safes(slowToil))
 		return b
 	})
 }
