@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,9 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	child.Main(m, map[string]child.Role{"consumer": func(ctx context.Context, args []string, out io.Writer) error {
-		return run(ctx, args, out)
-	}})
+	child.Main(m, map[string]child.Role{"consumer": run})
 }
 
 func openAccounts(t *testing.T, db backend.Database, cents int64, names ...string) {

@@ -62,7 +62,7 @@ var Carts = dserver.Define("cart",
 			c.Items[i].N += m.N
 			return nil
 		}
-		c.Items = append(c.Items, Item{m.Article, m.N, m.Cents})
+		c.Items = append(c.Items, Item(m))
 		return nil
 	}),
 	dserver.HandleCast(func(_ *dserver.Context, c *Cart, m Take) error {
