@@ -463,12 +463,6 @@ func (c *consumer) lookLater(s *server, d time.Duration) {
 	})
 }
 
-func (c *consumer) isOpen() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return !c.closing
-}
-
 // unmark is called before the mark is cleared in the store: a push in between sets it again.
 func (c *consumer) unmark(s *server) {
 	c.mu.Lock()

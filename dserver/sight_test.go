@@ -93,3 +93,45 @@ func TestTakeoverOfALockThatHasMovedDoesNothing(t *testing.T) {
 		}
 	})
 }
+
+// A consumer that ends gives its locks up. Until its last turn is over it meets them, and must leave them to others.
+func TestConsumerThatEndsTakesNoLockOver(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		db := backendtest.NewModel()
+		began := make(chan struct{}, 1)
+		def := Define("marked", HandleLocked(
+			func(ctx *LockedContext, _ marked, _ toil) (int, error) {
+				began <- struct{}{}
+				<-ctx.Done()
+				return 0, ctx.Err()
+			},
+			func(*Context, *marked, toil, int) error { return nil }))
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- Run(ctx, db, def) }()
+		if err := def.At(db, "a").Cast(ctx, toil{}); err != nil {
+			t.Fatal(err)
+		}
+		<-began
+		stop()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+
+		working, end := context.WithCancel(t.Context())
+		if ends {
+			end()
+		}
+		other := newConsumer(Consumer{}, db, []Type{def})
+		other.base, other.turns, other.working = t.Context(), t.Context(), working
+		ref := def.Ref("a")
+		turn := &turn{c: other, s: other.server(ref), keys: tenantOf(ref), limit: maxBatch}
+		other.turn(turn)
+		if took := len(began) > 0 || other.isHolding(ref); took == ends {
+			t.Errorf("of a consumer that ends (%v), the turn took the lock over: %v", ends, took)
+		}
+		end()
+		other.close()
+		other.wg.Wait()
+	}
+}

@@ -341,7 +341,8 @@ func (t *turn) idle() nextTurn {
 	return nextTurn{}
 }
 
-// watchLock looks at a lock whose work runs elsewhere, and takes it over when its holder is dead.
+// watchLock looks at a lock whose work runs elsewhere, and takes it over when its holder is dead. A consumer that ends
+// takes none: it would give it up at once, and find it again.
 func (t *turn) watchLock() nextTurn {
 	if t.c.holds(t.s.ref(), t.head.lock.fence) { // its end makes us look
 		if t.waits == forever {
@@ -350,7 +351,7 @@ func (t *turn) watchLock() nextTurn {
 		return nextTurn{after: t.waits}
 	}
 	t.s.state = state{} // while it waits, the cache does not count it
-	if t.s.trouble().sight.isDead(t.head.lock, time.Now()) && t.c.isOpen() {
+	if t.s.trouble().sight.isDead(t.head.lock, time.Now()) && t.c.working.Err() == nil {
 		if err := t.c.takeOver(t.s.ref(), t.s.def, t.head.lock); err != nil {
 			return t.failed(err)
 		}
