@@ -3,32 +3,47 @@ package main
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/dserver-go/dserver/backend"
 )
 
-// counting is a database that counts what its transactions write.
+// counting is a database that counts what its transactions write. It can what the store can, so nothing is done in
+// another way because of it.
 type counting struct {
 	backend.Database
-	keys, bytes atomic.Int64 // of committed transactions
+	commits, keys, bytes atomic.Int64
 }
 
-// writes is what was written so far.
-type writes struct{ keys, bytes int64 }
+// writes is what was written so far. A transaction that writes nothing has no commit.
+type writes struct{ commits, keys, bytes int64 }
 
-func (w writes) minus(o writes) writes { return writes{w.keys - o.keys, w.bytes - o.bytes} }
+func (w writes) minus(o writes) writes {
+	return writes{w.commits - o.commits, w.keys - o.keys, w.bytes - o.bytes}
+}
 
-func (c *counting) counted() writes { return writes{c.keys.Load(), c.bytes.Load()} }
+func (c *counting) counted() writes {
+	return writes{c.commits.Load(), c.keys.Load(), c.bytes.Load()}
+}
+
+// WatchDelay is the store's, or none.
+func (c *counting) WatchDelay() time.Duration {
+	if slow, ok := c.Database.(backend.SlowWatcher); ok {
+		return slow.WatchDelay()
+	}
+	return 0
+}
 
 func (c *counting) Transact(ctx context.Context, fn func(tx backend.Tx) error) error {
 	var last writes // of the run that was committed
 	err := c.Database.Transact(ctx, func(tx backend.Tx) error {
 		counted := &countingTx{Tx: tx}
-		err := fn(counted)
+		err := fn(counted.recalling())
 		last = counted.writes
 		return err
 	})
-	if err == nil {
+	if err == nil && last.keys > 0 {
+		c.commits.Add(1)
 		c.keys.Add(last.keys)
 		c.bytes.Add(last.bytes)
 	}
@@ -38,6 +53,23 @@ func (c *counting) Transact(ctx context.Context, fn func(tx backend.Tx) error) e
 type countingTx struct {
 	backend.Tx
 	writes
+}
+
+// recalling is t, which can recall if the store's can.
+func (t *countingTx) recalling() backend.Tx {
+	if r, ok := t.Tx.(backend.Recaller); ok {
+		return recallingTx{t, r}
+	}
+	return t
+}
+
+type recallingTx struct {
+	*countingTx
+	recaller backend.Recaller
+}
+
+func (t recallingTx) Recall(v backend.Versionstamp, known ...backend.Range) bool {
+	return t.recaller.Recall(v, known...)
 }
 
 func (t *countingTx) count(bytes int) {

@@ -16,6 +16,7 @@ import (
 	"github.com/apple/foundationdb/bindings/go/src/fdb/subspace"
 	"github.com/apple/foundationdb/bindings/go/src/fdb/tuple"
 
+	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/open"
 )
 
@@ -38,7 +39,7 @@ func sectionsFDB() []section {
 	for _, l := range loadsFDB() {
 		all = append(all, l.section())
 	}
-	return all
+	return append(all, commits(openPlace))
 }
 
 func loadsFDB() []load {
@@ -100,6 +101,15 @@ func openRemoteFDB(ctx context.Context, dir string, n int) (contender, error) {
 	return removing{&remoteServers{servers{db: db, handles: handles(db, n)}, child}, dir}, nil
 }
 
+// openPlace is a store of FoundationDB.
+func openPlace(dir string) (backend.Database, func() error, error) {
+	db, err := open.Database(nameFDB(dir))
+	if err != nil {
+		return nil, nil, err
+	}
+	return db, func() error { return errors.Join(db.Close(), removePlace(dir)) }, nil
+}
+
 // removing removes the contender's directory when it is closed.
 type removing struct {
 	contender
@@ -113,13 +123,14 @@ func (r removing) others() (usage, error) {
 	return usage{}, nil
 }
 
-func (r removing) close() error {
-	err := r.contender.close()
-	db, failed := connectFDB()
-	if failed == nil {
-		_, failed = directory.Root().Remove(db, place(r.dir))
+func (r removing) close() error { return errors.Join(r.contender.close(), removePlace(r.dir)) }
+
+func removePlace(dir string) error {
+	db, err := connectFDB()
+	if err == nil {
+		_, err = directory.Root().Remove(db, place(dir))
 	}
-	return errors.Join(err, failed)
+	return err
 }
 
 var connecting sync.Mutex // the binding's table of connections has no lock of its own

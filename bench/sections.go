@@ -11,7 +11,7 @@ func sections() []section {
 	for _, l := range loads() {
 		all = append(all, l.section())
 	}
-	return append(all, state, idle)
+	return append(all, state, commits(openFile), idle)
 }
 
 // loads is a durable counter, answered after the fsync, in the ways in which it is used.
