@@ -2,32 +2,20 @@ package main
 
 import (
 	"bytes"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/dserver-go/dserver/backend"
-	"github.com/dserver-go/dserver/backend/fdb/fdbtest"
 	"github.com/dserver-go/dserver/backend/open"
+	"github.com/dserver-go/dserver/internal/dbtest"
 )
-
-// emptyStore is a file, or with FDB=1 a directory of a FoundationDB cluster.
-func emptyStore(t *testing.T) backend.Database {
-	name := filepath.Join(t.TempDir(), "test.db")
-	if fdbtest.IsAsked() {
-		name = fdbtest.Name(t)
-	}
-	db, err := open.Database(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	return db
-}
 
 // A busy machine may add a commit here and there, and one that is always too many stays.
 func TestTheCommitsAreAsManyAsIsPromised(t *testing.T) {
-	db := emptyStore(t)
+	db, err := open.Database(dbtest.Name(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
 	var counts []commitCount
 	for _, run := range []string{"0", "1", "2", "3", "4"} {
 		c, err := countCommits(t.Context(), db, run, 20)

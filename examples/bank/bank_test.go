@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,10 +12,11 @@ import (
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
-	"github.com/dserver-go/dserver/backend/sqlite"
+	"github.com/dserver-go/dserver/backend/open"
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/dserver/dservertest"
 	"github.com/dserver-go/dserver/examples/internal/child"
+	"github.com/dserver-go/dserver/internal/dbtest"
 )
 
 func TestMain(m *testing.M) {
@@ -98,15 +98,15 @@ func TestTransferSurvivesEachFault(t *testing.T) {
 	})
 }
 
-// Real processes on a real file: of three consumers, two are killed again and again.
+// Real processes on a real database: of three consumers, two are killed again and again.
 func TestKillConsumersAndNoCentIsLost(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "bank.db")
+	database := dbtest.Name(t)
 	moments := child.Random(t)
-	start := func() *child.Process { return child.Start(t, "consumer", "-db", path, "-serve") }
+	start := func() *child.Process { return child.Start(t, "consumer", "-db", database, "-serve") }
 	start().Expect() // this one lives
 	victims := [2]*child.Process{start(), start()}
 
-	db, err := sqlite.Open(path)
+	db, err := open.Database(database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,10 +167,10 @@ func TestKillConsumersAndNoCentIsLost(t *testing.T) {
 }
 
 func TestTheProgramTellsWhatItFound(t *testing.T) {
-	t.Chdir(t.TempDir())
+	database := dbtest.Name(t)
 	for range 2 { // the second time with the accounts of the first
 		var out bytes.Buffer
-		if err := run(t.Context(), []string{"-transfers", "50"}, &out); err != nil {
+		if err := run(t.Context(), []string{"-db", database, "-transfers", "50"}, &out); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(out.String(), "50 transfers") || !strings.Contains(out.String(), "each found 1000.00") {

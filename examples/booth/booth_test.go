@@ -11,6 +11,7 @@ import (
 
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/dserver/dservertest"
+	"github.com/dserver-go/dserver/internal/dbtest"
 )
 
 // The program starts itself as its branches: in a test that is the test's program.
@@ -25,14 +26,14 @@ func TestMain(m *testing.M) {
 }
 
 func TestManyProcessesNeverOversell(t *testing.T) {
-	t.Chdir(t.TempDir())
+	database := dbtest.Name(t)
 	t.Setenv(branchVariable, "1")
 	for seats, want := range map[string]string{
 		"20": "sold 20 of 20 seats, 70 buyers found it sold out",
 		"95": "sold 90 of 95 seats, 0 buyers found it sold out",
 	} {
 		var out bytes.Buffer
-		if err := run(t.Context(), []string{"-show", seats, "-seats", seats, "-buyers", "90"}, &out); err != nil {
+		if err := run(t.Context(), []string{"-db", database, "-show", seats, "-seats", seats, "-buyers", "90"}, &out); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(out.String(), want) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/dserver/dservertest"
+	"github.com/dserver-go/dserver/internal/dbtest"
 )
 
 // Ada puts something in and orders; Bob puts in something else. In each order of what they do, the placed order is what
@@ -73,10 +74,10 @@ func TestLinesKeepTheirOrder(t *testing.T) {
 }
 
 func TestTheProgramCountsWhatBothPutIn(t *testing.T) {
-	t.Chdir(t.TempDir())
+	database := dbtest.Name(t)
 	for range 2 {
 		var out bytes.Buffer
-		if err := run(t.Context(), nil, &out); err != nil {
+		if err := run(t.Context(), []string{"-db", database}, &out); err != nil {
 			t.Fatal(err)
 		}
 		for _, want := range []string{"order by ", " 100 tea     350.00", " 200 cake    240.00"} {

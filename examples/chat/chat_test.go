@@ -17,6 +17,7 @@ import (
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/dserver/dservertest"
 	"github.com/dserver-go/dserver/examples/internal/child"
+	"github.com/dserver-go/dserver/internal/dbtest"
 )
 
 func TestMain(m *testing.M) {
@@ -230,54 +231,54 @@ func TestARoomRefuses(t *testing.T) {
 	}
 }
 
-// chat runs the program and returns what it printed.
-func chat(t *testing.T, input string, args ...string) string {
+// chat runs the program on a database and returns what it printed.
+func chat(t *testing.T, database, input string, args ...string) string {
 	t.Helper()
 	var out bytes.Buffer
-	if err := run(t.Context(), args, strings.NewReader(input), &out); err != nil {
+	if err := run(t.Context(), append([]string{"-db", database}, args...), strings.NewReader(input), &out); err != nil {
 		t.Fatalf("chat %s: %v", strings.Join(args, " "), err)
 	}
 	return out.String()
 }
 
 func TestTwoTalkAtOnceAndHearTheSame(t *testing.T) {
-	t.Chdir(t.TempDir())
+	database := dbtest.Name(t)
 	for i, want := range []string{
 		"80 lines were said, and both heard the same; lobby has 80 now\n",
 		"80 lines were said, and both heard the same; lobby has 160 now\n",
 	} {
-		if got := chat(t, "", "-n", "40", "-last", "0"); got != want {
+		if got := chat(t, database, "", "-n", "40", "-last", "0"); got != want {
 			t.Fatalf("run %d printed %q, not %q", i+1, got, want)
 		}
 	}
 }
 
 func TestWhatWasSaidIsReadLater(t *testing.T) {
-	t.Chdir(t.TempDir())
-	if got, want := chat(t, "hello\nwho is there?\n", "-who", "eve"), "eve: hello\neve: who is there?\n"; got != want {
+	database := dbtest.Name(t)
+	if got, want := chat(t, database, "hello\nwho is there?\n", "-who", "eve"), "eve: hello\neve: who is there?\n"; got != want {
 		t.Errorf("eve reads %q, not %q", got, want)
 	}
-	if got, want := chat(t, "me\n", "-who", "max", "-last", "1"), "eve: who is there?\nmax: me\n"; got != want {
+	if got, want := chat(t, database, "me\n", "-who", "max", "-last", "1"), "eve: who is there?\nmax: me\n"; got != want {
 		t.Errorf("max reads %q, not %q", got, want)
 	}
-	if got, want := chat(t, "", "-read", "-last", "2"), "eve: who is there?\nmax: me\n"; got != want {
+	if got, want := chat(t, database, "", "-read", "-last", "2"), "eve: who is there?\nmax: me\n"; got != want {
 		t.Errorf("it has %q, not %q", got, want)
 	}
-	if got := chat(t, "", "-read", "-room", "cellar"); got != "" {
+	if got := chat(t, database, "", "-read", "-room", "cellar"); got != "" {
 		t.Errorf("another room has %q", got)
 	}
 }
 
 // Two programs: one waits for the next line, in the other one somebody says it.
 func TestALineOfAnotherProcessIsHeard(t *testing.T) {
-	t.Chdir(t.TempDir())
-	server := child.Start(t, "chat", "-db", "chat.db", "-serve")
+	database := dbtest.Name(t)
+	server := child.Start(t, "chat", "-db", database, "-serve")
 	server.Expect()
 	input, keyboard := io.Pipe()
 	output, screen := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := run(t.Context(), []string{"-who", "max", "-consume=false"}, input, screen)
+		err := run(t.Context(), []string{"-db", database, "-who", "max", "-consume=false"}, input, screen)
 		screen.Close()
 		ended <- err
 	}()
@@ -292,7 +293,7 @@ func TestALineOfAnotherProcessIsHeard(t *testing.T) {
 		}
 	}
 	expect("max: anybody?\n")
-	if got, want := chat(t, "me\n", "-who", "eve", "-consume=false"), "max: anybody?\neve: me\n"; got != want {
+	if got, want := chat(t, database, "me\n", "-who", "eve", "-consume=false"), "max: anybody?\neve: me\n"; got != want {
 		t.Errorf("eve reads %q, not %q", got, want)
 	}
 	expect("eve: me\n")
@@ -302,12 +303,12 @@ func TestALineOfAnotherProcessIsHeard(t *testing.T) {
 }
 
 func TestInterruptedChatEndsWithoutAnError(t *testing.T) {
-	t.Chdir(t.TempDir())
+	database := dbtest.Name(t)
 	ctx, interrupt := context.WithCancel(t.Context())
 	output, screen := io.Pipe()
 	input, keyboard := io.Pipe()
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, []string{"-who", "max"}, input, screen) }()
+	go func() { ended <- run(ctx, []string{"-db", database, "-who", "max"}, input, screen) }()
 	if _, err := io.WriteString(keyboard, "anybody?\n"); err != nil {
 		t.Fatal(err)
 	}

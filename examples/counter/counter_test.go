@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"github.com/dserver-go/dserver/internal/dbtest"
 )
 
 // counter runs the program and returns what it printed.
@@ -26,32 +28,32 @@ func TestWithoutFlagsItCountsAndRemembers(t *testing.T) {
 }
 
 func TestManySendersLoseNothing(t *testing.T) {
-	t.Chdir(t.TempDir())
-	if got, want := counter(t, "-id", "a", "-by", "3", "-senders", "16", "-n", "20"), "960\n"; got != want {
+	database := dbtest.Name(t)
+	if got, want := counter(t, "-db", database, "-id", "a", "-by", "3", "-senders", "16", "-n", "20"), "960\n"; got != want {
 		t.Fatalf("it printed %q, not %q", got, want)
 	}
-	if got, want := counter(t, "-id", "b"), "1\n"; got != want {
+	if got, want := counter(t, "-db", database, "-id", "b"), "1\n"; got != want {
 		t.Fatalf("another counter has %q, not %q", got, want)
 	}
 }
 
 func TestWhatIsSentWithoutAConsumerIsCountedLater(t *testing.T) {
-	t.Chdir(t.TempDir())
-	err := run(t.Context(), []string{"-consume=false", "-wait", "50ms", "-n", "5"}, &bytes.Buffer{})
+	database := dbtest.Name(t)
+	err := run(t.Context(), []string{"-db", database, "-consume=false", "-wait", "50ms", "-n", "5"}, &bytes.Buffer{})
 	if err == nil || !strings.Contains(err.Error(), "no consumer answered") {
 		t.Fatalf("without a consumer: %v", err)
 	}
-	if got, want := counter(t), "6\n"; got != want {
+	if got, want := counter(t, "-db", database), "6\n"; got != want {
 		t.Fatalf("it printed %q, not %q", got, want)
 	}
 }
 
 func TestAnotherProcessConsumes(t *testing.T) {
-	path := database(t)
-	server := start(t, roleProgram, "-db", path, "-serve")
+	database := dbtest.Name(t)
+	server := start(t, roleProgram, "-db", database, "-serve")
 	server.expect("serving")
 	for _, want := range []string{"10\n", "20\n"} {
-		if got := counter(t, "-db", path, "-consume=false", "-n", "10", "-wait", "1m"); got != want {
+		if got := counter(t, "-db", database, "-consume=false", "-n", "10", "-wait", "1m"); got != want {
 			t.Fatalf("it printed %q, not %q", got, want)
 		}
 	}

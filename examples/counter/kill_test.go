@@ -6,15 +6,14 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/dserver-go/dserver/backend/fdb/fdbtest"
 	"github.com/dserver-go/dserver/backend/open"
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/internal/dbtest"
 )
 
 // How often the tests kill, and how long a process lives at most once it works.
@@ -22,14 +21,6 @@ const (
 	defaultKills = 20
 	longestLife  = 250 * time.Millisecond
 )
-
-// database names an empty database: a file, or with FDB=1 a directory of a FoundationDB cluster.
-func database(t *testing.T) string {
-	if fdbtest.IsAsked() {
-		return fdbtest.Name(t)
-	}
-	return filepath.Join(t.TempDir(), "test.db")
-}
 
 func kills(t *testing.T) int {
 	text := os.Getenv("KILLS")
@@ -63,7 +54,7 @@ func random(t *testing.T) *rand.Rand {
 
 // G1, G2, G3, G4: what was acknowledged takes effect once, in order, with all that belongs to it.
 func TestKillLosesNothingAndDoublesNothing(t *testing.T) {
-	path := database(t)
+	path := dbtest.Name(t)
 	moments := random(t)
 	var said record
 	for i := range kills(t) {
@@ -80,7 +71,7 @@ func TestKillLosesNothingAndDoublesNothing(t *testing.T) {
 
 // G5: a consumer's death delays an answer, and loses none.
 func TestKillConsumersOnOneFileLosesNoReply(t *testing.T) {
-	path := database(t)
+	path := dbtest.Name(t)
 	moments := random(t)
 	start(t, roleConsumer, path, "-").expect("consuming") // this one lives
 	victims := [2]*process{}

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,10 +16,11 @@ import (
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
-	"github.com/dserver-go/dserver/backend/sqlite"
+	"github.com/dserver-go/dserver/backend/open"
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/dserver/dservertest"
 	"github.com/dserver-go/dserver/examples/internal/child"
+	"github.com/dserver-go/dserver/internal/dbtest"
 )
 
 // The program starts itself as its worker: in a test that is the test's program.
@@ -195,23 +195,23 @@ func TestTheProviderRefusesTheKeyOfAnotherRequest(t *testing.T) {
 	}
 }
 
-// A real process, a real file: the worker is killed before a charge, after a charge of which nobody was told, and about
+// A real process, a real database: the worker is killed before a charge, after a charge of which nobody was told, and about
 // when the answer is committed. Another one comes, the buyer is answered, and the card was charged once.
 func TestKillBetweenChargeAndCommitChargesOnce(t *testing.T) {
 	t.Setenv(workerVariable, "1")
 	random := child.Random(t)
-	path := filepath.Join(t.TempDir(), "order.db")
+	database := dbtest.Name(t)
 	var kill atomic.Pointer[func(Moment)]
 	p := &Provider{Watch: func(m Moment) { (*kill.Load())(m) }}
 	server := httptest.NewServer(p)
 	defer server.Close()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
-	workers := &staff{db: path, provider: server.URL, failed: cancel}
+	workers := &staff{db: database, provider: server.URL, failed: cancel}
 	must(t, workers.hire())
 	t.Cleanup(func() { workers.at.kill() })
 
-	db, err := sqlite.Open(path)
+	db, err := open.Database(database)
 	must(t, err)
 	defer db.Close()
 	var asked [Answered + 1]int
@@ -251,11 +251,11 @@ func TestKillBetweenChargeAndCommitChargesOnce(t *testing.T) {
 }
 
 func TestTheProgramChargesOnce(t *testing.T) {
-	t.Chdir(t.TempDir())
+	database := dbtest.Name(t)
 	t.Setenv(workerVariable, "1")
-	for crash, least := range map[string]int{"-crash=true": 5, "-crash=false": 4} { // in one file
+	for crash, least := range map[string]int{"-crash=true": 5, "-crash=false": 4} { // in one database
 		var out bytes.Buffer
-		must(t, run(t.Context(), []string{"-orders", "4", crash}, &out))
+		must(t, run(t.Context(), []string{"-db", database, "-orders", "4", crash}, &out))
 		var asked int
 		_, err := fmt.Sscanf(out.String(), "4 orders are paid: the provider was asked %d times and made 4 charges", &asked)
 		if err != nil || asked < least {
@@ -265,7 +265,7 @@ func TestTheProgramChargesOnce(t *testing.T) {
 }
 
 func TestAWorkerEndsWithItsInput(t *testing.T) {
-	db, err := sqlite.Open(filepath.Join(t.TempDir(), "order.db"))
+	db, err := open.Database(dbtest.Name(t))
 	must(t, err)
 	defer db.Close()
 	in, end := io.Pipe()

@@ -9,7 +9,6 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -21,10 +20,11 @@ import (
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/backendtest"
-	"github.com/dserver-go/dserver/backend/sqlite"
+	"github.com/dserver-go/dserver/backend/open"
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/dserver/dservertest"
 	"github.com/dserver-go/dserver/examples/internal/child"
+	"github.com/dserver-go/dserver/internal/dbtest"
 )
 
 func TestMain(m *testing.M) {
@@ -145,9 +145,9 @@ func stored(t testing.TB, db backend.Database, all bool) (rows []string) {
 // A real server, killed while tabs click: whoever was signed in is signed in, and each click that was answered counts.
 func TestKillTheServerAndTheSessionGoesOn(t *testing.T) {
 	moments := child.Random(t)
-	path := filepath.Join(t.TempDir(), "sessions.db")
+	database := dbtest.Name(t)
 	start := func() (*child.Process, string) {
-		server := child.Start(t, "server", "-db", path, "-addr", "127.0.0.1:0")
+		server := child.Start(t, "server", "-db", database, "-addr", "127.0.0.1:0")
 		return server, strings.TrimPrefix(server.Expect(), "serving ")
 	}
 	server, url := start()
@@ -185,13 +185,13 @@ func TestKillTheServerAndTheSessionGoesOn(t *testing.T) {
 
 // The server is stopped and started while a tab clicks: it finishes what it has in hand, and no click is refused.
 func TestAServerThatEndsAnswersWhatItHasInHand(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "sessions.db")
-	server := child.Start(t, "server", "-db", path, "-addr", "127.0.0.1:0")
+	database := dbtest.Name(t)
+	server := child.Start(t, "server", "-db", database, "-addr", "127.0.0.1:0")
 	ada := newBrowser(t, strings.TrimPrefix(server.Expect(), "serving "))
 	ada.mustPost("/sign-in", "name", "ada")
 	ada.mustPost("/click")
 	server.Finish()
-	again := child.Start(t, "server", "-db", path, "-addr", "127.0.0.1:0")
+	again := child.Start(t, "server", "-db", database, "-addr", "127.0.0.1:0")
 	ada.url = strings.TrimPrefix(again.Expect(), "serving ")
 	expectClicks(t, ada.mustPost("/click"), 2)
 	again.Finish()
@@ -199,10 +199,10 @@ func TestAServerThatEndsAnswersWhatItHasInHand(t *testing.T) {
 
 // Two tabs, at two servers that share a database: both click and write notes, and neither undoes what the other did.
 func TestTwoTabsLoseNothing(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "sessions.db")
+	database := dbtest.Name(t)
 	var tabs [2]*browser
 	for i := range tabs {
-		db, err := sqlite.Open(path)
+		db, err := open.Database(database)
 		must(t, err)
 		t.Cleanup(func() { must(t, db.Close()) })
 		ctx, stop := context.WithCancel(context.Background())

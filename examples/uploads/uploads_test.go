@@ -13,6 +13,7 @@ import (
 
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/dserver/dservertest"
+	"github.com/dserver-go/dserver/internal/dbtest"
 )
 
 func must(t testing.TB, err error) {
@@ -159,10 +160,9 @@ func TestAcquireAgainTakesOneSlot(t *testing.T) {
 	}
 }
 
-func TestTheProgramRunsWithoutFlags(t *testing.T) {
-	t.Chdir(t.TempDir())
+func TestTheProgramGetsBackTheSlotsOfTheCrashed(t *testing.T) {
 	var out bytes.Buffer
-	must(t, run(t.Context(), []string{"-uploads", "50", "-longest", "150ms"}, &out))
+	must(t, run(t.Context(), []string{"-db", dbtest.Name(t), "-uploads", "50", "-longest", "150ms"}, &out))
 	var seconds float64
 	var most int
 	_, err := fmt.Sscanf(out.String(), "48 uploads done in %f s, %d at a time; 2 crashed", &seconds, &most)
