@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -15,14 +14,13 @@ import (
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/backend/fdb/fdbtest"
-	"github.com/dserver-go/dserver/backend/sqlite"
 	"github.com/dserver-go/dserver/dserver"
 )
 
 // A bank of safes that send each other money, set timers, lock, defer, repeat themselves, refuse and explode, in
 // processes that die at random commits. What the safes remember is compared with a sequential oracle: what each sender
-// was told. Some safes are killed and reset now and then (mortal_torture_test.go), and on SQLite some of the processes
-// are real ones, which get SIGKILL.
+// was told. Some safes are killed and reset now and then (mortal_torture_test.go), and in real time some of the
+// processes are real ones, which get SIGKILL.
 
 // bankSize is how much of it there is.
 type bankSize struct {
@@ -290,46 +288,37 @@ func TestLongBankLosesAndDoublesNothing(t *testing.T) {
 	})
 }
 
-// SQLite in real time, each process with a handle of its own on the one file. Beside them two real processes consume, and
+// SQLite in real time.
+func TestLongBankOnSQLiteLosesAndDoublesNothing(t *testing.T) { bankInRealTime(t, newFile) }
+
+// FoundationDB in real time.
+func TestLongBankOnFoundationDBLosesAndDoublesNothing(t *testing.T) {
+	if !fdbtest.IsAsked() {
+		t.Skip("FDB=1 asks for FoundationDB")
+	}
+	bankInRealTime(t, fdbtest.Name)
+}
+
+// bankInRealTime gives each process a handle of its own on the one database. Beside them two real processes consume, and
 // are killed again and again.
-func TestLongBankOnSQLiteLosesAndDoublesNothing(t *testing.T) {
+func bankInRealTime(t *testing.T, place func(testing.TB) (name string)) {
 	size, enough := bankSize{safes: 5, senders: 16, messages: 10}, 200
 	if isLong() {
 		size, enough = bankSize{safes: 24, senders: 64, messages: 100}, 60_000
 	}
 	size.limit, size.quiet = 5*time.Minute, time.Second
 	bankRounds(t, enough, func(t *testing.T, random *rand.Rand) *bank {
-		path := filepath.Join(t.TempDir(), "bank.db")
+		name := place(t)
 		open := func() backend.Database {
-			db, err := sqlite.Open(path, sqlite.Relaxed())
-			must(t, err)
+			db := openNamed(t, name)
 			t.Cleanup(func() { _ = db.Close() })
 			return db
 		}
 		rate := []float64{0, 0.001, 0.005}[random.IntN(3)]
 		b := &bank{bankSize: size, t: t, open: open, fates: map[string]fate{}}
-		victims := killSafeChildren(t, path, 2, random)
+		victims := killSafeChildren(t, name, 2, random)
 		b.play(random, backendtest.Chaos(func(testing.TB) func() backend.Database { return open }, rate)(t), safes(slowToil))
 		b.sigs = victims()
-		return b
-	})
-}
-
-// FoundationDB in real time, each process with a handle of its own in one directory.
-func TestLongBankOnFoundationDBLosesAndDoublesNothing(t *testing.T) {
-	if !fdbtest.IsAsked() {
-		t.Skip("FDB=1 asks for FoundationDB")
-	}
-	size, enough := bankSize{safes: 5, senders: 16, messages: 10}, 200
-	if isLong() {
-		size, enough = bankSize{safes: 24, senders: 64, messages: 100}, 60_000
-	}
-	size.limit, size.quiet = 5*time.Minute, time.Second
-	bankRounds(t, enough, func(t *testing.T, random *rand.Rand) *bank {
-		open := fdbtest.Open(t)
-		rate := []float64{0, 0.001, 0.005}[random.IntN(3)]
-		b := &bank{bankSize: size, t: t, open: open, fates: map[string]fate{}}
-		b.play(random, backendtest.Chaos(func(testing.TB) func() backend.Database { return open }, rate)(t), safes(slowToil))
 		return b
 	})
 }

@@ -1,19 +1,19 @@
 package dserver_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
-	"github.com/dserver-go/dserver/backend/sqlite"
 	"github.com/dserver-go/dserver/dserver"
 )
 
@@ -182,18 +182,18 @@ const safeChildEnv = "DSERVER_TEST_SAFES"
 
 // TestSafeChild is the processes that killSafeChildren kills.
 func TestSafeChild(t *testing.T) {
-	path := os.Getenv(safeChildEnv)
-	if path == "" {
+	name := os.Getenv(safeChildEnv)
+	if name == "" {
 		t.Skip("the child process of another test")
 	}
-	db, err := sqlite.Open(path, sqlite.Relaxed())
-	must(t, err)
-	_ = dserver.Run(context.Background(), db, safes(slowToil))
+	if err := dserver.Run(untilOrphaned(), openNamed(t, name), safes(slowToil)); err != nil {
+		t.Error(err)
+	}
 }
 
 // killSafeChildren runs processes that consume safes, and kills them with SIGKILL at random moments, until the returned
 // function is called. That says how many were killed.
-func killSafeChildren(t *testing.T, path string, children int, random *rand.Rand) (stop func() int) {
+func killSafeChildren(t *testing.T, name string, children int, random *rand.Rand) (stop func() int) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	var kills atomic.Int64
@@ -201,21 +201,13 @@ func killSafeChildren(t *testing.T, path string, children int, random *rand.Rand
 		choose := rand.New(rand.NewPCG(random.Uint64(), 0))
 		all.Go(func() {
 			for ctx.Err() == nil {
-				child := exec.Command(os.Args[0], "-test.run", "^TestSafeChild$")
-				child.Env = append(os.Environ(), safeChildEnv+"="+path)
-				if err := child.Start(); err != nil {
+				if err := killSafeChild(ctx, name, time.Duration(choose.IntN(2000))*time.Millisecond); err != nil {
 					t.Error(err)
 					return
 				}
-				select {
-				case <-ctx.Done():
-				case <-time.After(time.Duration(choose.IntN(2000)) * time.Millisecond):
+				if ctx.Err() == nil {
 					kills.Add(1)
 				}
-				if err := child.Process.Kill(); err != nil {
-					t.Errorf("a process ended by itself: %v", err)
-				}
-				_ = child.Wait() // it was killed
 			}
 		})
 	}
@@ -226,4 +218,26 @@ func killSafeChildren(t *testing.T, path string, children int, random *rand.Rand
 	}
 	t.Cleanup(func() { stop() })
 	return stop
+}
+
+// killSafeChild lets one process live for so long, or until ctx ends.
+func killSafeChild(ctx context.Context, name string, life time.Duration) error {
+	var out bytes.Buffer
+	child := childOf("TestSafeChild", safeChildEnv, name)
+	child.Stdout, child.Stderr = &out, &out
+	if _, err := child.StdinPipe(); err != nil {
+		return err
+	}
+	if err := child.Start(); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(life):
+	}
+	_ = child.Process.Kill() // it may have ended
+	if err := child.Wait(); child.ProcessState.Exited() {
+		return fmt.Errorf("a process ended by itself: %v\n%s", err, &out)
+	}
+	return nil
 }

@@ -3,7 +3,6 @@ package dserver_test
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -14,8 +13,6 @@ import (
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/backendtest"
-	"github.com/dserver-go/dserver/backend/fdb/fdbtest"
-	"github.com/dserver-go/dserver/backend/sqlite"
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/queue"
 )
@@ -46,38 +43,6 @@ var ledgers = ledger.With(
 	dserver.HandleCast(func(*dserver.Context, *Ledger, Refusal) error { return errDenied }),
 	dserver.HandleCast(func(*dserver.Context, *Ledger, Burst) error { panic("burst") }),
 )
-
-// eachStore runs a test on the model, on SQLite and, with FDB=1, on FoundationDB, and checks what is
-// stored at its end. Each call of open is another process's handle.
-func eachStore(t *testing.T, test func(t *testing.T, open func() backend.Database)) {
-	on := func(name string, opener backendtest.Opener) {
-		t.Run(name, func(t *testing.T) {
-			open := opener(t)
-			t.Cleanup(func() { // after the consumers ended
-				db := open()
-				check(t, db, ledgers, counters)
-				must(t, db.Close())
-			})
-			test(t, func() backend.Database {
-				db := open()
-				t.Cleanup(func() { must(t, db.Close()) })
-				return db
-			})
-		})
-	}
-	on("model", backendtest.Model)
-	if fdbtest.IsAsked() {
-		on("fdb", fdbtest.Open)
-	}
-	on("sqlite", func(t testing.TB) func() backend.Database {
-		path := filepath.Join(t.TempDir(), "test.db")
-		return func() backend.Database {
-			db, err := sqlite.Open(path, sqlite.Relaxed())
-			must(t, err)
-			return db
-		}
-	})
-}
 
 // push puts bytes on the queue of a server, whatever they are.
 func push(t testing.TB, db backend.Database, ref dserver.Ref, lane queue.Lane, items ...[]byte) {

@@ -1,0 +1,79 @@
+package dserver_test
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/backendtest"
+	"github.com/dserver-go/dserver/backend/fdb/fdbtest"
+	"github.com/dserver-go/dserver/backend/open"
+	"github.com/dserver-go/dserver/backend/sqlite"
+)
+
+// eachStore runs a test on the model, on SQLite and, with FDB=1, on FoundationDB, and checks what is stored at its end.
+// Each call of open is another process's handle.
+func eachStore(t *testing.T, test func(t *testing.T, open func() backend.Database)) {
+	on := func(t *testing.T, open func() backend.Database) {
+		t.Cleanup(func() { // after the consumers ended
+			db := open()
+			check(t, db, ledgers, counters, safe, journal, rooms, desks(noWork))
+			must(t, db.Close())
+		})
+		test(t, func() backend.Database {
+			db := open()
+			t.Cleanup(func() { must(t, db.Close()) })
+			return db
+		})
+	}
+	t.Run("model", func(t *testing.T) { on(t, backendtest.NewStore().Open) })
+	eachNamedStore(t, func(t *testing.T, name string) {
+		on(t, func() backend.Database { return openNamed(t, name) })
+	})
+}
+
+// eachNamedStore runs a test on those stores that other processes can open, too.
+func eachNamedStore(t *testing.T, test func(t *testing.T, name string)) {
+	if fdbtest.IsAsked() {
+		t.Run("fdb", func(t *testing.T) { test(t, fdbtest.Name(t)) })
+	}
+	t.Run("sqlite", func(t *testing.T) { test(t, newFile(t)) })
+}
+
+// newFile is the name of a SQLite database that is removed when the test ends.
+func newFile(t testing.TB) string { return filepath.Join(t.TempDir(), "test.db") }
+
+// openNamed opens the database of a name. A file is not synced: it is processes that die here, and never the machine.
+func openNamed(t testing.TB, name string) backend.Database {
+	t.Helper()
+	var db backend.Database
+	var err error
+	if path, isFile := open.File(name); isFile {
+		db, err = sqlite.Open(path, sqlite.Relaxed())
+	} else {
+		db, err = open.Database(name)
+	}
+	must(t, err)
+	return db
+}
+
+// childOf is a process that runs one test of this binary, which finds the name of its database in a variable.
+func childOf(test, variable, name string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], "-test.run", "^"+test+"$")
+	cmd.Env = append(os.Environ(), variable+"="+name)
+	return cmd
+}
+
+// untilOrphaned ends when standard input does: a child whose parent has gone must not stay.
+func untilOrphaned() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		defer cancel()
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}()
+	return ctx
+}
