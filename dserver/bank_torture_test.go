@@ -19,8 +19,8 @@ import (
 
 // A bank of safes that send each other money, set timers, lock, defer, repeat themselves, refuse and explode, in
 // processes that die at random commits. What the safes remember is compared with a sequential oracle: what each sender
-// was told. Some safes are killed and reset now and then (mortal_torture_test.go), and in real time some of the
-// processes are real ones, which get SIGKILL.
+// was told; and all the time somebody counts the money. Some safes are killed and reset now and then
+// (mortal_torture_test.go), and in real time some of the processes are real ones, which get SIGKILL.
 
 // bankSize is how much of it there is.
 type bankSize struct {
@@ -41,9 +41,12 @@ type bank struct {
 
 	mu     sync.Mutex
 	fates  map[string]fate
-	begins int // messages that were sent, and those that they sent
-	took   int // those that took effect
-	sigs   int // real processes that got SIGKILL in the middle
+	cents  map[string]int64 // what was remitted, by id
+	begins int              // messages that were sent, and those that they sent
+	took   int              // those that took effect
+	sigs   int              // real processes that got SIGKILL in the middle
+	audits int
+	onWay  int // audits that met money on its way
 }
 
 // fate is what the oracle knows of an id.
@@ -63,6 +66,7 @@ func (b *bank) note(id string, f fate) {
 
 // play runs a round: processes with faults, one without that comes and goes, and the senders.
 func (b *bank) play(random *rand.Rand, faulty func() backend.Database, types *dserver.Definition[Safe]) {
+	b.fates, b.cents = map[string]fate{}, map[string]int64{}
 	b.mortals.over, b.mortals.still, b.mortals.sent = make(chan struct{}), make(chan struct{}), map[string]mortalFate{}
 	ctx, cancel := context.WithCancel(context.Background())
 	var comers sync.WaitGroup
@@ -97,6 +101,8 @@ func (b *bank) play(random *rand.Rand, faulty func() backend.Database, types *ds
 	}
 	ends := rand.New(rand.NewPCG(random.Uint64(), 0))
 	comers.Go(func() { b.endMortals(ctx, steady, ends) })
+	moments := rand.New(rand.NewPCG(random.Uint64(), 0))
+	comers.Go(func() { b.auditUntil(ctx, steady, moments) })
 	senders.Wait()
 	b.settle()
 	cancel()
@@ -151,7 +157,11 @@ func (b *bank) send(id string, choose *rand.Rand) {
 	case 9:
 		follows(call(Defer{ID: id, By: other}), other, " answered")
 	case 10, 11:
-		follows(cast(Remit{ID: id, To: other, Cents: choose.Int64N(100), Urgent: kind == 10}), other, " passed")
+		cents := choose.Int64N(100)
+		b.mu.Lock()
+		b.cents[id] = cents
+		b.mu.Unlock()
+		follows(cast(Remit{ID: id, To: other, Cents: cents, Urgent: kind == 10}), other, " passed")
 	case 12:
 		follows(cast(Wind{id, id, soon}), server, " rang")
 	case 13:
@@ -240,19 +250,77 @@ func (b *bank) judge() {
 	check(b.t, db, safe)
 }
 
+// auditUntil counts the money again and again, until ctx ends.
+func (b *bank) auditUntil(ctx context.Context, db backend.Database, choose *rand.Rand) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Duration(choose.IntN(100)) * time.Millisecond):
+		}
+		if err := b.audit(ctx, db); err != nil && ctx.Err() == nil {
+			b.t.Errorf("an audit: %v", err)
+			return
+		}
+	}
+}
+
+// audit reads all safes as they are at one moment. What has left a safe is in another one, or on its way there.
+func (b *bank) audit(ctx context.Context, db backend.Database) error {
+	var seen map[string]int
+	var total, onWay int64
+	if err := db.Read(ctx, func(tx backend.ReadTx) error {
+		seen, total = map[string]int{}, 0
+		for _, id := range numbered("", b.safes) {
+			s, err := safe.At(&moment{db, tx}, id).State(ctx)
+			if err != nil && !errors.Is(err, dserver.ErrNotFound) {
+				return err
+			}
+			total += s.Cents
+			for id, n := range s.Seen {
+				seen[id] += n
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id, cents := range b.cents {
+		onWay += cents * int64(seen[id]-seen[id+" passed"])
+	}
+	if b.audits++; onWay != 0 {
+		b.onWay++
+	}
+	if total+onWay != 0 {
+		return fmt.Errorf("%d cents appeared, %d of them on their way", total+onWay, onWay)
+	}
+	return nil
+}
+
+// moment is a database as it is in one snapshot: all reads of it see the same.
+type moment struct {
+	backend.Database
+	tx backend.ReadTx
+}
+
+func (m *moment) Read(_ context.Context, fn func(backend.ReadTx) error) error { return fn(m.tx) }
+
 // isLong reports whether the random tests run for long.
 func isLong() bool { return os.Getenv("LONG") != "" }
 
 // bankRounds plays rounds until so many messages took effect, and reports how fast that was.
 func bankRounds(t *testing.T, enough int, round func(t *testing.T, random *rand.Rand) *bank) {
 	random := seeded(t)
-	began, sent, took, ends, sigs := time.Now(), 0, 0, 0, 0
+	began, sent, took, ends, sigs, audits, onWay := time.Now(), 0, 0, 0, 0, 0, 0
 	for n := 0; took < enough; n++ {
 		var b *bank
 		if !t.Run(fmt.Sprint(n), func(t *testing.T) { b = round(t, random) }) || b == nil {
 			return // it failed, or -run asks for another round
 		}
 		sent, took, ends, sigs = sent+b.begins, took+b.took, ends+len(b.mortals.ends), sigs+b.sigs
+		audits, onWay = audits+b.audits, onWay+b.onWay
 		if took/50_000 > (took-b.took)/50_000 {
 			t.Logf("%d messages so far", took)
 		}
@@ -261,8 +329,8 @@ func bankRounds(t *testing.T, enough int, round func(t *testing.T, random *rand.
 			return
 		}
 	}
-	t.Logf("%d messages took effect of %d that were sent, %.0f a second; servers were killed or reset %d times, processes got SIGKILL %d times",
-		took, sent, float64(took)/time.Since(began).Seconds(), ends, sigs)
+	t.Logf("%d messages took effect of %d that were sent, %.0f a second; servers were killed or reset %d times, processes got SIGKILL %d times; %d audits, %d of them with money on its way",
+		took, sent, float64(took)/time.Since(began).Seconds(), ends, sigs, audits, onWay)
 }
 
 // The model in virtual time: the processes die at one commit of 20 to 1,000.
@@ -276,7 +344,7 @@ func TestLongBankLosesAndDoublesNothing(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			store := backendtest.NewStore()
 			rate := []float64{0, 0.001, 0.01, 0.05}[random.IntN(4)]
-			b = &bank{bankSize: size, t: t, open: store.Open, fates: map[string]fate{}}
+			b = &bank{bankSize: size, t: t, open: store.Open}
 			faulty := backendtest.Chaos(func(testing.TB) func() backend.Database { return store.Open }, rate)(t)
 			if lags := newLag(random, 3*time.Millisecond); random.IntN(2) == 0 {
 				quick := faulty
@@ -315,7 +383,7 @@ func bankInRealTime(t *testing.T, place func(testing.TB) (name string)) {
 			return db
 		}
 		rate := []float64{0, 0.001, 0.005}[random.IntN(3)]
-		b := &bank{bankSize: size, t: t, open: open, fates: map[string]fate{}}
+		b := &bank{bankSize: size, t: t, open: open}
 		victims := killSafeChildren(t, name, 2, random)
 		b.play(random, backendtest.Chaos(func(testing.TB) func() backend.Database { return open }, rate)(t), safes(slowToil))
 		b.sigs = victims()
