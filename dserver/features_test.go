@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/dserver"
 )
@@ -119,57 +120,94 @@ func TestTimersFireOnceAndNotWhenCancelled(t *testing.T) {
 	})
 }
 
-func TestLockedWorkRunsOutsideAndAppliesToTheStateOfThen(t *testing.T) {
-	db := backendtest.NewModel()
-	ctx := within(t)
-	working, go1 := make(chan struct{}), make(chan struct{})
-	def := desks(func(*dserver.LockedContext, Desk, Pay) (string, error) {
-		close(working)
-		<-go1
-		return "receipt", nil
-	})
-	start(t, db, def)
-	desk := def.At(db, "a")
-	done := make(chan error, 1)
-	go func() {
-		reply, err := dserver.Call(ctx, desk, Pay{How: "card"})
-		if err == nil && reply != "receipt" {
-			err = errors.New(reply)
+// Each of three consumers lives until some more timers have fired, and then there is nobody for a while. What a timer or
+// After sends comes once, not before its time; what was stopped never comes.
+func TestTimersFireOnceWhicheverConsumerLives(t *testing.T) {
+	const count, last = 30, time.Second
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		types := safes(easyToil)
+		db, ctx := open(), within(t)
+		s := types.At(db, "a")
+		set := []any{
+			Wind{"late", "moved", time.Hour}, Wind{"soon", "moved", last / 2}, // the last one counts
+			Wind{"early", "put off", time.Millisecond}, Wind{"later", "put off", last},
+			Wind{"never", "stopped", time.Millisecond}, Unwind{"stop", "stopped"},
 		}
-		done <- err
-	}()
-	<-working
-	if err := desk.Cast(ctx, Jot{"waits"}); err != nil {
-		t.Fatal(err)
-	}
-	if err := desk.Cast(ctx, Jot{"urgent"}, dserver.Priority()); err != nil {
-		t.Fatal(err)
-	}
-	if err := desk.Info(ctx, Poke{"me"}); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "both came past the lock", func() bool {
-		s, err := desk.State(ctx)
-		return err == nil && len(s.Log) == 2
+		want := []string{"late", "soon", "soon rang", "early", "later", "later rang", "never", "stop", "after"}
+		for i := range count {
+			id := fmt.Sprint(i)
+			set = append(set, Wind{id, id, last / count * time.Duration(i)})
+			want = append(want, id, id+" rang")
+		}
+		began := time.Now()
+		must(t, s.CastAll(ctx, set))
+		must(t, s.Cast(ctx, Stow{"after"}, dserver.After(last)))
+		for _, enough := range []int{count/3 - 1, 2*count/3 - 1, count - 1} {
+			stop := run(t, dserver.Consumer{}, open(), types)
+			eventually(t, "some timers have fired", func() bool {
+				state, err := s.State(ctx)
+				return err == nil && state.Seen[fmt.Sprint(enough, " rang")] > 0
+			})
+			if enough < count-1 {
+				stop()
+				<-time.After(last / 10) // some more are due
+			}
+		}
+		expectSeen(t, s, want...)
+		if took := time.Since(began); took < last {
+			t.Errorf("all have fired after %v", took)
+		}
+		eventually(t, "nothing is to come", func() bool {
+			return rows(t, db, "s", "safe", "a", "t")+rows(t, db, "s", "safe", "a", "a") == 0 && statusOf(t, s).Queued == 0
+		})
+		expectSeen(t, s, want...)
 	})
-	close(go1)
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	got, err := dserver.Call(ctx, desk, Jots{})
-	if err != nil || len(got) != 4 || got[2] != "paid card" || got[3] != "waits" {
-		t.Fatalf("%q, %v", got, err)
-	}
+}
+
+func TestLockedWorkRunsOutsideAndAppliesToTheStateOfThen(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		ctx := within(t)
+		working, goOn := make(chan struct{}, 10), make(chan struct{})
+		def := desks(func(*dserver.LockedContext, Desk, Pay) (string, error) {
+			working <- struct{}{}
+			<-goOn
+			return "receipt", nil
+		})
+		for range 2 {
+			start(t, open(), def)
+		}
+		desk := def.At(open(), "a")
+		answer := make(chan string, 1)
+		go func(db backend.Database) {
+			reply, err := dserver.Call(ctx, def.At(db, "a"), Pay{How: "card"})
+			answer <- fmt.Sprint(reply, err)
+		}(open())
+		<-working
+		must(t, desk.Cast(ctx, Jot{"waits"}))
+		must(t, desk.Cast(ctx, Jot{"urgent"}, dserver.Priority()))
+		must(t, desk.Info(ctx, Poke{"me"}))
+		eventually(t, "both came past the lock", func() bool {
+			s, err := desk.State(ctx)
+			return err == nil && len(s.Log) == 2
+		})
+		close(goOn)
+		if got := <-answer; got != "receipt<nil>" {
+			t.Fatalf("the caller got %s", got)
+		}
+		got, err := dserver.Call(ctx, desk, Jots{})
+		if err != nil || len(got) != 4 || got[2] != "paid card" || got[3] != "waits" {
+			t.Fatalf("%q, %v", got, err)
+		}
+	})
 }
 
 func TestLockedWorkIsTriedAgainWithOneKey(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		db := backendtest.NewModel()
-		var attempts atomic.Int32
-		keys := map[string]bool{}
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		ctx := within(t)
+		keys := make(chan string, 20)
 		def := desks(func(ctx *dserver.LockedContext, _ Desk, m Pay) (string, error) {
-			keys[ctx.IdempotencyKey()] = true
-			if n := attempts.Add(1); n < 3 {
+			keys <- ctx.IdempotencyKey()
+			if ctx.Attempt() < 3 {
 				return "", errors.New("the gateway is away")
 			}
 			if m.How == "broke" {
@@ -177,61 +215,90 @@ func TestLockedWorkIsTriedAgainWithOneKey(t *testing.T) {
 			}
 			return "ok", nil
 		})
-		start(t, db, def)
-		if reply, err := dserver.Call(context.Background(), def.At(db, "a"), Pay{How: "card"}); reply != "ok" || err != nil {
+		db := open()
+		for range 2 {
+			start(t, open(), def)
+		}
+		if reply, err := dserver.Call(ctx, def.At(db, "a"), Pay{How: "card"}); reply != "ok" || err != nil {
 			t.Fatalf("%q, %v", reply, err)
 		}
-		if attempts.Load() != 3 || len(keys) != 1 {
-			t.Fatalf("%d attempts with %d keys", attempts.Load(), len(keys))
+		if n := len(keys); n < 3 {
+			t.Errorf("%d attempts", n)
 		}
-		if _, err := dserver.Call(context.Background(), def.At(db, "b"), Pay{How: "broke"}); !errors.Is(err, errBroke) {
+		for first := <-keys; len(keys) > 0; {
+			if key := <-keys; key != first {
+				t.Errorf("the key was %s, then %s", first, key)
+			}
+		}
+		if _, err := dserver.Call(ctx, def.At(db, "b"), Pay{How: "broke"}); !errors.Is(err, errBroke) {
 			t.Fatal(err)
 		}
 	})
 }
 
 func TestReplyLaterAnswersFromALaterTurn(t *testing.T) {
-	db := backendtest.NewModel()
-	ctx := within(t)
-	def := desks(noWork)
-	start(t, db, def)
-	desk := def.At(db, "a")
-	answers := make(chan string, 2)
-	for range 2 {
-		go func() {
-			reply, err := dserver.Call(ctx, desk, Ask{})
-			answers <- fmt.Sprint(reply, err)
-		}()
-	}
-	eventually(t, "both wait", func() bool {
-		s, err := desk.State(ctx)
-		return err == nil && len(s.Waiting) == 2
-	})
-	if err := desk.Cast(ctx, Tell{"now"}); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if got := <-answers; got != "now<nil>" {
-			t.Fatal(got)
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		ctx := within(t)
+		def := desks(noWork)
+		db := open()
+		stop := run(t, dserver.Consumer{}, db, def)
+		answers := make(chan string, 4)
+		for i := range cap(answers) {
+			from := db // beside the consumer, and apart
+			if i%2 == 0 {
+				from = open()
+			}
+			go func() {
+				reply, err := dserver.Call(ctx, def.At(from, "a"), Ask{})
+				answers <- fmt.Sprint(reply, err)
+			}()
 		}
-	}
+		eventually(t, "all wait", func() bool {
+			s, err := def.At(db, "a").State(ctx)
+			return err == nil && len(s.Waiting) == cap(answers)
+		})
+		stop() // another process answers
+		other := open()
+		start(t, other, def)
+		must(t, def.At(other, "a").Cast(ctx, Tell{"now"}))
+		for range cap(answers) {
+			if got := <-answers; got != "now<nil>" {
+				t.Fatal(got)
+			}
+		}
+	})
 }
 
 func TestOnceIsHandledOnceAndAnswersAgain(t *testing.T) {
-	db := backendtest.NewModel()
-	ctx := within(t)
-	def := desks(noWork)
-	start(t, db, def)
-	desk := def.At(db, "a")
-	for range 3 {
-		if err := desk.Cast(ctx, Jot{"x"}, dserver.Once("k")); err != nil {
-			t.Fatal(err)
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		ctx := within(t)
+		def := desks(noWork)
+		desks := []*dserver.DServer[Desk]{def.At(open(), "a")} // of a process without a consumer, and of two with one
+		for range 2 {
+			db := open()
+			start(t, db, def)
+			desks = append(desks, def.At(db, "a"))
 		}
-		if got, err := dserver.Call(ctx, desk, Jots{}, dserver.Once("q")); err != nil || len(got) != 1 {
-			t.Fatal(got, err)
+		for _, desk := range desks {
+			must(t, desk.Cast(ctx, Jot{"x"}, dserver.Once("k")))
+			if got, err := dserver.Call(ctx, desk, Jots{}, dserver.Once("q")); err != nil || fmt.Sprint(got) != "[x]" {
+				t.Fatal(got, err)
+			}
+			must(t, desk.Cast(ctx, Jot{"y"})) // the answer is the first one's
 		}
-	}
-	expectLog(t, desk, "x")
+		expectLog(t, desks[0], "x", "y", "y", "y")
+
+		var all sync.WaitGroup // at once
+		for i := range 9 {
+			all.Go(func() {
+				if err := desks[i%len(desks)].Call(ctx, Jot{"z"}, nil, dserver.Once("z")); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		expectLog(t, desks[0], "x", "y", "y", "y", "z")
+	})
 }
 
 func TestAfterComesLater(t *testing.T) {
@@ -251,23 +318,24 @@ func TestAfterComesLater(t *testing.T) {
 }
 
 func TestResetFromAHandlerForgetsEverything(t *testing.T) {
-	db := backendtest.NewModel()
-	ctx := within(t)
-	def := desks(noWork)
-	start(t, db, def)
-	desk := def.At(db, "a")
-	for _, m := range []any{Jot{"x"}, Remind{"t", time.Hour}, End{}} {
-		if err := desk.Cast(ctx, m); err != nil {
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		db, ctx := open(), within(t)
+		def := desks(noWork)
+		for range 2 {
+			start(t, open(), def)
+		}
+		desk := def.At(db, "a")
+		for _, m := range []any{Jot{"x"}, Remind{"t", time.Hour}, End{}} {
+			must(t, desk.Cast(ctx, m))
+		}
+		expectLog(t, desk) // after the casts, which may have been queued
+		if _, err := desk.State(ctx); !errors.Is(err, dserver.ErrNotFound) {
 			t.Fatal(err)
 		}
-	}
-	expectLog(t, desk) // after the casts, which may have been queued
-	if _, err := desk.State(ctx); !errors.Is(err, dserver.ErrNotFound) {
-		t.Fatal(err)
-	}
-	if n := rows(t, db, "s", "desk", "a", "t"); n != 0 {
-		t.Fatalf("the timer's record is left: %d rows", n)
-	}
+		if n := rows(t, db, "s", "desk", "a", "t"); n != 0 {
+			t.Fatalf("the timer's record is left: %d rows", n)
+		}
+	})
 }
 
 func TestDeadHoldersLockIsTakenOver(t *testing.T) {
@@ -311,26 +379,12 @@ func TestDeadHoldersLockIsTakenOver(t *testing.T) {
 
 func TestOlderStateIsUpgraded(t *testing.T) {
 	type Old struct{ Lines []string }
+	type New struct{ Count int }
 	type Add struct{ Text string }
-	db := backendtest.NewModel()
-	ctx := within(t)
 	old := dserver.Define("paper", dserver.HandleCast(func(_ *dserver.Context, o *Old, m Add) error {
 		o.Lines = append(o.Lines, m.Text)
 		return nil
 	}))
-	run, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- dserver.Run(run, db, old) }()
-	if err := old.At(db, "a").Cast(ctx, Add{"one"}); err != nil {
-		t.Fatal(err)
-	}
-	expectState(t, old.At(db, "a"), "{[one]}")
-	stop()
-	if err := <-ended; err != nil {
-		t.Fatal(err)
-	}
-
-	type New struct{ Count int }
 	fresh := dserver.Define("paper",
 		dserver.HandleCast(func(_ *dserver.Context, n *New, _ Add) error {
 			n.Count++
@@ -340,12 +394,19 @@ func TestOlderStateIsUpgraded(t *testing.T) {
 			n.Count = len(o.Lines)
 			return nil
 		}))
-	start(t, db, fresh)
-	expectState(t, fresh.At(db, "a"), "{1}")
-	if err := fresh.At(db, "a").Cast(ctx, Add{"two"}); err != nil {
-		t.Fatal(err)
-	}
-	expectState(t, fresh.At(db, "a"), "{2}")
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		db, ctx := open(), within(t)
+		stop := run(t, dserver.Consumer{}, db, old)
+		must(t, old.At(db, "a").Cast(ctx, Add{"one"}))
+		expectState(t, old.At(db, "a"), "{[one]}")
+		stop()
+		for range 2 {
+			start(t, open(), fresh)
+		}
+		expectState(t, fresh.At(db, "a"), "{1}")
+		must(t, fresh.At(db, "a").Cast(ctx, Add{"two"}))
+		expectState(t, fresh.At(db, "a"), "{2}")
+	})
 }
 
 // expectState waits for a state.
