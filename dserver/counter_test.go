@@ -69,31 +69,33 @@ func within(t testing.TB) context.Context {
 }
 
 func TestCallSeesCast(t *testing.T) {
-	db := backendtest.NewModel()
-	ctx := within(t)
-	visits := counters.At(db, "visits")
-	if err := visits.Cast(ctx, Increment{By: 1}); err != nil {
-		t.Fatal(err)
-	}
-	start(t, db, counters)
-	if err := visits.Cast(ctx, Increment{By: 2}); err != nil {
-		t.Fatal(err)
-	}
-	n, err := dserver.Call(ctx, visits, Value{})
-	if n != 3 || err != nil {
-		t.Fatalf("%d, %v", n, err)
-	}
-	if _, err := dserver.Call(ctx, visits, Refuse{}); !errors.Is(err, errRefused) {
-		t.Fatal(err)
-	}
-	s, err := visits.State(ctx)
-	if s.Count != 3 || err != nil {
-		t.Fatalf("%+v, %v", s, err)
-	}
-	n, err = dserver.Query(ctx, visits, Value{})
-	if n != 3 || err != nil {
-		t.Fatalf("%d, %v", n, err)
-	}
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		db := open()
+		ctx := within(t)
+		visits := counters.At(db, "visits")
+		if err := visits.Cast(ctx, Increment{By: 1}); err != nil {
+			t.Fatal(err)
+		}
+		start(t, db, counters)
+		if err := visits.Cast(ctx, Increment{By: 2}); err != nil {
+			t.Fatal(err)
+		}
+		n, err := dserver.Call(ctx, visits, Value{})
+		if n != 3 || err != nil {
+			t.Fatalf("%d, %v", n, err)
+		}
+		if _, err := dserver.Call(ctx, visits, Refuse{}); !errors.Is(err, errRefused) {
+			t.Fatal(err)
+		}
+		s, err := visits.State(ctx)
+		if s.Count != 3 || err != nil {
+			t.Fatalf("%+v, %v", s, err)
+		}
+		n, err = dserver.Query(ctx, visits, Value{})
+		if n != 3 || err != nil {
+			t.Fatalf("%d, %v", n, err)
+		}
+	})
 }
 
 func TestManyCallers(t *testing.T) {

@@ -13,7 +13,6 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/dserver-go/dserver/backend"
-	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/queue"
 )
@@ -154,64 +153,69 @@ func TestRetryGoesBehindTheQueueAndIsGoneTheSecondTime(t *testing.T) {
 }
 
 func TestRetryRefusesWhatCannotBeSentAndKeepsTheLetter(t *testing.T) {
-	db, ctx := backendtest.NewModel(), within(t)
-	s, d := setAside(t, db, Refusal{"no"})
-	for _, m := range []dserver.Message{
-		{Name: "Nobody", Body: d.Message.Body},
-		{Name: "Note", Body: []byte{0xff}},
-		{Name: "", Body: []byte("edited")},
-	} {
-		edited := d
-		edited.Message = m
-		if err := s.Retry(ctx, edited); err == nil {
-			t.Errorf("%q is sent", m)
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		db, ctx := open(), within(t)
+		s, d := setAside(t, db, Refusal{"no"})
+		for _, m := range []dserver.Message{
+			{Name: "Nobody", Body: d.Message.Body},
+			{Name: "Note", Body: []byte{0xff}},
+			{Name: "", Body: []byte("edited")},
+		} {
+			edited := d
+			edited.Message = m
+			if err := s.Retry(ctx, edited); err == nil {
+				t.Errorf("%q is sent", m)
+			}
 		}
-	}
-	if status := statusOf(t, s); status.Queued != 0 || status.DeadLetters != 1 {
-		t.Errorf("%+v", status)
-	}
-	must(t, s.Discard(ctx, d))
-	if status := statusOf(t, s); status.DeadLetters != 0 || len(letters(t, s)) != 0 {
-		t.Errorf("%+v", status)
-	}
+		if status := statusOf(t, s); status.Queued != 0 || status.DeadLetters != 1 {
+			t.Errorf("%+v", status)
+		}
+		must(t, s.Discard(ctx, d))
+		if status := statusOf(t, s); status.DeadLetters != 0 || len(letters(t, s)) != 0 {
+			t.Errorf("%+v", status)
+		}
+	})
 }
 
 // A message that this version cannot read may be one that the next can.
 func TestUnreadableMessageIsRetriedAsItIsOrEdited(t *testing.T) {
-	db, ctx := backendtest.NewModel(), within(t)
-	ref := ledgers.Ref("x")
-	push(t, db, ref, queue.Normal, []byte("rubbish"))
-	s, d := setAside(t, db, Note{1})
-	must(t, s.Retry(ctx, d))
-	if q := waiting(t, s)[0]; string(q.Message.Body) != "rubbish" {
-		t.Fatalf("%+v", q)
-	}
-	stop := run(t, dserver.Consumer{}, db, ledgers)
-	eventually(t, "it is set aside again", func() bool { return statusOf(t, s).DeadLetters == 1 })
-	stop()
-	d = letters(t, s)[0]
-	d.Message = dserver.Message{Name: "Note", Body: []byte{0xa1, 0x61, 'N', 0x07}}
-	must(t, s.Retry(ctx, d))
-	start(t, db, ledgers)
-	if seen := seenAfter(t, ctx, s); !slices.Equal(seen, []int{1, 7}) {
-		t.Errorf("seen %v", seen)
-	}
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		db, ctx := open(), within(t)
+		ref := ledgers.Ref("x")
+		push(t, db, ref, queue.Normal, []byte("rubbish"))
+		s, d := setAside(t, db, Note{1})
+		must(t, s.Retry(ctx, d))
+		if q := waiting(t, s)[0]; string(q.Message.Body) != "rubbish" {
+			t.Fatalf("%+v", q)
+		}
+		stop := run(t, dserver.Consumer{}, db, ledgers)
+		eventually(t, "it is set aside again", func() bool { return statusOf(t, s).DeadLetters == 1 })
+		stop()
+		d = letters(t, s)[0]
+		d.Message = dserver.Message{Name: "Note", Body: []byte{0xa1, 0x61, 'N', 0x07}}
+		must(t, s.Retry(ctx, d))
+		start(t, db, ledgers)
+		if seen := seenAfter(t, ctx, s); !slices.Equal(seen, []int{1, 7}) {
+			t.Errorf("seen %v", seen)
+		}
+	})
 }
 
 // The caller of a call that broke was answered. Its retry has none.
 func TestRetriedCallHasNoCaller(t *testing.T) {
-	store, ctx := backendtest.NewStore(), within(t)
-	here := store.Open()
-	stop := run(t, dserver.Consumer{}, here, ledgers)
-	if err := ledgers.At(store.Open(), "x").Call(ctx, Burst{}, nil); !errors.Is(err, dserver.ErrFault) {
-		t.Fatal(err)
-	}
-	stop()
-	s := ledgers.At(here, "x")
-	must(t, s.Retry(ctx, letters(t, s)[0]))
-	if q := waiting(t, s)[0]; q.Call || q.Message.Name != "Burst" {
-		t.Errorf("%+v", q)
-	}
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		here, ctx := open(), within(t)
+		stop := run(t, dserver.Consumer{}, here, ledgers)
+		if err := ledgers.At(open(), "x").Call(ctx, Burst{}, nil); !errors.Is(err, dserver.ErrFault) {
+			t.Fatal(err)
+		}
+		stop()
+		s := ledgers.At(here, "x")
+		must(t, s.Retry(ctx, letters(t, s)[0]))
+		if q := waiting(t, s)[0]; q.Call || q.Message.Name != "Burst" {
+			t.Errorf("%+v", q)
+		}
+	})
 }
 
 // Operators race each other for each letter, while a consumer handles what they retry.

@@ -275,68 +275,74 @@ type Deeper struct{ Map map[string]int }
 
 // Sends of one turn to one server arrive in the order of the calls, those to the server itself too.
 func TestSendsOfATurnArriveInOrder(t *testing.T) {
-	const each = 50
-	types := journals.With(dserver.HandleCast(func(ctx *dserver.Context, j *Journal, m Mark) error {
-		for i := range each {
-			ctx.Cast(ctx.Self(), Write{fmt.Sprint(m.Line, i)})
-			ctx.Cast(journal.Ref("b"), Write{fmt.Sprint(m.Line, i)})
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		const each = 50
+		types := journals.With(dserver.HandleCast(func(ctx *dserver.Context, j *Journal, m Mark) error {
+			for i := range each {
+				ctx.Cast(ctx.Self(), Write{fmt.Sprint(m.Line, i)})
+				ctx.Cast(journal.Ref("b"), Write{fmt.Sprint(m.Line, i)})
+			}
+			return nil
+		}))
+		db := open()
+		must(t, types.At(db, "a").CastAll(within(t), []any{Mark{"x"}, Mark{"y"}, Mark{"z"}}))
+		for range 2 {
+			start(t, open(), types)
 		}
-		return nil
-	}))
-	db := newStore(t, types).Open()
-	must(t, types.At(db, "a").CastAll(within(t), []any{Mark{"x"}, Mark{"y"}, Mark{"z"}}))
-	start(t, db, types)
-	want := slices.Concat(numbered("x", each), numbered("y", each), numbered("z", each))
-	for _, id := range []string{"a", "b"} {
-		s := types.At(db, id)
-		eventually(t, "all are handled", func() bool {
-			state, err := s.State(within(t))
-			return err == nil && len(state.Lines) == len(want)
-		})
-		expectLines(t, lines(t, s), want...)
-	}
+		want := slices.Concat(numbered("x", each), numbered("y", each), numbered("z", each))
+		for _, id := range []string{"a", "b"} {
+			s := types.At(db, id)
+			eventually(t, "all are handled", func() bool {
+				state, err := s.State(within(t))
+				return err == nil && len(state.Lines) == len(want)
+			})
+			expectLines(t, lines(t, s), want...)
+		}
+	})
 }
 
 // Actions run after the commit, in the order in which they were registered, across a batch and from turn to turn.
 func TestActionsRunInOrderAfterTheCommit(t *testing.T) {
-	var mu sync.Mutex
-	var acted []string
-	var db backend.Database
-	types := journals.With(dserver.HandleCast(func(ctx *dserver.Context, j *Journal, m Mark) error {
-		j.write(m.Line)
-		for i := range 3 {
-			ctx.AfterCommit(func() {
-				state, err := journal.At(db, "a").State(within(t))
-				if err != nil || !slices.Contains(state.Lines, m.Line) {
-					t.Errorf("the action of %s ran before its commit: %v", m.Line, err)
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				acted = append(acted, fmt.Sprint(m.Line, i))
-			})
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		var mu sync.Mutex
+		var acted []string
+		var db backend.Database
+		types := journals.With(dserver.HandleCast(func(ctx *dserver.Context, j *Journal, m Mark) error {
+			j.write(m.Line)
+			for i := range 3 {
+				ctx.AfterCommit(func() {
+					state, err := journal.At(db, "a").State(within(t))
+					if err != nil || !slices.Contains(state.Lines, m.Line) {
+						t.Errorf("the action of %s ran before its commit: %v", m.Line, err)
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					acted = append(acted, fmt.Sprint(m.Line, i))
+				})
+			}
+			return nil
+		}))
+		db = open()
+		s := types.At(db, "a")
+		var want []string
+		for i := range 20 {
+			line := string(rune('a' + i))
+			must(t, s.Cast(within(t), Mark{line}))
+			want = append(want, numbered(line, 3)...)
+			if i == 10 { // what came before is one batch
+				start(t, db, types)
+			}
 		}
-		return nil
-	}))
-	db = newStore(t, types).Open()
-	s := types.At(db, "a")
-	var want []string
-	for i := range 20 {
-		line := string(rune('a' + i))
-		must(t, s.Cast(within(t), Mark{line}))
-		want = append(want, numbered(line, 3)...)
-		if i == 10 { // what came before is one batch
-			start(t, db, types)
-		}
-	}
-	_ = lines(t, s)
-	eventually(t, "all actions ran", func() bool {
+		_ = lines(t, s)
+		eventually(t, "all actions ran", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(acted) >= len(want)
+		})
 		mu.Lock()
 		defer mu.Unlock()
-		return len(acted) >= len(want)
+		expectLines(t, acted, want...)
 	})
-	mu.Lock()
-	defer mu.Unlock()
-	expectLines(t, acted, want...)
 }
 
 // Run ends with its context, and finishes the turn in hand. What it has not taken goes to the queue.
@@ -402,17 +408,18 @@ func TestTwoRunsInOneProcess(t *testing.T) {
 
 // Everything survives the processes, and a message that one consumer leaves the next one handles.
 func TestStateSurvivesItsProcesses(t *testing.T) {
-	store := newStore(t, journals)
-	var want []string
-	for i := range 5 {
-		db := store.Open()
-		s := journals.At(db, "a")
-		want = append(want, fmt.Sprint(i, " queued"), fmt.Sprint(i, " called"))
-		must(t, s.Cast(within(t), Write{fmt.Sprint(i, " queued")}))
-		stop := run(t, dserver.Consumer{}, db, journals)
-		must(t, s.Call(within(t), Append{Line: fmt.Sprint(i, " called")}, nil))
-		expectLines(t, lines(t, s), want...)
-		stop()
-		must(t, db.Close())
-	}
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		var want []string
+		for i := range 5 {
+			db := open()
+			s := journals.At(db, "a")
+			want = append(want, fmt.Sprint(i, " queued"), fmt.Sprint(i, " called"))
+			must(t, s.Cast(within(t), Write{fmt.Sprint(i, " queued")}))
+			stop := run(t, dserver.Consumer{}, db, journals)
+			must(t, s.Call(within(t), Append{Line: fmt.Sprint(i, " called")}, nil))
+			expectLines(t, lines(t, s), want...)
+			stop()
+			must(t, db.Close())
+		}
+	})
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/dserver-go/dserver/backend"
-	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/queue"
 )
@@ -408,19 +407,21 @@ func TestResetKeepsTheQueueAndStartsAnew(t *testing.T) {
 
 // A message that waits for its back-off is tried at once on the new state.
 func TestResetForgetsTheAttempts(t *testing.T) {
-	db, ctx := backendtest.NewModel(), within(t)
-	s := ledgers.Ref("x").At(db)
-	must(t, s.Cast(ctx, blocked{}))
-	stop := run(t, dserver.Consumer{}, db, ledgers)
-	eventually(t, "the head backs off", func() bool { return statusOf(t, s).Attempts == 1 })
-	stop()
-	must(t, s.Reset(ctx))
-	if n := statusOf(t, s).Attempts; n != 0 {
-		t.Errorf("%d attempts", n)
-	}
-	start(t, db, ledgers)
-	eventually(t, "it is tried again", func() bool { return statusOf(t, s).Attempts == 1 })
-	if status := statusOf(t, s); status.DeadLetters != 0 || status.Queued != 1 {
-		t.Errorf("%+v", status)
-	}
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		db, ctx := open(), within(t)
+		s := ledgers.Ref("x").At(db)
+		must(t, s.Cast(ctx, blocked{}))
+		stop := run(t, dserver.Consumer{}, db, ledgers)
+		eventually(t, "the head backs off", func() bool { return statusOf(t, s).Attempts == 1 })
+		stop()
+		must(t, s.Reset(ctx))
+		if n := statusOf(t, s).Attempts; n != 0 {
+			t.Errorf("%d attempts", n)
+		}
+		start(t, db, ledgers)
+		eventually(t, "it is tried again", func() bool { return statusOf(t, s).Attempts == 1 })
+		if status := statusOf(t, s); status.DeadLetters != 0 || status.Queued != 1 {
+			t.Errorf("%+v", status)
+		}
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/dserver"
 )
 
@@ -88,32 +89,36 @@ func TestWhatIsDueLaterEndsWithTheServer(t *testing.T) {
 }
 
 func TestRetryWithPriorityGoesAheadOfTheQueue(t *testing.T) {
-	db, ctx := newStore(t, ledgers).Open(), within(t)
-	s, d := setAside(t, db, Refusal{"no"})
-	must(t, s.Cast(ctx, Note{1}))
-	d.Message = dserver.Message{Name: "Note", Body: []byte{0xa1, 0x61, 'N', 0x02}}
-	for _, opt := range []dserver.Option{dserver.Once("key"), dserver.After(time.Hour)} {
-		if err := s.Retry(ctx, d, opt); err == nil {
-			t.Error("an option that Retry does not know was taken")
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		db, ctx := open(), within(t)
+		s, d := setAside(t, db, Refusal{"no"})
+		must(t, s.Cast(ctx, Note{1}))
+		d.Message = dserver.Message{Name: "Note", Body: []byte{0xa1, 0x61, 'N', 0x02}}
+		for _, opt := range []dserver.Option{dserver.Once("key"), dserver.After(time.Hour)} {
+			if err := s.Retry(ctx, d, opt); err == nil {
+				t.Error("an option that Retry does not know was taken")
+			}
 		}
-	}
-	must(t, s.Retry(ctx, d, dserver.Priority()))
-	start(t, db, ledgers)
-	if seen := seenAfter(t, ctx, s); !slices.Equal(seen, []int{2, 1}) {
-		t.Errorf("seen %v", seen)
-	}
+		must(t, s.Retry(ctx, d, dserver.Priority()))
+		start(t, db, ledgers)
+		if seen := seenAfter(t, ctx, s); !slices.Equal(seen, []int{2, 1}) {
+			t.Errorf("seen %v", seen)
+		}
+	})
 }
 
 // A message with an idempotency key was taken, though nobody handled it: its outcome is that it was withdrawn.
 func TestWithdrawnMessageIsTheOutcomeOfItsKey(t *testing.T) {
-	db, ctx := newStore(t, ledgers).Open(), within(t)
-	s := ledgers.At(db, "x")
-	must(t, s.Cast(ctx, Note{1}, dserver.Once("key")))
-	must(t, s.Withdraw(ctx, waiting(t, s)[0].Stamp))
-	if err := s.Call(ctx, Note{1}, nil, dserver.Once("key")); !errors.Is(err, dserver.ErrWithdrawn) {
-		t.Errorf("sent again, it is %v", err)
-	}
-	if n := statusOf(t, s).Queued; n != 0 {
-		t.Errorf("%d messages wait", n)
-	}
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		db, ctx := open(), within(t)
+		s := ledgers.At(db, "x")
+		must(t, s.Cast(ctx, Note{1}, dserver.Once("key")))
+		must(t, s.Withdraw(ctx, waiting(t, s)[0].Stamp))
+		if err := s.Call(ctx, Note{1}, nil, dserver.Once("key")); !errors.Is(err, dserver.ErrWithdrawn) {
+			t.Errorf("sent again, it is %v", err)
+		}
+		if n := statusOf(t, s).Queued; n != 0 {
+			t.Errorf("%d messages wait", n)
+		}
+	})
 }

@@ -225,25 +225,27 @@ func TestQueueShowsWhatWaitsInTheOrderOfTaking(t *testing.T) {
 }
 
 func TestStateWithoutItsGoType(t *testing.T) {
-	db, ctx := backendtest.NewModel(), within(t)
-	start(t, db, counters, ledgers)
-	ref := counters.Ref("x").At(db)
-	if _, err := ref.State(ctx); !errors.Is(err, dserver.ErrNotFound) {
-		t.Fatal(err)
-	}
-	must(t, ref.Cast(ctx, Increment{7}))
-	eventually(t, "the state is there", func() bool { _, err := ref.State(ctx); return err == nil })
-	state, err := ref.State(ctx)
-	if m, ok := state.(map[string]any); err != nil || !ok || m["Count"] != int64(7) {
-		t.Fatalf("%#v, %v", state, err)
-	}
-	status := statusOf(t, ref)
-	if status.Version != 1 || time.Since(status.Created) > time.Minute || status.Queued != 0 {
-		t.Fatalf("%+v", status)
-	}
-	if none := statusOf(t, counters.At(db, "none")); none != (dserver.Status{}) {
-		t.Fatalf("%+v", none)
-	}
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		db, ctx := open(), within(t)
+		start(t, db, counters, ledgers)
+		ref := counters.Ref("x").At(db)
+		if _, err := ref.State(ctx); !errors.Is(err, dserver.ErrNotFound) {
+			t.Fatal(err)
+		}
+		must(t, ref.Cast(ctx, Increment{7}))
+		eventually(t, "the state is there", func() bool { _, err := ref.State(ctx); return err == nil })
+		state, err := ref.State(ctx)
+		if m, ok := state.(map[string]any); err != nil || !ok || m["Count"] != int64(7) {
+			t.Fatalf("%#v, %v", state, err)
+		}
+		status := statusOf(t, ref)
+		if status.Version != 1 || time.Since(status.Created) > time.Minute || status.Queued != 0 {
+			t.Fatalf("%+v", status)
+		}
+		if none := statusOf(t, counters.At(db, "none")); none != (dserver.Status{}) {
+			t.Fatalf("%+v", none)
+		}
+	})
 }
 
 // blocked is a message that its consumer has no handler for: it backs off for half a minute.

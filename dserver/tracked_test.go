@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/dserver-go/dserver/backend/backendtest"
+	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/statediff"
 )
@@ -49,41 +49,47 @@ var rooms = dserver.Define("room",
 )
 
 func TestTrackedCollectionsAreChangedAndAsked(t *testing.T) {
-	db := backendtest.NewModel()
-	ctx := within(t)
-	start(t, db, rooms)
-	room := rooms.At(db, "a")
-	for i := range 50 {
-		if _, err := dserver.Call(ctx, room, Mutter{Text: "refused"}); !errors.Is(err, errRefused) {
-			t.Fatal(err)
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		ctx := within(t)
+		var sides []*dserver.DServer[Room] // each beside its consumer: what one loaded the other changes
+		for range 2 {
+			db := open()
+			start(t, db, rooms)
+			sides = append(sides, rooms.At(db, "a"))
 		}
-		n, err := dserver.Call(ctx, room, Say{Who: "ada", Text: fmt.Sprint(i)})
-		if n != i+1 || err != nil {
-			t.Fatalf("%d, %v; want %d", n, err, i+1)
+		for i := range 50 {
+			room := sides[i/3%2]
+			if _, err := dserver.Call(ctx, room, Mutter{Text: "refused"}); !errors.Is(err, errRefused) {
+				t.Fatal(err)
+			}
+			n, err := dserver.Call(ctx, room, Say{Who: "ada", Text: fmt.Sprint(i)})
+			if n != i+1 || err != nil {
+				t.Fatalf("%d, %v; want %d", n, err, i+1)
+			}
 		}
-	}
-	if err := room.CastAll(ctx, []any{
-		Say{Who: "bob", Text: "one"}, Mutter{Text: "refused"}, Say{Who: "bob", Text: "two"},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if last, err := dserver.Call(ctx, room, Last{}); last != "two" || err != nil {
-		t.Fatalf("%q, %v", last, err)
-	}
-	if last, err := dserver.Query(ctx, room, Last{}); last != "two" || err != nil {
-		t.Fatalf("%q, %v", last, err)
-	}
-	if _, err := dserver.Query(ctx, room, Say{Who: "eve", Text: "three"}); err == nil {
-		t.Fatal("a query changed a tracked collection")
-	}
-	s, err := room.State(ctx)
-	if err != nil || s.Lines.Len() != 52 {
-		t.Fatalf("%d lines, %v", s.Lines.Len(), err)
-	}
-	if n, _ := s.People.Get("bob"); n != 2 {
-		t.Errorf("bob said %d", n)
-	}
-	if err := dserver.Check(ctx, db, rooms); err != nil {
-		t.Error(err)
-	}
+		room := rooms.At(open(), "a")
+		must(t, room.CastAll(ctx, []any{
+			Say{Who: "bob", Text: "one"}, Mutter{Text: "refused"}, Say{Who: "bob", Text: "two"},
+		}))
+		for _, room := range append(sides, room) {
+			if last, err := dserver.Call(ctx, room, Last{}); last != "two" || err != nil {
+				t.Fatalf("%q, %v", last, err)
+			}
+			if last, err := dserver.Query(ctx, room, Last{}); last != "two" || err != nil {
+				t.Fatalf("%q, %v", last, err)
+			}
+		}
+		if _, err := dserver.Query(ctx, room, Say{Who: "eve", Text: "three"}); err == nil {
+			t.Fatal("a query changed a tracked collection")
+		}
+		s, err := room.State(ctx)
+		if err != nil || s.Lines.Len() != 52 {
+			t.Fatalf("%d lines, %v", s.Lines.Len(), err)
+		}
+		for who, want := range map[string]int{"ada": 50, "bob": 2, "eve": 0} {
+			if n, _ := s.People.Get(who); n != want {
+				t.Errorf("%s said %d", who, n)
+			}
+		}
+	})
 }
