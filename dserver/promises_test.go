@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/rs/zerolog"
 
 	"github.com/dserver-go/dserver/backend"
@@ -82,17 +83,21 @@ func TestTimerIsStoppedThoughItsMessageIsQueued(t *testing.T) {
 
 // Two sends of one turn with one key, or of one batch, arrive once.
 func TestKeyTwiceInATurnIsSentOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		types := safes(easyToil)
-		store := newStore(t, types)
-		s, ctx := safe.At(store.Open(), "a"), context.Background()
+		db, ctx := open(), within(t)
+		s := safe.At(db, "a")
 		must(t, s.CastAll(ctx, []any{
 			Remit{ID: "1", To: "b", Key: "k"}, Remit{ID: "2", To: "b", Key: "k"}, Remit{ID: "3", To: "c", Key: "k"}, Remit{ID: "4", To: "b", Key: "other"},
 		}))
-		run(t, dserver.Consumer{}, store.Open(), types)
-		<-time.After(time.Minute)
-		expectSeen(t, safe.At(store.Open(), "b"), "1 passed", "4 passed")
-		expectSeen(t, safe.At(store.Open(), "c"), "3 passed")
+		for range 2 {
+			start(t, open(), types)
+		}
+		expectSeen(t, s, "1", "2", "3", "4")
+		for id, want := range map[string][]string{"b": {"1 passed", "4 passed"}, "c": {"3 passed"}} {
+			must(t, safe.At(db, id).Call(ctx, Stow{"after"}, nil)) // and so after all that the turn sent
+			expectSeen(t, safe.At(db, id), append(want, "after")...)
+		}
 	})
 }
 
@@ -179,7 +184,10 @@ func TestCyclesOfSendsAreNoDeadlock(t *testing.T) {
 // Messages, replies and values of 4 MiB pass; beyond it whoever made them gets an error that names the limit.
 func TestLargeThingsPassUpToTheLimitAndNameIt(t *testing.T) {
 	type Album struct{ Picture []byte }
-	type Show struct{ dserver.Returns[[]byte] }
+	type Show struct {
+		dserver.Returns[[]byte]
+		More int
+	}
 	type Paint struct {
 		dserver.Returns[int]
 		Picture []byte
@@ -190,28 +198,37 @@ func TestLargeThingsPassUpToTheLimitAndNameIt(t *testing.T) {
 			a.Picture = bytes.Repeat(m.Picture, max(1, m.Times))
 			return len(a.Picture), nil
 		}),
-		dserver.HandleCall(func(_ *dserver.Context, a *Album, _ Show) ([]byte, error) { return a.Picture, nil }))
+		dserver.HandleCall(func(_ *dserver.Context, a *Album, m Show) ([]byte, error) {
+			return append(bytes.Clone(a.Picture), make([]byte, m.More)...), nil
+		}))
+	const mib4 = 4 << 20
+	envelope, err := cbor.Marshal(Paint{Picture: make([]byte, mib4)})
+	must(t, err)
+	picture := bytes.Repeat([]byte{1, 2, 3, 4, 5}, mib4)[:mib4-(len(envelope)-mib4)] // what it is sent in has 4 MiB
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		db := open()
 		start(t, db, types)
-		const mib = 1 << 20
 		for i, from := range []backend.Database{db, open()} {
 			s := types.At(from, fmt.Sprint(i))
-			picture := bytes.Repeat([]byte{byte(i), 2, 3, 4}, mib-100) // 4 MiB with its envelope
 			if n, err := dserver.Call(within(t), s, Paint{Picture: picture}); n != len(picture) || err != nil {
 				t.Fatalf("%d, %v", n, err)
 			}
 			if got, err := dserver.Call(within(t), s, Show{}); !bytes.Equal(got, picture) || err != nil {
 				t.Fatalf("%d bytes, %v", len(got), err)
 			}
-			_, err := dserver.Call(within(t), s, Paint{Picture: append(picture, make([]byte, 1000)...)})
+			_, err := dserver.Call(within(t), s, Paint{Picture: append(bytes.Clone(picture), 0)})
 			if !errors.Is(err, backend.ErrTooLarge) || !strings.Contains(err.Error(), "4194304") {
-				t.Errorf("a message over the limit: %v", err)
+				t.Errorf("a message of a byte over the limit: %v", err)
+			}
+			if i == 0 {
+				continue
 			}
 			var e *dserver.Error
-			_, err = dserver.Call(within(t), s, Paint{Picture: picture, Times: 2})
-			if !errors.As(err, &e) || !strings.Contains(err.Error(), "at most") {
+			if _, err = dserver.Call(within(t), s, Paint{Picture: picture, Times: 2}); !errors.As(err, &e) || !strings.Contains(err.Error(), "at most") {
 				t.Errorf("a value over the limit: %v", err)
+			}
+			if _, err = dserver.Call(within(t), s, Show{More: len(picture)}); !errors.As(err, &e) || !strings.Contains(err.Error(), "at most") {
+				t.Errorf("a reply over the limit: %v", err)
 			}
 			if got, err := dserver.Call(within(t), s, Show{}); !bytes.Equal(got, picture) || err != nil {
 				t.Errorf("after what was refused: %d bytes, %v", len(got), err)
@@ -222,48 +239,57 @@ func TestLargeThingsPassUpToTheLimitAndNameIt(t *testing.T) {
 
 // An older consumer leaves newer state to those that know it, says so, and serves the rest.
 func TestNewerStateIsLeftAloneByOlderConsumers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		type Old struct{ Words []string }
-		type New struct{ Text string }
-		type Add struct{ Text string }
-		old := dserver.Define("text", dserver.HandleCast(func(_ *dserver.Context, o *Old, m Add) error {
-			o.Words = append(o.Words, m.Text)
-			return nil
-		}))
-		fresh := dserver.Define("text",
-			dserver.HandleCast(func(_ *dserver.Context, n *New, m Add) error { n.Text += m.Text; return nil }),
-			dserver.Upgrade(1, func(o Old, n *New) error { n.Text = strings.Join(o.Words, ""); return nil }))
-		store := newStore(t)
-		var said bytes.Buffer
-		db, ctx := store.Open(), context.Background()
-		stopOld := run(t, dserver.Consumer{Logger: zerolog.New(zerolog.SyncWriter(&said))}, db, old)
+	type Old struct{ Words []string }
+	type New struct{ Text string }
+	type Add struct{ Text string }
+	old := dserver.Define("text", dserver.HandleCast(func(_ *dserver.Context, o *Old, m Add) error {
+		o.Words = append(o.Words, m.Text)
+		return nil
+	}))
+	fresh := dserver.Define("text",
+		dserver.HandleCast(func(_ *dserver.Context, n *New, m Add) error { n.Text += m.Text; return nil }),
+		dserver.Upgrade(1, func(o Old, n *New) error { n.Text = strings.Join(o.Words, ""); return nil }))
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		said := make(complaints, 1000)
+		db, newer, ctx := open(), open(), within(t)
 		must(t, old.At(db, "a").Cast(ctx, Add{"1"}))
-		stop := run(t, dserver.Consumer{}, store.Open(), fresh)
-		newer := store.Open()
-		eventually(t, "the newer consumer has had it", func() bool {
-			must(t, fresh.At(newer, "a").Cast(ctx, Add{"+"}))
-			<-time.After(time.Second)
-			s, err := fresh.At(newer, "a").State(ctx)
-			_, oldErr := old.At(newer, "a").State(ctx)
-			return err == nil && s.Text != "" && oldErr != nil
-		})
-		stop()
-		before, err := fresh.At(newer, "a").State(ctx)
-		must(t, err)
-		must(t, old.At(db, "a").Cast(ctx, Add{"waits"}))
-		must(t, old.At(db, "b").Cast(ctx, Add{"old"}))
-		<-time.After(time.Hour)
-		if s, err := fresh.At(newer, "a").State(ctx); err != nil || s != before || statusOf(t, fresh.At(newer, "a")).Queued != 1 {
-			t.Errorf("the older consumer touched it: %v, %v", s, err)
-		}
-		if s, err := old.At(db, "b").State(ctx); err != nil || len(s.Words) != 1 {
-			t.Errorf("another server: %v, %v", s, err)
-		}
+		stopOld := run(t, dserver.Consumer{}, db, old)
+		expectState(t, old.At(db, "a"), "{[1]}")
 		stopOld()
-		if !strings.Contains(said.String(), "newer version") {
-			t.Errorf("it said %s", &said)
+		stop := run(t, dserver.Consumer{}, newer, fresh)
+		must(t, fresh.At(newer, "a").Cast(ctx, Add{"2"}))
+		expectState(t, fresh.At(newer, "a"), "{12}")
+		stop()
+
+		must(t, old.At(db, "a").Cast(ctx, Add{"waits"}))
+		stopOld = run(t, dserver.Consumer{Logger: zerolog.New(said)}, db, old)
+		eventually(t, "it says so", func() bool { return said.have("newer version") })
+		must(t, old.At(db, "b").Cast(ctx, Add{"old"}))
+		expectState(t, old.At(db, "b"), "{[old]}") // another server
+		expectState(t, fresh.At(newer, "a"), "{12}")
+		if n := statusOf(t, fresh.At(newer, "a")).Queued; n != 1 {
+			t.Errorf("%d messages wait for a newer consumer", n)
 		}
-		run(t, dserver.Consumer{}, store.Open(), fresh)
-		expectState(t, fresh.At(newer, "a"), fmt.Sprintf("{%swaits}", before.Text))
+		start(t, newer, fresh) // beside the older one
+		expectState(t, fresh.At(newer, "a"), "{12waits}")
 	})
+}
+
+// complaints is what a consumer logs. What does not fit is lost.
+type complaints chan string
+
+// have reports whether something is in what was logged since it was asked last.
+func (c complaints) have(text string) (found bool) {
+	for len(c) > 0 {
+		found = strings.Contains(<-c, text) || found
+	}
+	return found
+}
+
+func (c complaints) Write(line []byte) (int, error) {
+	select {
+	case c <- string(line):
+	default:
+	}
+	return len(line), nil
 }
