@@ -1,15 +1,12 @@
 package dserver_test
 
 import (
-	"context"
 	"errors"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/dserver-go/dserver/backend/sqlite"
 	"github.com/dserver-go/dserver/dserver"
 )
 
@@ -28,14 +25,11 @@ var deadly = counters.With(
 
 // TestDeadlyChild is the process that TestMessageThatKillsItsProcessIsSetAside starts.
 func TestDeadlyChild(t *testing.T) {
-	path := os.Getenv(deadlyEnv)
-	if path == "" {
+	name := os.Getenv(deadlyEnv)
+	if name == "" {
 		t.Skip("the child process of another test")
 	}
-	db, err := sqlite.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := openNamed(t, name)
 	defer db.Close()
 	start(t, db, deadly)
 	expectState(t, deadly.At(db, "a"), "{3 map[]}")
@@ -43,23 +37,18 @@ func TestDeadlyChild(t *testing.T) {
 
 // A consumer that dies of a message is started again, as a supervisor would, until the message is set aside: once
 // without a trace, and then as often as it has attempts. The messages around it are handled once.
-func TestMessageThatKillsItsProcessIsSetAside(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "deadly.db")
-	db, err := sqlite.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+func TestMessageThatKillsItsProcessIsSetAside(t *testing.T) { eachNamedStore(t, killByMessage) }
+
+func killByMessage(t *testing.T, place func(testing.TB) (name string)) {
+	name := place(t)
+	db := openNamed(t, name)
 	defer db.Close()
 	ctx := within(t)
 	a := deadly.At(db, "a")
-	if err := a.CastAll(ctx, []any{Increment{By: 1}, Die{}, Increment{By: 2}}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, a.CastAll(ctx, []any{Increment{By: 1}, Die{}, Increment{By: 2}}))
 	deaths := 0
 	for {
-		child := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestDeadlyChild$", "-test.timeout", "5m")
-		child.Env = append(os.Environ(), deadlyEnv+"="+path)
-		out, err := child.CombinedOutput()
+		out, err := childOf("TestDeadlyChild", deadlyEnv, name).CombinedOutput()
 		if err == nil {
 			break
 		}
@@ -74,19 +63,9 @@ func TestMessageThatKillsItsProcessIsSetAside(t *testing.T) {
 	if deaths != 3 {
 		t.Errorf("%d deaths, want one without a trace and two counted", deaths)
 	}
-	letters := 0
-	for d, err := range a.DeadLetters(ctx) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if letters++; d.Message.Name != "Die" || d.Attempts != 2 || time.Since(d.Since) > time.Minute {
-			t.Errorf("%+v", d)
-		}
+	found := letters(t, a)
+	if len(found) != 1 || found[0].Message.Name != "Die" || found[0].Attempts != 2 || time.Since(found[0].Since) > 2*patience {
+		t.Errorf("set aside: %+v", found)
 	}
-	if letters != 1 {
-		t.Errorf("%d dead letters", letters)
-	}
-	if err := dserver.Check(context.Background(), db, deadly); err != nil {
-		t.Error(err)
-	}
+	check(t, db, deadly)
 }

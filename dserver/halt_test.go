@@ -9,13 +9,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/dserver"
 )
 
-// expectHalted waits for a long time, and then for the server to stand where it stood.
-func expectHalted[S any](t *testing.T, s *dserver.DServer[S], attempts int, queued int64) {
+// expectHalted waits for a server to halt, and for long after that: it stands where it stood.
+func expectHalted[S any](t *testing.T, s *dserver.DServer[S], attempts int, queued int64, long time.Duration) {
 	t.Helper()
-	<-time.After(time.Hour)
+	eventually(t, "it halts", func() bool { return statusOf(t, s).Halted })
+	<-time.After(long)
 	status, err := s.Status(context.Background())
 	if err != nil || !status.Halted || status.Attempts != attempts || status.Queued != queued || status.DeadLetters != 0 {
 		t.Fatalf("%+v, %v", status, err)
@@ -38,12 +40,17 @@ func TestHaltedServerPassesNothingOver(t *testing.T) {
 		}, []string{"1", "3"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { haltAndGoOn(t, c.act, c.want) })
+			synctest.Test(t, func(t *testing.T) { haltAndGoOn(t, newStore(t, journal).Open, c.act, c.want, time.Hour) })
+			eachRealStore(t, func(t *testing.T, open func() backend.Database) {
+				haltAndGoOn(t, open, c.act, c.want, 100*time.Millisecond)
+			})
 		})
 	}
 }
 
-func haltAndGoOn(t *testing.T, act func(context.Context, *dserver.DServer[Journal]) error, want []string) {
+func haltAndGoOn(
+	t *testing.T, open func() backend.Database, act func(context.Context, *dserver.DServer[Journal]) error, want []string, long time.Duration,
+) {
 	ctx := context.Background()
 	var made atomic.Int32
 	var mended atomic.Bool
@@ -59,15 +66,14 @@ func haltAndGoOn(t *testing.T, act func(context.Context, *dserver.DServer[Journa
 			return nil
 		}),
 	)
-	store := newStore(t, def)
-	s := def.At(store.Open(), "a")
-	stop := run(t, dserver.Consumer{}, store.Open(), def)
+	s := def.At(open(), "a")
+	stop := run(t, dserver.Consumer{}, open(), def)
 	must(t, s.CastAll(ctx, []any{Write{"1"}, Blow{"2"}, Write{"3"}}))
-	expectHalted(t, s, 3, 2)
+	expectHalted(t, s, 3, 2, long)
 	runs := made.Load() // its batch may have made one more
 	stop()
-	run(t, dserver.Consumer{}, store.Open(), def)
-	expectHalted(t, s, 3, 2)
+	run(t, dserver.Consumer{}, open(), def)
+	expectHalted(t, s, 3, 2, long)
 	if made.Load() != runs {
 		t.Error("another consumer tried again")
 	}
@@ -111,10 +117,10 @@ func haltUnderLock(t *testing.T, resume bool) {
 	go func() { answer <- s.Call(ctx, Pay{How: "card"}, nil) }()
 	synctest.Wait()
 	must(t, s.Cast(ctx, Jot{"next"}))
-	expectHalted(t, s, 2, 1)
+	expectHalted(t, s, 2, 1, time.Hour)
 	stop()
 	run(t, dserver.Consumer{}, store.Open(), def)
-	expectHalted(t, s, 2, 1)
+	expectHalted(t, s, 2, 1, time.Hour)
 	if n := made.Load(); n != 2 {
 		t.Errorf("%d attempts were made", n)
 	}
@@ -164,7 +170,7 @@ func TestLockOfDeadHoldersHalts(t *testing.T) {
 			must(t, db.Close()) // the holder's process dies
 		}
 		stop := run(t, dserver.Consumer{}, store.Open(), def)
-		expectHalted(t, s, 2, 0)
+		expectHalted(t, s, 2, 0, time.Hour)
 		if len(entered) > 0 {
 			t.Errorf("attempt %d", <-entered)
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -21,7 +20,7 @@ import (
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/backendtest"
-	"github.com/dserver-go/dserver/backend/sqlite"
+	"github.com/dserver-go/dserver/backend/open"
 	"github.com/dserver-go/dserver/dserver"
 )
 
@@ -319,12 +318,12 @@ func (n *node) db() backend.Database {
 
 func (n *node) wait() { n.wg.Wait() }
 
-// childVariable is the file that a child process of these tests consumes.
+// childVariable is the name of the database that a child process of these tests consumes.
 const childVariable = "DSERVER_TEST_CONSUME"
 
 func TestMain(m *testing.M) {
-	if path := os.Getenv(childVariable); path != "" {
-		if err := consume(path); err != nil {
+	if name := os.Getenv(childVariable); name != "" {
+		if err := consume(name); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -334,26 +333,22 @@ func TestMain(m *testing.M) {
 }
 
 // consume runs a consumer until its parent closes standard input.
-func consume(path string) error {
-	db, err := sqlite.Open(path)
+func consume(name string) error {
+	db, err := open.Database(name)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		defer cancel()
-		_, _ = io.Copy(io.Discard, os.Stdin)
-	}()
+	ctx := untilOrphaned()
 	fmt.Println("ready")
 	return dserver.Run(ctx, db, sums)
 }
 
 // startChild runs consume in a process of its own.
-func startChild(t *testing.T, path string) {
+func startChild(t *testing.T, name string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childVariable+"="+path)
+	cmd.Env = append(os.Environ(), childVariable+"="+name)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	must(t, err)
@@ -371,28 +366,28 @@ func startChild(t *testing.T, path string) {
 	}
 }
 
-// The same with real processes on one file: three that consume, and this one with callers beside a consumer and apart.
-func TestCallsOfSeveralProcessesAreLinearizable(t *testing.T) {
-	random := seeded(t)
-	path := filepath.Join(t.TempDir(), "sum.db")
-	db, err := sqlite.Open(path)
-	must(t, err)
-	t.Cleanup(func() {
-		check(t, db, sums)
-		must(t, db.Close())
-	})
-	apart, err := sqlite.Open(path)
-	must(t, err)
-	t.Cleanup(func() { must(t, apart.Close()) })
+// The same with real processes on one database: three that consume, and this one with callers beside a consumer and apart.
+func TestCallsOfSeveralProcessesAreLinearizable(t *testing.T) { eachNamedStore(t, recordProcesses) }
+
+func recordProcesses(t *testing.T, place func(testing.TB) (name string)) {
+	random, name := seeded(t), place(t)
+	openIt := func() backend.Database {
+		db, err := open.Database(name)
+		must(t, err)
+		t.Cleanup(func() { must(t, db.Close()) })
+		return db
+	}
+	db, apart := openIt(), openIt()
+	t.Cleanup(func() { check(t, db, sums) })
 	for range 3 {
-		startChild(t, path)
+		startChild(t, name)
 	}
 	start(t, db, sums)
 	h := new(callHistory)
 	var clients sync.WaitGroup
 	for i := range 16 {
 		choose := rand.New(rand.NewPCG(random.Uint64(), 0))
-		mine := backend.Database(db)
+		mine := db
 		if i%2 == 0 {
 			mine = apart
 		}

@@ -26,39 +26,50 @@ func TestEndOfLockedWorkTellsTheCallerAndRefusesTheHolder(t *testing.T) {
 		"unlock": {func(ctx context.Context, d desk) error { return d.Unlock(ctx) }, dserver.ErrFault, []string{"before", "waits"}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				entered, ended := make(chan struct{}), make(chan struct{})
-				def := desks(func(ctx *dserver.LockedContext, _ Desk, _ Pay) (string, error) {
-					close(entered)
-					<-ctx.Done()
-					defer close(ended)
-					return "a receipt that comes too late", nil
-				})
-				store := newStore(t, def)
-				db := store.Open()
-				start(t, db, def)
-				d, ctx := def.At(db, "a"), context.Background()
-				must(t, d.Cast(ctx, Jot{"before"}))
-				answer := make(chan error, 1)
-				go func() { _, err := dserver.Call(ctx, d, Pay{}); answer <- err }()
-				<-entered
-				must(t, d.Cast(ctx, Jot{"waits"}))
-				began := time.Now()
-				must(t, c.end(ctx, def.At(store.Open(), "a")))
-				if err := <-answer; !errors.Is(err, c.told) {
-					t.Errorf("the caller got %v", err)
-				}
-				<-ended
-				if took := time.Since(began); took > time.Second {
+			end := func(t *testing.T, open func() backend.Database, limit time.Duration) {
+				d, took := endLockedWork(t, open, c.end, c.told)
+				if took > limit {
 					t.Errorf("its context ended after %v: it is its own time limit, and not the next beat", took)
 				}
 				expectLog(t, d, c.log...)
 				if status := statusOf(t, d); status.Locked || status.DeadLetters != c.dead {
 					t.Errorf("%+v", status)
 				}
-			})
+			}
+			synctest.Test(t, func(t *testing.T) { end(t, newStore(t, desks(noWork)).Open, time.Second) })
+			eachRealStore(t, func(t *testing.T, open func() backend.Database) { end(t, open, patience) })
 		})
 	}
+}
+
+// endLockedWork ends work from another process than that of its holder, and says how long it took until the work knew.
+func endLockedWork(
+	t *testing.T, open func() backend.Database, end func(context.Context, *dserver.DServer[Desk]) error, told *dserver.Error,
+) (d *dserver.DServer[Desk], took time.Duration) {
+	t.Helper()
+	entered, ended := make(chan struct{}, 10), make(chan struct{}, 10)
+	def := desks(func(ctx *dserver.LockedContext, _ Desk, _ Pay) (string, error) {
+		entered <- struct{}{}
+		<-ctx.Done()
+		ended <- struct{}{}
+		return "a receipt that comes too late", nil
+	})
+	db := open()
+	start(t, db, def)
+	d = def.At(db, "a")
+	ctx := within(t)
+	must(t, d.Cast(ctx, Jot{"before"}))
+	answer := make(chan error, 1)
+	go func() { _, err := dserver.Call(ctx, d, Pay{}); answer <- err }()
+	<-entered
+	must(t, d.Cast(ctx, Jot{"waits"}))
+	began := time.Now()
+	must(t, end(ctx, def.At(open(), "a")))
+	if err := <-answer; !errors.Is(err, told) {
+		t.Errorf("the caller got %v", err)
+	}
+	<-ended
+	return d, time.Since(began)
 }
 
 // Timers and messages with After are of one life: a later one does not get them.

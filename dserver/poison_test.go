@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/dserver"
@@ -125,6 +127,57 @@ func deadLetters[S any](t testing.TB, s *dserver.DServer[S]) (n int) {
 		n++
 	}
 	return n
+}
+
+// The attempts of two consumers are those of one message. When there is none left it is set aside, its caller is told and
+// the queue goes on; mended it is handled after all.
+func TestPoisonIsSetAsideByWhicheverConsumerIsThere(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		var tries [2]atomic.Int32
+		consumers := make([]*dserver.Definition[Safe], len(tries))
+		for i := range consumers {
+			consumers[i] = safes(easyToil).With(
+				dserver.Settings[Safe]{MaxAttempts: 3},
+				dserver.HandleCast(func(_ *dserver.Context, s *Safe, m Poison) error {
+					tries[i].Add(1)
+					_ = s.see("poisoned")
+					panic(m.How)
+				}))
+		}
+		db, ctx := open(), within(t)
+		s := consumers[0].At(db, "a")
+		must(t, s.Cast(ctx, Stow{"before"}))
+		caller := make(chan error, 1)
+		go func(db backend.Database) { caller <- consumers[0].At(db, "a").Call(ctx, Poison{"called"}, nil) }(open())
+		eventually(t, "the call is queued", func() bool { return statusOf(t, s).Queued == 2 })
+		must(t, s.CastAll(ctx, []any{Poison{"cast"}, Stow{"after"}}))
+
+		stop := run(t, dserver.Consumer{}, open(), consumers[0])
+		eventually(t, "an attempt is counted", func() bool { return statusOf(t, s).Attempts > 0 })
+		stop()
+		run(t, dserver.Consumer{}, open(), consumers[1])
+		if err := <-caller; !errors.Is(err, dserver.ErrFault) {
+			t.Errorf("the caller got %v", err)
+		}
+		expectSeen(t, s, "before", "after")
+		found := letters(t, s)
+		if len(found) != 2 || found[0].Attempts != 3 || found[1].Attempts != 3 {
+			t.Fatalf("set aside: %+v", found)
+		}
+		// The second made at most two of the one, then a batch failed, and three of the other.
+		if first, second := tries[0].Load(), tries[1].Load(); first == 0 || second < 3 || second > 6 {
+			t.Errorf("the consumers tried %d and %d times", first, second)
+		}
+		must(t, s.Discard(ctx, found[0]))
+		body, err := cbor.Marshal(Stow{"mended"})
+		must(t, err)
+		found[1].Message = dserver.Message{Name: "Stow", Body: body}
+		must(t, s.Retry(ctx, found[1]))
+		expectSeen(t, s, "before", "after", "mended")
+		if status := statusOf(t, s); status.DeadLetters != 0 || status.Attempts != 0 {
+			t.Errorf("%+v", status)
+		}
+	})
 }
 
 func TestPoisonInlineCallIsAnsweredAfterOneAttempt(t *testing.T) {

@@ -18,30 +18,39 @@ import (
 // eachStore runs a test on the model, on SQLite and, with FDB=1, on FoundationDB, and checks what is stored at its end.
 // Each call of open is another process's handle.
 func eachStore(t *testing.T, test func(t *testing.T, open func() backend.Database)) {
-	on := func(t *testing.T, open func() backend.Database) {
-		t.Cleanup(func() { // after the consumers ended
-			db := open()
-			check(t, db, ledgers, counters, safe, journal, rooms, desks(noWork))
-			must(t, db.Close())
-		})
-		test(t, func() backend.Database {
-			db := open()
-			t.Cleanup(func() { must(t, db.Close()) })
-			return db
-		})
+	t.Run("model", func(t *testing.T) { test(t, checked(t, backendtest.NewStore().Open)) })
+	eachRealStore(t, test)
+}
+
+// checked is open, whose handles are closed when the test ends, and then what is stored is checked.
+func checked(t *testing.T, open func() backend.Database) func() backend.Database {
+	t.Cleanup(func() { // after the consumers ended
+		db := open()
+		check(t, db, ledgers, counters, safe, journal, rooms, desks(noWork))
+		must(t, db.Close())
+	})
+	return func() backend.Database {
+		db := open()
+		t.Cleanup(func() { must(t, db.Close()) })
+		return db
 	}
-	t.Run("model", func(t *testing.T) { on(t, backendtest.NewStore().Open) })
-	eachNamedStore(t, func(t *testing.T, name string) {
-		on(t, func() backend.Database { return openNamed(t, name) })
+}
+
+// eachRealStore runs a test on SQLite and, with FDB=1, on FoundationDB. It is for tests that have the model in a bubble,
+// where hours pass.
+func eachRealStore(t *testing.T, test func(t *testing.T, open func() backend.Database)) {
+	eachNamedStore(t, func(t *testing.T, place func(testing.TB) string) {
+		name := place(t)
+		test(t, checked(t, func() backend.Database { return openNamed(t, name) }))
 	})
 }
 
-// eachNamedStore runs a test on those stores that other processes can open, too.
-func eachNamedStore(t *testing.T, test func(t *testing.T, name string)) {
+// eachNamedStore is eachRealStore for tests with other processes. Each place is a new database, that its name opens.
+func eachNamedStore(t *testing.T, test func(t *testing.T, place func(testing.TB) (name string))) {
 	if fdbtest.IsAsked() {
-		t.Run("fdb", func(t *testing.T) { test(t, fdbtest.Name(t)) })
+		t.Run("fdb", func(t *testing.T) { test(t, fdbtest.Name) })
 	}
-	t.Run("sqlite", func(t *testing.T) { test(t, newFile(t)) })
+	t.Run("sqlite", func(t *testing.T) { test(t, newFile) })
 }
 
 // newFile is the name of a SQLite database that is removed when the test ends.

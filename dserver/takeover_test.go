@@ -3,17 +3,15 @@ package dserver_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
-	"github.com/dserver-go/dserver/backend/sqlite"
 	"github.com/dserver-go/dserver/dserver"
 )
 
@@ -22,24 +20,24 @@ const holderEnv = "DSERVER_TEST_HOLDER"
 // TestHolderChild is the process that TestKilledHoldersLockIsTakenOver kills: it holds the lock of each server that it
 // is asked to, and says so.
 func TestHolderChild(t *testing.T) {
-	path := os.Getenv(holderEnv)
-	if path == "" {
+	name := os.Getenv(holderEnv)
+	if name == "" {
 		t.Skip("the child process of another test")
 	}
-	db, err := sqlite.Open(path, sqlite.Relaxed())
-	must(t, err)
 	types := safes(func(ctx *dserver.LockedContext, _ Safe, m Toil) (string, error) {
 		fmt.Println("holds", m.ID)
 		<-ctx.Done()
 		return "", ctx.Err()
 	})
-	_ = dserver.Run(context.Background(), db, types)
+	_ = dserver.Run(untilOrphaned(), openNamed(t, name), types)
 }
 
 // The child is killed with SIGKILL while it holds locks, each at another moment between two beats. Another consumer has
 // each of them within the lease (3 s) and a second, and the callers get their answers. With LONG=1 the time is judged;
 // else the machine may be busy with other tests, and TestTrap05LockOfADeadHolderEnds judges it in virtual time.
-func TestKilledHoldersLockIsTakenOver(t *testing.T) {
+func TestKilledHoldersLockIsTakenOver(t *testing.T) { eachNamedStore(t, killHolders) }
+
+func killHolders(t *testing.T, place func(testing.TB) (name string)) {
 	children, perChild, limit := 5, 1, time.Minute
 	if isLong() {
 		children, perChild, limit = 25, 4, 4*time.Second
@@ -51,9 +49,13 @@ func TestKilledHoldersLockIsTakenOver(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range children {
 		slots <- struct{}{}
+		name := place(t)
+		db, other := openNamed(t, name), openNamed(t, name)
 		wg.Go(func() {
 			defer func() { <-slots }()
-			for _, took := range killHolder(t, perChild, time.Duration(i*97%500)*time.Millisecond) {
+			defer db.Close()
+			defer other.Close()
+			for _, took := range killHolder(t, name, db, other, perChild, time.Duration(i*97%500)*time.Millisecond) {
 				mu.Lock()
 				slowest = max(slowest, took)
 				count++
@@ -69,21 +71,11 @@ func TestKilledHoldersLockIsTakenOver(t *testing.T) {
 }
 
 // killHolder kills a child that holds the locks of some servers, and says how long each was held by the dead.
-func killHolder(t *testing.T, servers int, after time.Duration) (took []time.Duration) {
-	path := filepath.Join(t.TempDir(), "holder.db")
-	open := func() backend.Database {
-		db, err := sqlite.Open(path, sqlite.Relaxed())
-		if err != nil {
-			t.Error(err)
-		}
-		return db
-	}
-	db := open()
-	defer db.Close()
-	child := exec.Command(os.Args[0], "-test.run", "^TestHolderChild$")
-	child.Env = append(os.Environ(), holderEnv+"="+path)
-	out, err := child.StdoutPipe()
-	if err == nil {
+func killHolder(t *testing.T, name string, db, other backend.Database, servers int, after time.Duration) (took []time.Duration) {
+	child := childOf("TestHolderChild", holderEnv, name)
+	_, err := child.StdinPipe() // its end is the child's
+	out, outErr := child.StdoutPipe()
+	if err = errors.Join(err, outErr); err == nil {
 		err = child.Start()
 	}
 	if err != nil {
@@ -112,8 +104,6 @@ func killHolder(t *testing.T, servers int, after time.Duration) (took []time.Dur
 		}
 	}
 	entered := make(chan time.Time, servers)
-	other := open()
-	defer other.Close()
 	run(t, dserver.Consumer{}, other, safes(func(ctx *dserver.LockedContext, _ Safe, m Toil) (string, error) {
 		entered <- time.Now()
 		if ctx.Attempt() != 2 {
