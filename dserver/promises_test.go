@@ -262,7 +262,7 @@ func TestNewerStateIsLeftAloneByOlderConsumers(t *testing.T) {
 		stop()
 
 		must(t, old.At(db, "a").Cast(ctx, Add{"waits"}))
-		stopOld = run(t, dserver.Consumer{Logger: zerolog.New(said)}, db, old)
+		run(t, dserver.Consumer{Logger: zerolog.New(said)}, db, old)
 		eventually(t, "it says so", func() bool { return said.have("newer version") })
 		must(t, old.At(db, "b").Cast(ctx, Add{"old"}))
 		expectState(t, old.At(db, "b"), "{[old]}") // another server
