@@ -75,7 +75,7 @@ func TestCheckFindsWhatIsDamaged(t *testing.T) {
 		{"a dead letter is missing", clearFirst(server.Str("d")), "0 dead letters, and a counter that says 1"},
 		{"a dead letter cannot be read", setFirst(server.Str("d"), "\xff"), "damaged"},
 		{"a strange row among the dead letters", set(server.Str("d", "x"), ""), "is no dead letter"},
-		{"a version is missing", func(tx backend.Tx) { tx.Clear(server.Str("h", "v").Only()) }, "without a version"},
+		{"a version is missing", func(tx backend.Tx) { tx.Clear(server.Str("h").Only()) }, "without a version"},
 		{"a version without a creation", func(tx backend.Tx) { tx.Clear(server.Str("h", "m").Only()) }, "created at 0"},
 		{"a strange record", set(server.Str("h", "z"), ""), "belongs to nothing"},
 		{"a state that cannot be decoded", setFirst(server.Str("s"), "\xff"), "decode the state of a journal"},

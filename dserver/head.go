@@ -126,7 +126,7 @@ func (h *head) record(name backend.Key, value []byte) (err error) {
 
 // The names of the records as they stand in keys.
 var (
-	recordVersion  = string(backend.NewKey(keyVersion))
+	recordVersion  = "" // so what is recalled beside it is one range
 	recordMeta     = string(backend.NewKey(keyMeta))
 	recordLock     = string(backend.NewKey(keyLock))
 	recordFence    = string(backend.NewKey(keyFence))

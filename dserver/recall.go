@@ -52,7 +52,7 @@ func (t *turn) recall(tx backend.Tx) bool {
 	if t.recaller == nil || failed || !st.quiet.proved || time.Now().UnixNano()-st.quiet.since > int64(recallMax) || !t.isPlain() {
 		return false
 	}
-	if t.recalled = t.recaller.Recall(st.version, t.keys.besideVersion()...); t.recalled {
+	if t.recalled = t.recaller.Recall(st.version, t.keys.besideVersion()); t.recalled {
 		t.proves = true
 		t.head = head{version: st.version, meta: st.meta, owner: t.c.caution.name, all: true}
 	}
@@ -99,8 +99,7 @@ func (h *head) isQuiet() bool {
 		h.meta.Created != 0
 }
 
-// besideVersion is the records of a server but its version, and its queue.
-func (t tenant) besideVersion() []backend.Range {
-	all, version := t.headAndQueue(), t.version()
-	return []backend.Range{{Begin: all.Begin, End: version}, {Begin: version.Only().End, End: all.End}}
+// besideVersion is the records of a server but its version, which is the first, and its queue.
+func (t tenant) besideVersion() backend.Range {
+	return backend.Range{Begin: t.version().Only().End, End: t.headAndQueue().End}
 }

@@ -18,16 +18,18 @@ import (
 //
 //  1. Every attempt that writes has its read version in hand before it is sent.
 //  2. It writes a token, its nonce and its versionstamp, in a slot of this process's session (session.go), and has a
-//     read conflict on the slot's void mark. Once sent, it is never cancelled, and it has no time limit.
+//     read conflict on a fence: the slot's, a key that nobody writes, or, where it has recalled, a key of that.
+//     Once sent, it is never cancelled, and it has no time limit.
 //  3. An answer that is known to mean "not committed" is believed (errors.go has the list). Any other is unknown.
 //  4. What is unknown is resolved before fn runs again or anything is returned: a transaction reads the token. If the
-//     attempt's nonce is there, it was committed, and its version is known. If not, the attempt is marked void. That
-//     commits after the attempt's read version and conflicts with it, so afterwards the attempt has been committed or
-//     never will be. This goes on until it is known.
+//     attempt's nonce is there, it was committed, and its version is known. If not, the transaction commits a write
+//     conflict on the fence, and nothing else: the library's own way with 1021. That is after the attempt's read version,
+//     so from then on the attempt has been committed or never will be. It has not: the token that was not there was read
+//     as a conflict. This goes on until it is known.
 //  5. If the session's mark is gone, others took this process for dead and cleared its tokens: nothing can be known
 //     any more, and the answer is ErrCommitUnknown, never "not committed".
 //  6. The next attempt has another nonce. A slot is used again when the outcome of the attempt before is known. Its
-//     token is no conflict, and its void mark nearly never changes: so the read version may be one of before the slot's
+//     token is no conflict, and its fence is nearly never raised: so the read version may be one of before the slot's
 //     last commit.
 //  7. So a transaction that has read nothing takes a read version that this handle has seen a moment ago, from its last
 //     commit, and saves the round trip for one. It serves 4 alone: such a transaction is right in any order.
@@ -39,9 +41,9 @@ import (
 //	| in fn, before the commit is sent      | nothing happened           | waits; ctx ends it: not committed             |
 //	| the commit is sent, not arrived       | committed or not           | unknown: 4 fences it or finds it              |
 //	| it is committed, the answer is lost   | committed                  | unknown: 4 finds it                           |
-//	| in 4, before the void mark            | as the attempt             | waits for the cluster; ctx ends the wait:     |
+//	| in 4, before the fence is raised      | as the attempt             | waits for the cluster; ctx ends the wait:     |
 //	|                                       |                            | ErrCommitUnknown, 4 goes on in the background |
-//	| the void mark's own answer is lost    | the attempt is void or not | 4 looks again, and finds one of both          |
+//	| the fence's own answer is lost        | the same, or it never will | 4 looks again, and raises the fence again     |
 //	| Close, while any of it is under way   |                            | ErrCommitUnknown and ErrClosed                |
 //	| the process sleeps, its session dies  |                            | 5: ErrCommitUnknown                           |
 //	| after the outcome is known            | the next owner of nothing: | the slot is overwritten by the next attempt,  |
@@ -84,7 +86,11 @@ func (t *tx) prepare() (*slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = t.tr.AddReadConflictKey(s.fence); err != nil {
+	if t.fence == nil {
+		t.fence = s.fence
+		err = t.tr.AddReadConflictKey(t.fence)
+	}
+	if err != nil {
 		err = describe("begin a commit", err)
 	} else {
 		t.tr.SetVersionstampedValue(s.key, s.token())
@@ -105,6 +111,7 @@ func (t *tx) needVersion() error {
 		t.tr.SetReadVersion(version)
 		return nil
 	}
+	t.arm()
 	if _, err := t.tr.GetReadVersion().Get(); err != nil {
 		return t.judge("begin a commit", err)
 	}
@@ -191,7 +198,7 @@ func (t *tx) succeed(stamp fdb.FutureKey) error {
 // resolve finds out whether the attempt was committed, whose commit ended in cause (4, 5).
 func (t *tx) resolve(s *slot, cause error) error {
 	t.db.counts.unknown.Add(1)
-	found, err := t.db.lookUp(s)
+	found, err := t.db.lookUp(s, t.fence)
 	if err != nil {
 		return fmt.Errorf("fdb: commit: %w: %w: %w", backend.ErrCommitUnknown, err, cause)
 	}
@@ -220,20 +227,16 @@ type found struct {
 	stamp               backend.Versionstamp
 }
 
-// lookUp reads the slot's token and fences the attempt off if it is not there. It fails only when the database is
+// lookUp reads the slot's token, and raises the attempt's fence if it is not there. It fails only when the database is
 // closed meanwhile.
-func (db *DB) lookUp(s *slot) (f found, err error) {
+func (db *DB) lookUp(s *slot, fence fdb.Key) (f found, err error) {
 	err = db.insist(db.life, func(tr fdb.Transaction) error {
-		mark, token, void := tr.Get(s.session.mark), tr.Get(s.key), tr.Get(s.fence)
+		mark, token := tr.Get(s.session.mark), tr.Get(s.key)
 		alive, err := mark.Get()
 		if err != nil {
 			return err
 		}
 		value, err := token.Get()
-		if err != nil {
-			return err
-		}
-		voided, err := void.Get()
 		if err != nil {
 			return err
 		}
@@ -243,8 +246,8 @@ func (db *DB) lookUp(s *slot) (f found, err error) {
 			f.isCommitted, f.stamp = true, backend.Versionstamp(value[nonceBytes:])
 		case alive == nil:
 			f.isGone = true
-		case !s.isVoid(voided):
-			tr.Set(s.fence, s.void())
+		default:
+			return tr.AddWriteConflictKey(fence)
 		}
 		return nil
 	})

@@ -20,7 +20,7 @@ import (
 //
 //	("m", session)        the mark of a session: a beat that moves once a minute
 //	("t", session, slot)  a token: the nonce and versionstamp of the last commit of that slot
-//	                 "v"  below it: the nonce of the last one that was fenced off, void
+//	                 "f"  below it: the slot's fence, which has no value
 //
 // A handle has one session and as many slots as it ever had commits under way at once. They are overwritten, so they do
 // not pile up; Close clears them. What a dead process left is swept by any other: mark and tokens go in one
@@ -41,7 +41,7 @@ type session struct {
 type slot struct {
 	session *session
 	key     fdb.Key          // of the token
-	fence   fdb.Key          // of the void mark
+	fence   fdb.Key          // nobody writes it: a conflict on it fences an attempt off
 	nonce   [nonceBytes]byte // of the attempt that has the slot
 }
 
@@ -94,7 +94,7 @@ func (s *session) take() *slot {
 		x, s.free = s.free[n-1], s.free[:n-1]
 	} else {
 		token := s.tokens.Int(s.slots)
-		x = &slot{session: s, key: fdb.Key(token), fence: fdb.Key(token.Str("v"))}
+		x = &slot{session: s, key: fdb.Key(token), fence: fdb.Key(token.Str("f"))}
 		s.slots++
 	}
 	s.nonce++
@@ -119,11 +119,6 @@ func (x *slot) token() []byte {
 func (x *slot) isToken(value []byte) bool {
 	return len(value) == nonceBytes+len(backend.Versionstamp{}) && bytes.HasPrefix(value, x.nonce[:])
 }
-
-// void says that the attempt will never be committed.
-func (x *slot) void() []byte { return bytes.Clone(x.nonce[:]) }
-
-func (x *slot) isVoid(value []byte) bool { return bytes.Equal(value, x.nonce[:]) }
 
 // keep beats for the handle's session, and sweeps those that are dead, until the database is closed.
 func (db *DB) keep() {

@@ -17,7 +17,8 @@ import (
 // snapshot is what both kinds of transactions read from: one attempt in the client library.
 //
 // Waiting for the library cannot be interrupted, but cancelling its transaction ends all waits. So the ends of the
-// context and of the database cancel it, up to the moment in which a commit is sent: from then on nothing may.
+// context and of the database cancel it, from the first wait to the moment in which a commit is sent: from then on nothing
+// may.
 type snapshot struct {
 	db    *DB
 	space *space
@@ -25,7 +26,7 @@ type snapshot struct {
 	tr    fdb.Transaction
 	began time.Time             // of the first read
 	cause atomic.Pointer[error] // why the transaction was cancelled
-	stops [2]func() bool        // of what may cancel it
+	stops [2]func() bool        // of what may cancel it; nil before the first wait
 	err   error                 // the first error of a read or a write: it fails the attempt
 
 	isVersionKnown bool // the store has answered a read, so the library has the read version in hand
@@ -48,10 +49,17 @@ func (s *snapshot) open(ctx context.Context, db *DB, sp *space) {
 		return
 	}
 	s.tr = tr
-	s.stops[0] = context.AfterFunc(ctx, func() {
-		s.cancel(fmt.Errorf("fdb: read from the cluster of %s: %w", db.cluster.name, ctx.Err()))
+}
+
+// arm is called before the first wait for the library.
+func (s *snapshot) arm() {
+	if s.stops[0] != nil {
+		return
+	}
+	s.stops[0] = context.AfterFunc(s.ctx, func() {
+		s.cancel(fmt.Errorf("fdb: read from the cluster of %s: %w", s.db.cluster.name, s.ctx.Err()))
 	})
-	s.stops[1] = context.AfterFunc(db.life, func() { s.cancel(fmt.Errorf("fdb: %w", backend.ErrClosed)) })
+	s.stops[1] = context.AfterFunc(s.db.life, func() { s.cancel(fmt.Errorf("fdb: %w", backend.ErrClosed)) })
 }
 
 // cancel ends all waits with cause.
@@ -63,15 +71,15 @@ func (s *snapshot) cancel(cause error) {
 
 // disarm makes sure that nothing cancels the transaction any more, and reports why it was cancelled already.
 func (s *snapshot) disarm() error {
-	for i, stop := range s.stops {
-		if !stop() {
+	for i, ctx := range []context.Context{s.ctx, s.db.life} {
+		if stop := s.stops[i]; stop == nil && ctx.Err() != nil || stop != nil && !stop() {
 			return s.interrupted(i)
 		}
 	}
 	return nil
 }
 
-// interrupted is for a cancel that has begun and may not have got as far as its cause.
+// interrupted is for an end that has begun to cancel and may not have got as far as its cause.
 func (s *snapshot) interrupted(stop int) error {
 	if stop == 0 {
 		return fmt.Errorf("fdb: begin a commit: %w", s.ctx.Err())
@@ -95,6 +103,7 @@ func (s *snapshot) start() error {
 		return s.fail(*s.cause.Load())
 	case s.began.IsZero():
 		s.began = time.Now()
+		s.arm()
 	case time.Since(s.began) > backend.MaxDuration:
 		return s.fail(errTooOld)
 	}

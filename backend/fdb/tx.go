@@ -29,7 +29,8 @@ type tx struct {
 	size    backend.Size
 	outcome *outcome
 
-	isFirst    bool // attempt of its Transact
+	fence      fdb.Key // a conflict of the attempt, which fences it off (commit.go)
+	isFirst    bool    // attempt of its Transact
 	isRecalled bool
 	hasRead    bool // or has a conflict: its read version says when
 }
@@ -87,8 +88,10 @@ func (t *tx) Recall(v backend.Versionstamp, known ...backend.Range) bool {
 	t.isRecalled, t.isVersionKnown = true, true
 	for _, r := range known {
 		err := t.size.Conflict(r)
-		if err == nil {
-			err = t.tr.AddReadConflictRange(t.keys(r))
+		if err == nil && !r.IsEmpty() {
+			keys := t.keys(r)
+			t.fence = keys.Begin.FDBKey()
+			err = t.tr.AddReadConflictRange(keys)
 		}
 		t.keep(err)
 	}
