@@ -93,7 +93,6 @@ type consumer struct {
 	closing  bool
 	patience sync.Pool                    // of *time.Timer, stopped
 	holding  map[Ref]backend.Versionstamp // the locks whose work runs here
-	lastLook time.Time                    // of those that are due (poll.go)
 	acting   map[Ref]*acts                // the servers whose AfterCommit functions run
 	strays   map[*stray]struct{}
 
@@ -104,6 +103,7 @@ type consumer struct {
 type served struct {
 	def     *definition
 	servers map[string]*server // guarded by the consumer's mutex
+	emptied [shards]string     // the server whose queue was emptied last; guarded as well
 }
 
 func newConsumer(c Consumer, db backend.Database, types []Type) *consumer {

@@ -93,16 +93,18 @@ func (c *consumer) move(ctx context.Context, typ string, shard int64) {
 	}
 }
 
-// pause waits for a watch, a time and ctx, whichever comes first.
-func (c *consumer) pause(ctx context.Context, watch backend.Watch, d time.Duration) {
+// pause waits for a watch, a time and ctx, whichever comes first, and reports whether it was the watch.
+func (c *consumer) pause(ctx context.Context, watch backend.Watch, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	defer watch.Cancel()
 	select {
-	case <-ctx.Done():
 	case <-watch.Done():
+		return true
+	case <-ctx.Done():
 	case <-timer.C:
 	}
+	return false
 }
 
 // moveDue moves all that is due, and says how long the next row has to wait and what to watch for an earlier one.

@@ -90,3 +90,20 @@ func TestPushWhileTheQueueIsConfirmedEmpty(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A server is guessed while its mark is known to be set: a careful consumer claims what it finds by a mark, and a message
+// that kills its process must not meet one that has not.
+func TestOnlyALingeringServerIsGuessed(t *testing.T) {
+	def := Define("marked", HandleCast(func(*Context, *marked, toil) error { return nil }))
+	c, ref := newConsumer(Consumer{}, backendtest.NewModel(), []Type{def}), def.Ref("a")
+	c.max = 0 // it has no workers
+	s := c.server(ref)
+	c.noteEmptied(ref)
+	for _, lingers := range []bool{false, true} {
+		s.marked = lingers
+		c.guess(ref.Type, shardOf(ref.ID))
+		if s.scheduled != lingers || s.look != lingers {
+			t.Errorf("lingering (%v), the server is scheduled (%v) and looks (%v)", lingers, s.scheduled, s.look)
+		}
+	}
+}

@@ -27,7 +27,6 @@ type process struct {
 
 	consumers atomic.Pointer[map[string][]*consumer] // by type; replaced, never changed
 	lead      chan struct{}                          // has room for one: who reads the mailbox
-	young     chan struct{}                          // has room for one: a call has begun to wait; nil where watches are fast
 
 	// Guarded by registry.mu.
 	users int
@@ -84,9 +83,6 @@ func acquireProcess(db backend.Database) (p *process, release func()) {
 			db: db, id: rand.Text(),
 			lead:    make(chan struct{}, 1),
 			pending: map[uint64]*pendingCall{},
-		}
-		if isSlow(db) {
-			p.young = make(chan struct{}, 1)
 		}
 		p.consumers.Store(&map[string][]*consumer{})
 		registry.Store(db, p)
@@ -261,10 +257,6 @@ func (p *process) newRecord() []byte {
 
 // await waits for the answer to a call, and reads the mailbox for all calls when nobody else does.
 func (p *process) await(ctx context.Context, call *pendingCall) (delivery, error) {
-	select {
-	case p.young <- struct{}{}:
-	default:
-	}
 	for {
 		select {
 		case <-call.done:
@@ -277,19 +269,15 @@ func (p *process) await(ctx context.Context, call *pendingCall) (delivery, error
 			if err != nil {
 				return delivery{}, err
 			}
+			return call.answer, nil
 		}
 	}
 }
 
 // readMail delivers what comes to the mailbox until call has its answer or ctx ends.
 func (p *process) readMail(ctx context.Context, call *pendingCall) error {
-	for isYoung := p.young != nil; ; {
-		if isYoung {
-			if err := p.poll(ctx, call); err != nil {
-				return err
-			}
-		}
-		watch, err := p.look(ctx)
+	for {
+		watch, came, err := p.look(ctx)
 		if err != nil {
 			return err
 		}
@@ -299,60 +287,49 @@ func (p *process) readMail(ctx context.Context, call *pendingCall) error {
 			return nil
 		default:
 		}
-		isYoung = p.idleUntil(ctx, watch, call)
-		watch.Cancel()
+		if came > 0 { // there may be more
+			watch.Cancel()
+			continue
+		}
+		p.idleUntil(ctx, watch, call)
 		if err := p.beat(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-// idleUntil waits for mail, and reports whether it is to be looked for.
-func (p *process) idleUntil(ctx context.Context, watch backend.Watch, call *pendingCall) (isYoung bool) {
+// idleUntil waits for mail.
+func (p *process) idleUntil(ctx context.Context, watch backend.Watch, call *pendingCall) {
 	timer := time.NewTimer(jittered(lookInterval))
 	defer timer.Stop()
+	defer watch.Cancel()
 	select {
 	case <-watch.Done():
-	case <-p.young:
-		return true
 	case <-call.done:
 	case <-ctx.Done():
 	case <-timer.C:
 	}
-	return false
 }
 
-// look delivers what is in the mailbox and watches for more.
-func (p *process) look(ctx context.Context) (watch backend.Watch, err error) {
-	for {
-		came, err := p.fetch(ctx, func(tx backend.ReadTx) { watch = tx.Watch(presenceOf(p.id).bell()) })
-		if err != nil {
-			return nil, err
-		}
-		if came == 0 {
-			return watch, nil
-		}
-		watch.Cancel()
-	}
-}
-
-// fetch delivers what is in the mailbox, and says how much it was. In the same snapshot it does what else it is told.
-func (p *process) fetch(ctx context.Context, also ...func(tx backend.ReadTx)) (int, error) {
+// look delivers what is in the mailbox, says how much that was, and watches for more.
+func (p *process) look(ctx context.Context) (watch backend.Watch, came int, err error) {
 	var items []queue.Item
-	err := p.db.Read(ctx, func(tx backend.ReadTx) (err error) {
-		for _, f := range also {
-			f(tx)
-		}
+	err = p.db.Read(ctx, func(tx backend.ReadTx) (err error) {
+		watch = tx.Watch(presenceOf(p.id).bell())
 		items, err = presenceOf(p.id).mail().Read(tx, p.last, maxMail)
 		return err
 	})
 	if err != nil && ctx.Err() != nil {
-		return 0, ctx.Err()
+		return nil, 0, ctx.Err()
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read the mailbox: %w", err)
+		return nil, 0, fmt.Errorf("read the mailbox: %w", err)
 	}
-	return len(items), p.accept(items)
+	if err := p.accept(items); err != nil {
+		watch.Cancel()
+		return nil, 0, err
+	}
+	return watch, len(items), nil
 }
 
 func (p *process) accept(items []queue.Item) error {

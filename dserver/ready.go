@@ -25,8 +25,29 @@ func (c *consumer) scan(ctx context.Context, typ string, shard int64) {
 			c.scanFailed(ctx, err)
 			continue
 		}
-		c.pause(ctx, watch, jittered(lookInterval))
+		if c.pause(ctx, watch, jittered(lookInterval)) {
+			c.guess(typ, shard)
+		}
 	}
+}
+
+// guess lets the server of a shard whose queue was emptied last look at once, when the bell rings while it lingers: its
+// sender may have the answer, and send again. So that message does not wait until the marks are read.
+func (c *consumer) guess(typ string, shard int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.types[typ]
+	if s := t.servers[t.emptied[shard]]; s != nil && s.marked && !c.closing {
+		s.look = true
+		c.schedule(s)
+	}
+}
+
+// noteEmptied makes a server the guess of its shard.
+func (c *consumer) noteEmptied(ref Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.types[ref.Type].emptied[shardOf(ref.ID)] = ref.ID
 }
 
 func (c *consumer) scanFailed(ctx context.Context, err error) {

@@ -299,6 +299,7 @@ func (t *turn) next() nextTurn {
 	took := len(t.stored())
 	if took > 0 || t.batch.released() {
 		t.s.emptied = time.Now().UnixNano()
+		t.c.noteEmptied(t.s.ref())
 	}
 	switch {
 	case t.batch.locks:
@@ -331,7 +332,7 @@ func (t *turn) idle() nextTurn {
 	if !t.marked {
 		return nextTurn{}
 	}
-	if wait := t.c.linger(time.Since(time.Unix(0, t.s.emptied))); wait > 0 {
+	if wait := linger - time.Since(time.Unix(0, t.s.emptied)); wait > 0 {
 		return nextTurn{after: wait}
 	}
 	t.c.unmark(t.s)

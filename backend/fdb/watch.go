@@ -26,12 +26,6 @@ type watch struct {
 // watchPause is how long a watch that the store gave up waits before it fires, so that nobody spins in an outage.
 const watchPause = 500 * time.Millisecond
 
-// watchDelay was measured: a storage server tells of a change a few milliseconds after it has it, and of an older version.
-const watchDelay = 10 * time.Millisecond
-
-// WatchDelay implements [backend.SlowWatcher].
-func (db *DB) WatchDelay() time.Duration { return watchDelay }
-
 // Watch implements [backend.ReadTx].
 func (t *readTx) Watch(key backend.Key) backend.Watch {
 	w := &watch{db: t.db, fired: make(chan struct{}), isOver: make(chan struct{})}
