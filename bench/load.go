@@ -21,7 +21,8 @@ type load struct {
 
 	subject   entry
 	baseline  entry   // what the subject is held against
-	atLeast   float64 // of the baseline's rate
+	atLeast   float64 // of the baseline's rate; 0 promises nothing of it
+	median    float64 // p50 is to be at most so many times the baseline's; 0 promises nothing of it
 	evenTails bool    // p99 is to be at most maxTail times p50
 	others    []entry // for scale
 }

@@ -68,12 +68,24 @@ func median[T any](runs []T, figure func(run *T) float64) float64 {
 
 // promises are what the load asks of its subject.
 func (l load) promises(subject, baseline row) []promise {
-	kept := []promise{{
-		what: l.title,
-		want: fmt.Sprintf("at least %.2f of %s", l.atLeast, l.baseline.short()),
-		got:  fmt.Sprintf("%.2f", subject.ratio),
-		kept: subject.ratio >= l.atLeast,
-	}}
+	var kept []promise
+	if l.atLeast > 0 {
+		kept = append(kept, promise{
+			what: l.title,
+			want: fmt.Sprintf("at least %.2f of %s", l.atLeast, l.baseline.short()),
+			got:  fmt.Sprintf("%.2f", subject.ratio),
+			kept: subject.ratio >= l.atLeast,
+		})
+	}
+	if l.median > 0 {
+		times := float64(subject.p50) / float64(max(1, baseline.p50))
+		kept = append(kept, promise{
+			what: l.title + ", p50",
+			want: fmt.Sprintf("at most %.1f times %s", l.median, l.baseline.short()),
+			got:  fmt.Sprintf("%.1f times", times),
+			kept: times <= l.median,
+		})
+	}
 	if l.evenTails {
 		kept = append(kept, promise{
 			what: l.title + ", tail",

@@ -25,20 +25,20 @@ func TestTheRatioIsTheMedianOfTheRoundsRatios(t *testing.T) {
 }
 
 func TestAPromiseIsBrokenBelowItsRatioAndAboveItsTail(t *testing.T) {
-	l := load{title: "load", atLeast: 0.5, evenTails: true}
+	l := load{title: "load", atLeast: 0.5, median: 2, evenTails: true}
 	for _, c := range []struct {
-		r           row
-		ratio, tail bool
+		r                   row
+		ratio, median, tail bool
 	}{
-		{row{ratio: 0.5, p50: 1e6, p99: 3e6}, true, true},
-		{row{ratio: 0.49, p50: 1e6, p99: 3e6 + 1}, false, false},
+		{row{ratio: 0.5, p50: 2e6, p99: 6e6}, true, true, true},
+		{row{ratio: 0.49, p50: 2e6 + 1, p99: 6e6 + 4}, false, false, false},
 	} {
-		p := l.promises(c.r, row{})
-		if p[0].kept != c.ratio || p[1].kept != c.tail {
+		p := l.promises(c.r, row{p50: 1e6})
+		if p[0].kept != c.ratio || p[1].kept != c.median || p[2].kept != c.tail {
 			t.Errorf("%+v: %+v", c.r, p)
 		}
 		var out bytes.Buffer
-		if all := printPromises(&out, p); all != (c.ratio && c.tail) || strings.Contains(out.String(), "FAIL") == all {
+		if all := printPromises(&out, p); all != (c.ratio && c.median && c.tail) || strings.Contains(out.String(), "FAIL") == all {
 			t.Errorf("all kept is %v in\n%s", all, &out)
 		}
 	}

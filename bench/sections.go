@@ -4,7 +4,7 @@ import "os"
 
 // sections is the whole run, in order: on SQLite, or with FDB=1 on FoundationDB.
 func sections() []section {
-	if isFDB && os.Getenv("FDB") == "1" {
+	if onFDB() {
 		return sectionsFDB()
 	}
 	var all []section
@@ -13,6 +13,8 @@ func sections() []section {
 	}
 	return append(all, state, commits(openFile), idle)
 }
+
+func onFDB() bool { return isFDB && os.Getenv("FDB") == "1" }
 
 // loads is a durable counter, answered after the fsync, in the ways in which it is used.
 func loads() []load {
