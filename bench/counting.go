@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"sync/atomic"
-	"time"
 
 	"github.com/dserver-go/dserver/backend"
 )
@@ -24,14 +23,6 @@ func (w writes) minus(o writes) writes {
 
 func (c *counting) counted() writes {
 	return writes{c.commits.Load(), c.keys.Load(), c.bytes.Load()}
-}
-
-// WatchDelay is the store's, or none.
-func (c *counting) WatchDelay() time.Duration {
-	if slow, ok := c.Database.(backend.SlowWatcher); ok {
-		return slow.WatchDelay()
-	}
-	return 0
 }
 
 func (c *counting) Transact(ctx context.Context, fn func(tx backend.Tx) error) error {
