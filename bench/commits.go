@@ -20,7 +20,7 @@ import (
 // than those of the turns come in while it beats and clears ready marks, and commitSlack is for them.
 const (
 	commitRounds   = 50
-	commitSlack    = 0.1 // of a commit a round
+	commitSlack    = 0.25 // of a commit a round
 	commitPatience = time.Minute
 	fullBatch      = 256 // messages, as many as a turn takes
 )
