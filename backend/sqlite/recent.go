@@ -43,7 +43,7 @@ type remembered struct {
 	base  *record
 }
 
-// find returns the pairs of r as newest left them. It forgets those that were written since.
+// find returns the pairs of r as newest left them, unless they were written since.
 func (c *recent) find(r backend.Range, newest *record) ([]backend.KeyValue, bool) {
 	c.mu.Lock()
 	e, ok := c.young[string(r.Begin)]
