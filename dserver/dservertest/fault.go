@@ -35,7 +35,7 @@ func EachFault(t *testing.T, program func(t *testing.T, f *Faults)) {
 	t.Helper()
 	backendtest.EachFault(t, func(t *testing.T, fault *backendtest.Fault) {
 		synctest.Test(t, func(t *testing.T) {
-			program(t, &Faults{t: t, open: fault.Open, context: fault.Context, what: fault.String})
+			program(t, &Faults{t: t, open: fault.Open, context: fault.Context, what: fault.String, begun: synctest.Wait})
 		})
 	})
 }
@@ -57,6 +57,7 @@ type Faults struct {
 	open    func() backend.Database
 	context func() context.Context
 	what    func() string
+	begun   func() // waits for what a consumer commits when it begins, so that the commits have the same order in each run
 
 	mu sync.Mutex // guards db
 	db backend.Database
@@ -85,6 +86,9 @@ func (f *Faults) Start(types ...dserver.Type) {
 	select {
 	case <-joined:
 	case <-ended:
+	}
+	if f.begun != nil {
+		f.begun()
 	}
 }
 
