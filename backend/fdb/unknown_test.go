@@ -128,6 +128,44 @@ func TestAnAttemptThatComesLateIsFencedOff(t *testing.T) {
 	}
 }
 
+// An attempt that recalls has no conflict but what it relies on: that is its fence.
+func TestAnAttemptThatRecalledAndComesLateIsFencedOff(t *testing.T) {
+	for _, code := range unknownCodes {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			t.Parallel()
+			db := openFresh(t)
+			_, before, err := increment(t.Context(), db, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var late fdb.Transaction
+			db.fail(func(tr fdb.Transaction) error {
+				late = tr
+				return fdb.Error{Code: code}
+			})
+			recalled := 0
+			err = db.Transact(t.Context(), func(tx backend.Tx) (err error) {
+				if tx.(backend.Recaller).Recall(before, backend.NewKey("known").Below()) {
+					recalled++
+				} else {
+					_, err = tx.Get(backend.NewKey("known")).Get()
+				}
+				tx.Add(backend.NewKey("n"), 1)
+				return err
+			})
+			if err != nil || recalled != 1 || late == (fdb.Transaction{}) {
+				t.Fatalf("recalled %d times: %v", recalled, err)
+			}
+			if err := commit(late); codeOf(err) != codeNotCommitted {
+				t.Errorf("the attempt that was fenced off, when it came: %v", err)
+			}
+			if n, _ := counted(t, db); n != 2 || db.Stats().Fenced != 1 {
+				t.Errorf("counted %d, %+v", n, db.Stats())
+			}
+		})
+	}
+}
+
 // The attempt may come at any moment of its resolution, which may itself lose its answers.
 func TestAnAttemptMayComeAtAnyMomentOfItsResolution(t *testing.T) {
 	db := openFresh(t)
