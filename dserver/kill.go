@@ -107,11 +107,9 @@ type burial struct {
 func bury(ctx context.Context, db backend.Database, ref Ref) error {
 	var b burial
 	for !b.done {
-		runs := 0
 		var next burial
 		err := db.Transact(ctx, func(tx backend.Tx) (err error) {
-			runs++
-			next, err = b.page(tx, ref, runs <= patientRuns)
+			next, err = b.page(tx, ref)
 			return err
 		})
 		if err != nil {
@@ -123,7 +121,7 @@ func bury(ctx context.Context, db backend.Database, ref Ref) error {
 }
 
 // page removes some of the dead messages, and with the last of them the record.
-func (b burial) page(tx backend.Tx, ref Ref, patient bool) (next burial, err error) {
+func (b burial) page(tx backend.Tx, ref Ref) (next burial, err error) {
 	keys := tenantOf(ref)
 	q := keys.queue()
 	killed, err := keys.killedAt(tx)
@@ -161,19 +159,16 @@ func (b burial) page(tx backend.Tx, ref Ref, patient bool) (next burial, err err
 	}
 	if b.done = later.last && len(left) == 0; b.done {
 		tx.Clear(keys.killed().Only())
-		if err := forgetQueue(tx, keys, ref, patient); err != nil {
+		if err := forgetQueue(tx, keys, ref); err != nil {
 			return b, err
 		}
 	}
 	return b, answers.out.write(tx)
 }
 
-// forgetQueue clears the counters and the ready mark of a queue that nobody pushes to, so that a server that is gone
-// leaves nothing.
-func forgetQueue(tx backend.Tx, keys tenant, ref Ref, patient bool) error {
-	if !patient {
-		return nil
-	}
+// forgetQueue clears the counters and the ready mark of a queue that is empty, so that a server that is gone leaves
+// nothing. A push meanwhile is a conflict, once: then the queue is not empty, and nobody takes from it before the burial.
+func forgetQueue(tx backend.Tx, keys tenant, ref Ref) error {
 	empty, err := keys.queue().IsEmpty(tx)
 	if empty {
 		tx.Clear(keys.key.Str(keyQueue).Tree())

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,6 +55,58 @@ func TestKillTellsTheCallersOfWhateverWaits(t *testing.T) {
 	must(t, s.Kill(ctx))
 	expectKilled(t, answers)
 	expectGone(t, db)
+}
+
+// The callers of large messages are told, wherever a page of them ends.
+func TestKillTellsTheCallersOfLargeMessagesThatWait(t *testing.T) {
+	store := newStore(t)
+	db, ctx := store.Open(), within(t)
+	answers := make(chan error, 8)
+	for range cap(answers) {
+		reading := &reading{Database: store.Open(), began: make(chan struct{})}
+		go func() {
+			answers <- ledgers.At(reading, "x").Call(ctx, Page{strings.Repeat("x", 3_000_000)}, nil, dserver.After(time.Hour))
+		}()
+		<-reading.began
+	}
+	must(t, ledgers.At(db, "x").Kill(ctx))
+	expectKilled(t, answers)
+	expectGone(t, db)
+}
+
+// Who sends with After while a kill is under way is told, or has sent to the next server.
+func TestKillTellsWhoSendsWithAfterBesideIt(t *testing.T) {
+	store := newStore(t)
+	ctx, answers := within(t), make(chan error, 1)
+	reading := &reading{Database: store.Open(), began: make(chan struct{})}
+	db := &meanwhileDB{recallsDB: &recallsDB{Database: store.Open()}}
+	must(t, ledgers.At(db, "x").Cast(ctx, Note{1}))
+	db.meanwhile = func() {
+		go func() { answers <- ledgers.At(reading, "x").Call(ctx, Read{}, nil, dserver.After(time.Hour)) }()
+		<-reading.began
+	}
+	must(t, ledgers.At(db, "x").Kill(ctx))
+	expectKilled(t, answers)
+	expectGone(t, db)
+}
+
+// A killer that dies leaves a mark, though nothing was queued that would have set one: whoever comes next tells the
+// callers.
+func TestKillOfWhatWaitsIsFoundWithoutAMessage(t *testing.T) {
+	store := newStore(t, ledgers)
+	db, ctx := store.Open(), within(t)
+	s := ledgers.At(db, "x")
+	for i := range 300 {
+		delay(t, db, s.Ref(), fmt.Sprint("#", i), callOf(t, ""))
+	}
+	answers := make(chan error, 1)
+	reading := &reading{Database: store.Open(), began: make(chan struct{})}
+	go func() { answers <- ledgers.At(reading, "x").Call(ctx, Read{}, nil, dserver.After(time.Hour)) }()
+	<-reading.began
+	must(t, ledgers.At(&dying{db, 1}, "x").Kill(ctx))
+	start(t, db, ledgers)
+	expectKilled(t, answers)
+	eventually(t, "all is buried", func() bool { return rows(t, db, "s")+rows(t, db, "r") == 0 })
 }
 
 // Messages with After that were sent before a kill are dead although their time comes before they are buried, and those
