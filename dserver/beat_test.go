@@ -2,9 +2,12 @@ package dserver_test
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/dserver"
@@ -95,4 +98,55 @@ func TestBeatInFlightDoesNotTakeBackALockThatWasGivenUp(t *testing.T) {
 			t.Errorf("the answer is %s", got)
 		}
 	})
+}
+
+// refusingDB is a store that refuses one transaction when it is asked to.
+type refusingDB struct {
+	backend.Database
+	refuses atomic.Bool
+}
+
+func (d *refusingDB) Transact(ctx context.Context, fn func(backend.Tx) error) error {
+	if d.refuses.CompareAndSwap(true, false) {
+		return errors.New("the store refuses")
+	}
+	return d.Database.Transact(ctx, fn)
+}
+
+// A beat that comes so late that others could have taken over ends the work. One that the store refuses does not, when
+// the next one comes in time.
+func TestWorkEndsWithABeatThatComesLate(t *testing.T) {
+	for _, late := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorkshop()
+			store := newStore(t, w.types)
+			refusing := &refusingDB{Database: store.Open()}
+			db := &frozenDB{Database: refusing}
+			run(t, dserver.Consumer{}, db, w.types)
+			answer := toil(w.types.At(store.Open(), "a"), w)
+			if late {
+				db.stop()
+				<-time.After(2800 * time.Millisecond)
+				db.goOn()
+			} else {
+				refusing.refuses.Store(true)
+			}
+			ended := false
+			select {
+			case a := <-w.ended:
+				ended = a.lost
+			case <-time.After(2 * time.Second):
+			}
+			if ended != late || refusing.refuses.Load() {
+				t.Errorf("late %v: the work ended: %v", late, ended)
+			}
+			if ended {
+				<-w.entered
+			}
+			w.find <- "found"
+			if got := <-answer; got != "found<nil>" {
+				t.Errorf("the answer is %s", got)
+			}
+		})
+	}
 }

@@ -78,7 +78,9 @@ func TestMessagesAtAnyMomentAreHandledSoon(t *testing.T) {
 		for i := range 400 {
 			<-time.After(time.Duration(random.Int64N(int64(25 * time.Millisecond))))
 			began := time.Now()
-			must(t, journal.At(there, "a").Call(context.Background(), Append{Line: fmt.Sprint(i)}, nil))
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			must(t, journal.At(there, "a").Call(ctx, Append{Line: fmt.Sprint(i)}, nil))
+			cancel()
 			if waited := time.Since(began); waited > 200*time.Millisecond {
 				t.Errorf("call %d took %v", i, waited)
 			}

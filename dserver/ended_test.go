@@ -68,7 +68,13 @@ func TestServerWithoutStateLeavesNothing(t *testing.T) {
 			return away.Info(ctx, Snuff{})
 		}},
 		"by Reset": {light, func(ctx context.Context, _, away *dserver.DServer[Lamp]) error { return away.Reset(ctx) }},
-		"by Kill":  {light, func(ctx context.Context, _, away *dserver.DServer[Lamp]) error { return away.Kill(ctx) }},
+		"by Reset, when it has an owner": {
+			func(ctx context.Context, here, _ *dserver.DServer[Lamp]) error {
+				return here.Call(ctx, Light{time.Hour}, nil)
+			},
+			func(ctx context.Context, _, away *dserver.DServer[Lamp]) error { return away.Reset(ctx) },
+		},
+		"by Kill": {light, func(ctx context.Context, _, away *dserver.DServer[Lamp]) error { return away.Kill(ctx) }},
 		"never began": {func(ctx context.Context, _, away *dserver.DServer[Lamp]) error {
 			if err := away.Call(ctx, Dim{}, nil); !errors.Is(err, errDark) {
 				t.Errorf("it was not refused: %v", err)
@@ -81,6 +87,7 @@ func TestServerWithoutStateLeavesNothing(t *testing.T) {
 				store := newStore(t, lamps)
 				db := store.Open()
 				run(t, dserver.Consumer{}, db, lamps)
+				synctest.Wait()
 				here, away := lamps.At(db, "the-lamp"), lamps.At(store.Open(), "the-lamp")
 				for _, step := range steps {
 					must(t, step(context.Background(), here, away))

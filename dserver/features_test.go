@@ -98,6 +98,7 @@ func TestTimersFireOnceAndNotWhenCancelled(t *testing.T) {
 		db := backendtest.NewModel()
 		def := desks(noWork)
 		start(t, db, def)
+		synctest.Wait()
 		desk := def.At(db, "a")
 		ctx := context.Background()
 		for _, m := range []any{
@@ -107,6 +108,9 @@ func TestTimersFireOnceAndNotWhenCancelled(t *testing.T) {
 			if err := desk.Cast(ctx, m); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if n := rows(t, db, "t"); n != 2 {
+			t.Errorf("%d rows say when two timers are due", n)
 		}
 		<-time.After(59 * time.Minute) // virtual
 		expectLog(t, desk)
@@ -298,6 +302,26 @@ func TestOnceIsHandledOnceAndAnswersAgain(t *testing.T) {
 		}
 		all.Wait()
 		expectLog(t, desks[0], "x", "y", "y", "y", "z")
+	})
+}
+
+// What is due at once is queued, however much it is: more than one transaction takes.
+func TestLargeMessagesThatAreDueAtOnceAreQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		types := journals.With(dserver.HandleCast(func(_ *dserver.Context, j *Journal, m Load) error {
+			j.write(m.Line)
+			return nil
+		}))
+		db := newStore(t, types).Open()
+		s, ctx := types.At(db, "a"), context.Background()
+		for range 6 {
+			must(t, s.Cast(ctx, Load{"due", make([]byte, 3_000_000)}, dserver.After(time.Minute)))
+		}
+		run(t, dserver.Consumer{}, db, types)
+		<-time.After(70 * time.Second)
+		if n := len(lines(t, s)); n != 6 {
+			t.Errorf("%d messages of 6 came", n)
+		}
 	})
 }
 

@@ -1,6 +1,7 @@
 package dserver_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -100,11 +101,12 @@ func TestHaltedLockWaitsForAnOperator(t *testing.T) {
 
 func haltUnderLock(t *testing.T, resume bool) {
 	ctx := context.Background()
-	var made atomic.Int32
+	var made, last atomic.Int32
 	var mended atomic.Bool
 	keys := make(chan string, 10)
 	def := desks(func(ctx *dserver.LockedContext, _ Desk, _ Pay) (string, error) {
 		keys <- ctx.IdempotencyKey()
+		last.Store(int32(ctx.Attempt()))
 		if made.Add(1); !mended.Load() {
 			return "", errors.New("the gateway is away")
 		}
@@ -120,16 +122,20 @@ func haltUnderLock(t *testing.T, resume bool) {
 	expectHalted(t, s, 2, 1, time.Hour)
 	stop()
 	run(t, dserver.Consumer{}, store.Open(), def)
+	fence := fenceOf(t, store.Open(), s.Ref())
 	expectHalted(t, s, 2, 1, time.Hour)
 	if n := made.Load(); n != 2 {
 		t.Errorf("%d attempts were made", n)
+	}
+	if now := fenceOf(t, store.Open(), s.Ref()); !bytes.Equal(now, fence) {
+		t.Error("the lock of a server that halts is taken over")
 	}
 
 	mended.Store(true)
 	if resume {
 		must(t, s.Resume(ctx))
-		if err := <-answer; err != nil {
-			t.Error(err)
+		if err := <-answer; err != nil || last.Load() != 1 {
+			t.Errorf("attempt %d after Resume: %v", last.Load(), err)
 		}
 		expectLog(t, s, "paid card", "next")
 	} else {
@@ -146,6 +152,16 @@ func haltUnderLock(t *testing.T, resume bool) {
 			t.Errorf("the key was %s, then %s", first, key)
 		}
 	}
+}
+
+// fenceOf is the fence of a server's lock.
+func fenceOf(t *testing.T, db backend.Database, ref dserver.Ref) (fence []byte) {
+	t.Helper()
+	must(t, db.Read(t.Context(), func(tx backend.ReadTx) (err error) {
+		fence, err = tx.Get(backend.NewKey("s", ref.Type, ref.ID, "h", "f")).Get()
+		return err
+	}))
+	return fence
 }
 
 // Work that killed its process in each attempt halts its server, too.

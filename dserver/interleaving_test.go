@@ -221,6 +221,7 @@ func TestFirstAnswerIsTheOutcomeOfAKey(t *testing.T) {
 		types := desks(noWork).With(dserver.HandleCast(func(ctx *dserver.Context, d *Desk, m Mark) error {
 			for _, from := range d.Waiting { // without forgetting them
 				from.Reply(ctx, m.Line)
+				from.Reply(ctx, "not "+m.Line)
 			}
 			return nil
 		}))
@@ -253,9 +254,9 @@ func TestTimerThatIsSetAnewAfterAResetKeepsItsTime(t *testing.T) {
 		def := desks(noWork)
 		run(t, dserver.Consumer{}, db, def)
 		desk := def.At(db, "a")
-		must(t, desk.Cast(t.Context(), Remind{"t", time.Hour}))
+		must(t, desk.Call(t.Context(), Remind{"t", time.Hour}, nil))
 		must(t, desk.Reset(t.Context()))
-		must(t, desk.Cast(t.Context(), Remind{"t", 2 * time.Hour}))
+		must(t, desk.Call(t.Context(), Remind{"t", 2 * time.Hour}, nil))
 		<-time.After(90 * time.Minute)
 		expectLog(t, desk)
 		<-time.After(time.Hour)

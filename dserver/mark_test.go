@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/backendtest"
@@ -105,5 +106,39 @@ func TestOnlyALingeringServerIsGuessed(t *testing.T) {
 		if s.scheduled != lingers || s.look != lingers {
 			t.Errorf("lingering (%v), the server is scheduled (%v) and looks (%v)", lingers, s.scheduled, s.look)
 		}
+	}
+}
+
+// readMeddled is a database in which something happens after its first read.
+type readMeddled struct {
+	backend.Database
+	meddle func()
+}
+
+func (m *readMeddled) Read(ctx context.Context, fn func(tx backend.ReadTx) error) error {
+	err := m.Database.Read(ctx, fn)
+	m.meddle()
+	return err
+}
+
+// What is pushed right after a scan rings a bell that is watched already.
+func TestPushAfterAScanIsHeard(t *testing.T) {
+	db := backendtest.NewModel()
+	def := Define("marked", HandleCast(func(*Context, *marked, toil) error { return nil }))
+	push := sync.OnceFunc(func() {
+		if err := def.At(db, "a").Cast(t.Context(), toil{}); err != nil {
+			t.Error(err)
+		}
+	})
+	c := newConsumer(Consumer{}, &readMeddled{db, push}, []Type{def})
+	watch, err := c.scanOnce(t.Context(), "marked", shardOf("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Cancel()
+	select {
+	case <-watch.Done():
+	case <-time.After(10 * time.Second):
+		t.Error("its bell is not heard")
 	}
 }

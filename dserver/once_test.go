@@ -2,6 +2,7 @@ package dserver_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -31,24 +32,34 @@ func TestKeyOfAKilledServerDoesNotEndThatOfTheNext(t *testing.T) {
 	})
 }
 
+// halting is a journal that has halted, until it is told to go on.
+func halting(t *testing.T) (db backend.Database, s *dserver.DServer[Journal], goOn func()) {
+	blocks := true
+	types := journals.With(
+		dserver.Settings[Journal]{MaxAttempts: 1, Halt: true},
+		dserver.HandleCast(func(*dserver.Context, *Journal, Mark) error {
+			if blocks {
+				panic("it halts")
+			}
+			return nil
+		}))
+	db = newStore(t, types).Open()
+	run(t, dserver.Consumer{}, db, types)
+	s = types.At(db, "a")
+	must(t, s.Cast(t.Context(), Mark{}))
+	eventually(t, "it halts", func() bool { return statusOf(t, s).Halted })
+	return db, s, func() {
+		blocks = false
+		must(t, s.Resume(t.Context()))
+	}
+}
+
 // A message that waits for longer than a day keeps its key: sent again, it is not handled again, and a call gets its
 // outcome.
 func TestKeyIsKeptWhileItsMessageWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		blocks := true
-		types := journals.With(
-			dserver.Settings[Journal]{MaxAttempts: 1, Halt: true},
-			dserver.HandleCast(func(*dserver.Context, *Journal, Mark) error {
-				if blocks {
-					panic("it halts")
-				}
-				return nil
-			}))
-		db := newStore(t, types).Open()
-		run(t, dserver.Consumer{}, db, types)
-		s, ctx := types.At(db, "a"), context.Background()
-		must(t, s.Cast(ctx, Mark{}))
-		eventually(t, "it halts", func() bool { return statusOf(t, s).Halted })
+		_, s, goOn := halting(t)
+		ctx := context.Background()
 		answers := make(chan string, 2)
 		call := func() {
 			n, err := dserver.Call(ctx, s, Append{Line: "once"}, dserver.Once("k"))
@@ -58,13 +69,74 @@ func TestKeyIsKeptWhileItsMessageWaits(t *testing.T) {
 		<-time.After(25 * time.Hour) // it waits
 		go call()
 		<-time.After(time.Hour)
-		blocks = false
-		must(t, s.Resume(ctx))
+		goOn()
 		for range 2 {
 			if got := <-answers; got != "1 <nil>" {
 				t.Errorf("a call got %s", got)
 			}
 		}
+		expectLines(t, lines(t, s), "once")
+	})
+}
+
+// The outcome of a message that waited for longer than a day has a time of its own.
+func TestOutcomeOfAMessageThatWaitedIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, s, goOn := halting(t)
+		ctx := context.Background()
+		must(t, s.Cast(ctx, Write{"once"}, dserver.Once("k")))
+		<-time.After(47 * time.Hour)
+		goOn()
+		expectLines(t, lines(t, s), "once")
+		<-time.After(23 * time.Hour) // more than two days since it was sent
+		must(t, s.Cast(ctx, Write{"once"}, dserver.Once("k")))
+		expectLines(t, lines(t, s), "once")
+		<-time.After(24 * time.Hour)
+		if n := rows(t, db, "s", "journal", "a", "e"); n != 0 {
+			t.Errorf("%d records of keys are left", n)
+		}
+	})
+}
+
+// A message that is set aside is the outcome of its key: who waits for it is told, and who sends it again.
+func TestMessageThatIsSetAsideIsTheOutcomeOfItsKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		types := journals.With(dserver.Settings[Journal]{MaxAttempts: 2})
+		db := newStore(t, types).Open()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+		defer cancel()
+		call := func() error { return journal.At(db, "a").Call(ctx, Burn{}, nil, dserver.Once("k")) }
+		answers := make(chan error, 2)
+		for range cap(answers) {
+			go func() { answers <- call() }()
+		}
+		synctest.Wait()
+		run(t, dserver.Consumer{}, db, types)
+		for _, err := range []error{<-answers, <-answers, call()} {
+			if !errors.Is(err, dserver.ErrFault) {
+				t.Errorf("it is told %v", err)
+			}
+		}
+		if n := deadLetters(t, types.At(db, "a")); n != 1 {
+			t.Errorf("%d dead letters", n)
+		}
+	})
+}
+
+// A key whose record is damaged stops no message. The outcome replaces it.
+func TestDamagedKeyStopsNoMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, ctx := newStore(t, journals).Open(), context.Background()
+		s := journals.At(db, "a")
+		once := func() { must(t, s.Cast(ctx, Write{"once"}, dserver.Once("k"))) }
+		once()
+		must(t, db.Transact(ctx, func(tx backend.Tx) error {
+			tx.Set(backend.NewKey("s", "journal", "a", "e", "k"), []byte{0xff})
+			return nil
+		}))
+		run(t, dserver.Consumer{}, db, journals)
+		eventually(t, "it is handled", func() bool { return statusOf(t, s).Queued == 0 })
+		once()
 		expectLines(t, lines(t, s), "once")
 	})
 }
@@ -84,8 +156,13 @@ func TestKeyOfACallThatIsNeverAnsweredEnds(t *testing.T) {
 			t.Errorf("%d records of keys", n)
 		}
 		<-time.After(25 * time.Hour)
-		if n := rows(t, db, "s", "desk", "a", "e") + rows(t, db, "t"); n != 0 {
+		left := func() int { return rows(t, db, "s", "desk", "a", "e") + rows(t, db, "t") }
+		if n := left(); n != 0 {
 			t.Errorf("%d rows of keys are left", n)
+		}
+		must(t, def.At(db, "a").Call(context.Background(), Tell{"late"}, nil))
+		if n := left(); n != 0 {
+			t.Errorf("an answer that comes later leaves %d rows of keys", n)
 		}
 	})
 }

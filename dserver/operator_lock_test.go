@@ -35,6 +35,11 @@ func TestEndOfLockedWorkTellsTheCallerAndRefusesTheHolder(t *testing.T) {
 				if status := statusOf(t, d); status.Locked || status.DeadLetters != c.dead {
 					t.Errorf("%+v", status)
 				}
+				for _, record := range []string{"b", "f", "k"} { // beat, fence, lock
+					if rows(t, open(), "s", "desk", "a", "h", record) != 0 {
+						t.Errorf("the lock has left its record %q", record)
+					}
+				}
 			}
 			synctest.Test(t, func(t *testing.T) { end(t, newStore(t, desks(noWork)).Open, time.Second) })
 			eachRealStore(t, func(t *testing.T, open func() backend.Database) { end(t, open, patience) })

@@ -103,7 +103,7 @@ func poison(t *testing.T, how string, inline bool) {
 	}
 	run(t, dserver.Consumer{}, db, touchy)
 	synctest.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	must(t, sender.Cast(ctx, Increment{1}))
 	must(t, sender.Cast(ctx, Poison{how}))

@@ -3,6 +3,7 @@ package dserver_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,8 +35,10 @@ func TestTrap18ProcessThatWasRemovedTellsItsCallers(t *testing.T) {
 					tx.Clear(backend.NewKey("p").Below())
 					return nil
 				}))
-				<-time.After(30 * time.Second)
-				if c.another {
+				if !c.another {
+					<-time.After(30 * time.Second)
+				} else {
+					<-time.After(10*time.Second + time.Millisecond) // its beat is due, and who waits does not look yet
 					run(t, dserver.Consumer{}, store.Open(), journals)
 					must(t, journal.At(db, "b").Call(context.Background(), Append{}, nil, dserver.Priority()))
 				}
@@ -66,6 +69,70 @@ func TestAnAnswerNeedsNoReadOfItsProcess(t *testing.T) {
 				t.Errorf("call %d: %d reads in its turn, want %d", i, n, want)
 			}
 			<-time.After(time.Second)
+		}
+	})
+}
+
+// firstDB is a store whose first transaction waits before its commit.
+type firstDB struct {
+	backend.Database
+	later atomic.Bool
+	goOn  chan struct{}
+}
+
+func (d *firstDB) Transact(ctx context.Context, fn func(backend.Tx) error) error {
+	return d.Database.Transact(ctx, func(tx backend.Tx) error {
+		err := fn(tx)
+		if !d.later.Swap(true) {
+			<-d.goOn
+		}
+		return err
+	})
+}
+
+// Until the record of a process is known to be there, each of its calls writes it: the answer to one that comes through
+// first would find nobody.
+func TestAFirstCallIsAnsweredBesideOneThatIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t, journals)
+		run(t, dserver.Consumer{}, store.Open(), journals)
+		synctest.Wait()
+		db := &firstDB{Database: store.Open(), goOn: make(chan struct{})}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+		defer cancel()
+		answers := make(chan error, 2)
+		call := func() { answers <- journals.At(db, "a").Call(ctx, Append{}, nil) }
+		go call()
+		synctest.Wait()
+		go call()
+		<-time.After(time.Minute)
+		if len(answers) == 0 {
+			t.Error("it is not answered")
+		}
+		close(db.goOn)
+		for range cap(answers) {
+			if err := <-answers; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// A call that waits for long keeps the record of its process, without which nobody answers.
+func TestACallThatWaitsForLongKeepsItsProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t, journals)
+		run(t, dserver.Consumer{}, store.Open(), journals) // which sweeps
+		late := dserver.Define("late", answers[Append]())
+		answer := make(chan error, 1)
+		go func() { answer <- late.At(store.Open(), "a").Call(context.Background(), Append{}, nil) }()
+		<-time.After(30 * time.Minute)
+		run(t, dserver.Consumer{}, store.Open(), late)
+		select {
+		case err := <-answer:
+			must(t, err)
+		case <-time.After(time.Minute):
+			t.Fatal("it is not answered")
 		}
 	})
 }

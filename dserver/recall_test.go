@@ -16,10 +16,10 @@ import (
 	"github.com/dserver-go/dserver/dserver"
 )
 
-// recallsDB counts what transactions read, how many recalled, and how often one ran.
+// recallsDB counts what transactions read and push, how many recalled, and how often one ran.
 type recallsDB struct {
 	backend.Database
-	reads, recalls, runs atomic.Int64
+	reads, pushes, recalls, runs atomic.Int64
 }
 
 func (d *recallsDB) Transact(ctx context.Context, fn func(backend.Tx) error) error {
@@ -42,6 +42,11 @@ func (t *recallsTx) Get(key backend.Key) backend.Future[[]byte] {
 func (t *recallsTx) GetRange(r backend.Range, o backend.RangeOptions) backend.Future[[]backend.KeyValue] {
 	t.db.reads.Add(1)
 	return t.Tx.GetRange(r, o)
+}
+
+func (t *recallsTx) Append(prefix backend.Key, value []byte) {
+	t.db.pushes.Add(1)
+	t.Tx.Append(prefix, value)
 }
 
 func (t *recallsTx) Recall(v backend.Versionstamp, known ...backend.Range) bool {
@@ -200,6 +205,125 @@ func TestAPushBesideAnyTurnComesBeforeTheNextCall(t *testing.T) {
 	}
 }
 
+// deafDB is a store whose watches never fire: what others send is found at the next look.
+type deafDB struct{ *meanwhileDB }
+
+func (d deafDB) Read(ctx context.Context, fn func(backend.ReadTx) error) error {
+	return d.meanwhileDB.Read(ctx, func(tx backend.ReadTx) error { return fn(deafTx{tx}) })
+}
+
+type deafTx struct{ backend.ReadTx }
+
+func (t deafTx) Watch(backend.Key) backend.Watch { return t.ReadTx.Watch(backend.NewKey("nothing")) }
+
+// After a recollection that failed, turns prove nothing for a while. So what one of them leaves is not recalled either:
+// a push beside it may be there.
+func TestAPushBesideATurnThatProvesNothingComesBeforeTheNextCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t, journals)
+		db := deafDB{&meanwhileDB{recallsDB: &recallsDB{Database: store.Open()}}}
+		run(t, dserver.Consumer{}, db, journals)
+		synctest.Wait()
+		s, there := journals.At(db, "a"), journals.At(store.Open(), "a")
+		push := func(line string) { must(t, there.Cast(context.Background(), Write{line})) }
+		for range 3 {
+			appendLine(t, s, "before")
+		}
+		push("doubt")
+		appendLine(t, s, "doubted")
+		db.meanwhile = func() { push("pushed") }
+		appendLine(t, s, "beside")
+		<-time.After(time.Second)
+		appendLine(t, s, "after")
+		expectLines(t, lines(t, s), "before", "before", "before", "doubt", "doubted", "beside", "pushed", "after")
+	})
+}
+
+// A push beside a turn is no conflict, but where the turn proves that there is none: not in the first turn of a consumer,
+// nor in one of a server that others send to.
+func TestAPushBesideATurnOfABusyServerIsNoConflict(t *testing.T) {
+	for _, busy := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			ran := 0
+			types := journals.With(dserver.HandleCast(func(_ *dserver.Context, j *Journal, m Mark) error {
+				ran++
+				j.write(m.Line)
+				return nil
+			}))
+			store := newStore(t, types)
+			db := &meanwhileDB{recallsDB: &recallsDB{Database: store.Open()}}
+			run(t, dserver.Consumer{}, db, types)
+			synctest.Wait()
+			s, there := types.At(db, "a"), types.At(store.Open(), "a")
+			push := func() { must(t, there.Cast(context.Background(), Write{"pushed"})) }
+			if busy {
+				for range 3 {
+					appendLine(t, s, "before")
+				}
+				push()
+				synctest.Wait()
+			}
+			db.meanwhile = push
+			must(t, s.Call(context.Background(), Mark{"beside"}, nil))
+			if ran != 1 {
+				t.Errorf("busy %v: the handler ran %d times", busy, ran)
+			}
+		})
+	}
+}
+
+// A call that lost a race to another process takes the queue's way, where both see it: else two that have callers of
+// their own could abort each other for ever.
+func TestACallThatLostARaceIsQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t, journals)
+		db := &meanwhileDB{recallsDB: &recallsDB{Database: store.Open()}}
+		there := store.Open()
+		for _, db := range []backend.Database{db, there} {
+			run(t, dserver.Consumer{}, db, journals)
+		}
+		synctest.Wait()
+		s := journals.At(db, "a")
+		appendLine(t, s, "before")
+		before := db.pushes.Load()
+		db.meanwhile = func() { appendLine(t, journals.At(there, "a"), "there") }
+		appendLine(t, s, "here")
+		if n := db.pushes.Load() - before; n != 1 {
+			t.Errorf("it was pushed %d times", n)
+		}
+		expectLines(t, lines(t, s), "before", "there", "here")
+	})
+}
+
+// What is old is not recalled, as the store may not know any more what came after it; nor is anything for a while after
+// a recollection that failed.
+func TestRecollectionsAreRecentAndRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t, journals)
+		db, s := recalling(t, store)
+		expect := func(what string, calls int, want int64) {
+			t.Helper()
+			before := db.recalls.Load()
+			for range calls {
+				appendLine(t, s, what)
+			}
+			if n := db.recalls.Load() - before; n != want {
+				t.Errorf("%s: %d of %d calls recall, and not %d", what, n, calls, want)
+			}
+		}
+		<-time.After(4 * time.Second)
+		expect("after a while", 3, 2)
+		there := store.Open()
+		stop := run(t, dserver.Consumer{}, there, journals)
+		synctest.Wait()
+		appendLine(t, journals.At(there, "a"), "there")
+		stop()
+		expect("after another's turn", 6, 1)
+		<-time.After(time.Second)
+		expect("after the rest", 6, 4)
+	})
+}
+
 // Two processes that both recall one server, and a third that sends to it.
 func TestConsumersThatRecallLoseNothing(t *testing.T) {
 	random := seeded(t)
@@ -292,6 +416,9 @@ func TestEachFaultOverTurnsThatRecall(t *testing.T) {
 				if n != 1 {
 					t.Errorf("%v: %q is there %d times", f, line, n)
 				}
+			}
+			if len(s.Seen) != len(s.Lines) { // one was committed, and then written over from memory
+				t.Errorf("%v: of %d lines %d are left", f, len(s.Seen), len(s.Lines))
 			}
 		})
 	})

@@ -45,6 +45,19 @@ func TestSightOfAHolder(t *testing.T) {
 	}
 }
 
+// lockOf reads the lock of a server.
+func lockOf(t *testing.T, db backend.Database, ref Ref) (l lock) {
+	t.Helper()
+	err := db.Read(t.Context(), func(tx backend.ReadTx) (err error) {
+		l, err = readLock(tx, tenantOf(ref))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 // A takeover is of the lock that was seen: when its holder has beaten since, or has ended it, nothing is taken.
 func TestTakeoverOfALockThatHasMovedDoesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -60,16 +73,7 @@ func TestTakeoverOfALockThatHasMovedDoesNothing(t *testing.T) {
 		}
 		<-works
 		ref := def.Ref("a")
-		read := func() (l lock) {
-			err := db.Read(ctx, func(tx backend.ReadTx) (err error) {
-				l, err = readLock(tx, tenantOf(ref))
-				return err
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return l
-		}
+		read := func() lock { return lockOf(t, db, ref) }
 		other := newConsumer(Consumer{}, db, []Type{def})
 		other.base, other.working = ctx, ctx
 		seen := read()
@@ -134,4 +138,54 @@ func TestConsumerThatEndsTakesNoLockOver(t *testing.T) {
 		other.close()
 		other.wg.Wait()
 	}
+}
+
+// A holder whose lock another has taken over learns it from its next beat. What it would count or give up then is the
+// other's, and stays as it is.
+func TestHolderThatWasTakenOverTouchesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := backendtest.NewModel()
+		ctx, stop := context.WithCancel(t.Context())
+		ended, works, lost := make(chan error, 1), make(chan struct{}, 9), make(chan struct{}, 9)
+		def := Define("marked", HandleLocked(
+			func(ctx *LockedContext, _ marked, _ toil) (int, error) {
+				works <- struct{}{}
+				<-ctx.Done()
+				lost <- struct{}{}
+				return 0, ctx.Err()
+			},
+			func(*Context, *marked, toil, int) error { return nil }))
+		go func() { ended <- Run(ctx, db, def) }()
+		ref := def.Ref("a")
+		if err := def.At(db, "a").Cast(ctx, toil{}); err != nil {
+			t.Fatal(err)
+		}
+		<-works
+		seen := lockOf(t, db, ref)
+		other := newConsumer(Consumer{}, db, []Type{def})
+		other.base, other.working = ctx, ctx
+		if err := other.takeOver(ref, def.sealed(), seen); err != nil {
+			t.Fatal(err)
+		}
+		<-works
+		taken := lockOf(t, db, ref)
+		old := &holder{c: other, ref: ref, def: def.sealed(), lock: seen, lose: func(error) {}}
+		if old.vacate(); old.again(&fault{Text: "it broke"}) {
+			t.Error("it counts an attempt")
+		}
+		if now := lockOf(t, db, ref); now != taken || now.fence == seen.fence {
+			t.Errorf("the lock is %+v, and was taken over as %+v", now, taken)
+		}
+		select {
+		case <-lost:
+		case <-time.After(lease):
+			t.Error("its beats go on")
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		other.close()
+		other.wg.Wait()
+	})
 }

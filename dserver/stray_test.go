@@ -3,15 +3,18 @@ package dserver_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/dserver"
 )
 
@@ -165,5 +168,123 @@ func TestWorkThatEndsItsGoroutineIsTriedAgainSoon(t *testing.T) {
 			t.Errorf("it took %v", took)
 		}
 		expectLines(t, lines(t, s), "once")
+	})
+}
+
+// A handler that overran and returns while the store would still take its commit has no effect: its caller was told so.
+func TestHandlerThatReturnsAfterItsTurnWasTakenOverHasNoEffect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		late := sync.OnceFunc(func() { <-time.After(4500 * time.Millisecond) })
+		types := hanging("the handler of Mark", late)
+		db := newStore(t, types).Open()
+		run(t, dserver.Consumer{}, db, types)
+		synctest.Wait()
+		s, ctx := types.At(db, "a"), context.Background()
+		if err := s.Call(ctx, Mark{"late"}, nil); !errors.Is(err, dserver.ErrFault) {
+			t.Errorf("its caller is told %v", err)
+		}
+		<-time.After(time.Minute)
+		must(t, s.Call(ctx, Mark{"next"}, nil))
+		expectLines(t, lines(t, s), "next")
+	})
+}
+
+// What returned late after all is not among what Run leaves behind.
+func TestRunNamesOnlyWhatHasNotReturned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goOn, hangs := make(chan struct{}), make(chan struct{}, 9)
+		defer close(goOn)
+		var n atomic.Int32
+		types := hanging("the handler of Mark", func() {
+			switch n.Add(1) {
+			case 1:
+				<-time.After(10 * time.Second)
+			case 3:
+				hangs <- struct{}{}
+				<-goOn
+			}
+		})
+		store := newStore(t, types)
+		db := store.Open()
+		running, stop := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- dserver.Run(running, db, types) }()
+		far := store.Open()
+		must(t, types.At(far, "late").Call(context.Background(), Mark{"again"}, nil))
+		<-time.After(time.Minute)
+		must(t, types.At(far, "never").Cast(context.Background(), Mark{}))
+		<-hangs
+		stop()
+		if err := <-ended; err == nil || !strings.Contains(err.Error(), "journal/never") || strings.Contains(err.Error(), "journal/late") {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+// stuckDB is a store that from some moment on answers no commit before the context ends.
+type stuckDB struct {
+	backend.Database
+	stuck atomic.Bool
+}
+
+func (d *stuckDB) Transact(ctx context.Context, fn func(backend.Tx) error) error {
+	if d.stuck.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return d.Database.Transact(ctx, fn)
+}
+
+// A turn that waits for the store when Run ends is given up after the grace, and is not left behind.
+func TestRunGivesUpCommitsThatTheStoreDoesNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t, journals)
+		db := &stuckDB{Database: store.Open()}
+		stop := run(t, dserver.Consumer{}, db, journals)
+		synctest.Wait()
+		db.stuck.Store(true)
+		told := make(chan error, 1)
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+			defer cancel()
+			told <- journals.At(db, "a").Call(ctx, Append{}, nil)
+		}()
+		<-time.After(5 * time.Millisecond) // the turn has it
+		stop()                             // it expects no error
+		db.stuck.Store(false)
+		<-told
+	})
+}
+
+// Locked work whose end finds no worker before Run ends gives its lock up: another consumer has it at once.
+func TestRunGivesUpTheLockOfAReleaseThatNoTurnTook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goOn, busy := make(chan struct{}), make(chan struct{})
+		w := newWorkshop()
+		store := newStore(t, w.types)
+		db := store.Open()
+		types := w.types.With(dserver.HandleCast(func(*dserver.Context, *Safe, Mark) error {
+			close(busy)
+			<-goOn
+			return nil
+		}))
+		stop := run(t, dserver.Consumer{Turns: 1}, db, types)
+		answer := toil(w.types.At(store.Open(), "a"), w)
+		<-time.After(time.Second)
+		must(t, types.At(store.Open(), "b").Cast(context.Background(), Mark{}))
+		<-busy
+		w.find <- "first"
+		synctest.Wait() // its release waits for a worker
+		stopped := make(chan struct{})
+		go func() { stop(); close(stopped) }() // it expects no error
+		synctest.Wait()
+		close(goOn)
+		<-stopped
+		run(t, dserver.Consumer{}, store.Open(), w.types)
+		<-w.entered
+		w.find <- "second"
+		if got := <-answer; got != "second<nil>" {
+			t.Errorf("the answer is %s", got)
+		}
 	})
 }
