@@ -84,7 +84,40 @@ func TestADeadSessionIsSweptAndALivingOneIsNot(t *testing.T) {
 			t.Errorf("%d tokens of %d", tokens, want)
 		}
 	}
+	if marks, _ := books(t, living); marks != 3 {
+		t.Errorf("%d marks of 3: the new session has none", marks)
+	}
 	if n, _ := counted(t, living); n != 5 {
 		t.Errorf("counted %d of 5", n)
+	}
+}
+
+// A session is cleared only as it was seen for too long: not when it has beaten since, nor when it was the sweeper that
+// stood still.
+func TestASessionIsNotSweptByMistake(t *testing.T) {
+	db := openFresh(t)
+	if _, _, err := increment(t.Context(), db, false); err != nil {
+		t.Fatal(err)
+	}
+	other := openTest(t, "", Dir(db.options.path...)) // both beat once a minute
+	if _, _, err := increment(t.Context(), other, false); err != nil {
+		t.Fatal(err)
+	}
+	mark := db.session.value.Load().mark
+	other.bury(mark, "what it was before")
+	now, beat := time.Now(), ""
+	err := other.insist(t.Context(), func(tr fdb.Transaction) error {
+		value, err := tr.Get(mark).Get()
+		beat = string(value)
+		return err
+	})
+	if err != nil || beat == "" {
+		t.Fatalf("its mark is %q: %v", beat, err)
+	}
+	long := now.Add(-time.Hour)
+	sleeper := sweep{db: other, seen: map[string]sighting{string(mark): {beat, long}}, looked: long}
+	sleeper.look()
+	if marks, tokens := books(t, other); marks != 2 || tokens != 2 {
+		t.Errorf("%d marks and %d tokens of 2", marks, tokens)
 	}
 }

@@ -166,6 +166,34 @@ func TestAnAttemptThatRecalledAndComesLateIsFencedOff(t *testing.T) {
 	}
 }
 
+// What an attempt has written itself it reads without the cluster: that gives it no read version in hand.
+func TestAnAttemptThatReadsOnlyItsOwnWritesIsFencedOff(t *testing.T) {
+	db := openFresh(t)
+	var late fdb.Transaction
+	db.fail(func(tr fdb.Transaction) error {
+		late = tr
+		return fdb.Error{Code: codeTimedOut}
+	})
+	runs := 0
+	err := db.Transact(t.Context(), func(tx backend.Tx) error {
+		runs++
+		own := backend.NewKey("own")
+		tx.Set(own, []byte("x"))
+		tx.Add(backend.NewKey("n"), 1)
+		_, err := tx.Get(own).Get()
+		return err
+	})
+	if err != nil || runs != 2 {
+		t.Fatalf("ran %d times: %v", runs, err)
+	}
+	if err := commit(late); codeOf(err) != codeNotCommitted {
+		t.Errorf("the attempt that was fenced off, when it came: %v", err)
+	}
+	if n, _ := counted(t, db); n != 1 {
+		t.Errorf("counted %d", n)
+	}
+}
+
 // The attempt may come at any moment of its resolution, which may itself lose its answers.
 func TestAnAttemptMayComeAtAnyMomentOfItsResolution(t *testing.T) {
 	db := openFresh(t)
@@ -285,6 +313,25 @@ func TestNobodyKnowsWhatTheClearedSessionOfASleeperCommitted(t *testing.T) {
 	}
 }
 
+// A commit that comes after its session was swept is found by its token.
+func TestACommitAfterTheSweepOfItsSessionIsFound(t *testing.T) {
+	db := openFresh(t)
+	if _, _, err := increment(t.Context(), db, false); err != nil {
+		t.Fatal(err)
+	}
+	db.bury(db.session.value.Load().mark, string(backend.CounterValue(1)))
+	db.fail(func(tr fdb.Transaction) error {
+		if err := commit(tr); err != nil {
+			t.Error(err)
+		}
+		return fdb.Error{Code: codeTimedOut}
+	})
+	runs, version, err := increment(t.Context(), db, false)
+	if n, last := counted(t, db); err != nil || runs != 1 || n != 2 || version != last {
+		t.Errorf("ran %d times, counted %d, version %v of %v: %v", runs, n, version, last, err)
+	}
+}
+
 // Once it is sent, nothing cancels a commit: its caller is told that the outcome is unknown, and the slot is free when
 // it is known.
 func TestACommitOutlivesItsCaller(t *testing.T) {
@@ -332,6 +379,43 @@ func TestCloseDoesNotWaitForAnAnswerForEver(t *testing.T) {
 	}
 	if err := <-told; !errors.Is(err, backend.ErrCommitUnknown) || !errors.Is(err, backend.ErrClosed) {
 		t.Error(err)
+	}
+}
+
+// A commit whose answer is lost while the database is closed cannot be looked up any more.
+func TestCloseLeavesALostAnswerUnknown(t *testing.T) {
+	db := openFresh(t)
+	sent := make(chan struct{})
+	db.send = func(tr fdb.Transaction) error {
+		err := commit(tr)
+		close(sent)
+		<-db.life.Done()
+		if err == nil {
+			err = fdb.Error{Code: codeCommitUnknown}
+		}
+		return err
+	}
+	told := make(chan error, 1)
+	go func() { _, _, err := increment(t.Context(), db, false); told <- err }()
+	<-sent
+	db.Close()
+	if err := <-told; !errors.Is(err, backend.ErrCommitUnknown) {
+		t.Error(err)
+	}
+}
+
+func TestNoCommitBeginsAfterClose(t *testing.T) {
+	db := openFresh(t)
+	if _, _, err := increment(t.Context(), db, false); err != nil {
+		t.Fatal(err)
+	}
+	err := db.Transact(t.Context(), func(tx backend.Tx) error {
+		tx.Add(backend.NewKey("n"), 1)
+		db.commits.close() // as Close does
+		return nil
+	})
+	if n, _ := counted(t, db); !errors.Is(err, backend.ErrClosed) || n != 1 {
+		t.Errorf("counted %d: %v", n, err)
 	}
 }
 

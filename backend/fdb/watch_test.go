@@ -3,6 +3,7 @@
 package fdb
 
 import (
+	"context"
 	"os"
 	"testing"
 	"time"
@@ -58,6 +59,25 @@ func TestWatchesAreBoundedAndBeyondThatFireAfterAPause(t *testing.T) {
 	again := watchKey(t, db, "a")
 	if fires(again, watchPause+100*time.Millisecond) {
 		t.Error("cancelled watches still count")
+	}
+}
+
+// A watch outlives the transaction that set it, and its context.
+func TestAWatchOutlivesItsRead(t *testing.T) {
+	db := openFresh(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var w backend.Watch
+	err := db.Read(ctx, func(tx backend.ReadTx) error { w = tx.Watch(backend.NewKey("n")); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	defer w.Cancel()
+	if fires(w, watchPause+100*time.Millisecond) {
+		t.Error("it fired for nothing")
+	}
+	if _, _, err := increment(t.Context(), db, true); err != nil || !fires(w, 20*time.Second) {
+		t.Errorf("it has missed a change: %v", err)
 	}
 }
 
