@@ -265,7 +265,7 @@ func (b *bank) auditUntil(ctx context.Context, db backend.Database, choose *rand
 	}
 }
 
-// audit reads all safes as they are at one moment. What has left a safe is in another one, or on its way there.
+// audit reads all safes as they are at one moment. What has left a safe is in another one, or on its way there, once.
 func (b *bank) audit(ctx context.Context, db backend.Database) error {
 	var seen map[string]int
 	var total, onWay int64
@@ -288,7 +288,11 @@ func (b *bank) audit(ctx context.Context, db backend.Database) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for id, cents := range b.cents {
-		onWay += cents * int64(seen[id]-seen[id+" passed"])
+		left, came := seen[id], seen[id+" passed"]
+		if left > 1 || came > left {
+			return fmt.Errorf("%s left %d times and came %d times", id, left, came)
+		}
+		onWay += cents * int64(left-came)
 	}
 	if b.audits++; onWay != 0 {
 		b.onWay++

@@ -60,24 +60,25 @@ func TestTimersFireOnceOverConsumersThatComeAndGo(t *testing.T) {
 	})
 }
 
-// A timer whose message is queued already, behind one that backs off, is stopped all the same, and so is one that is
-// set anew.
+// A timer whose message is queued already, behind locked work, is stopped all the same, and so is one that is set anew.
 func TestTimerIsStoppedThoughItsMessageIsQueued(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		types := safes(easyToil)
-		store := newStore(t, types)
-		s, ctx := safe.At(store.Open(), "a"), context.Background()
-		run(t, dserver.Consumer{}, store.Open(), types)
-		must(t, s.CastAll(ctx, []any{Wind{"stopped", "stopped", time.Second}, Wind{"moved", "moved", time.Second}, Strange{1}}))
-		<-time.After(5 * time.Second) // the messages wait behind the strange one
-		if n := statusOf(t, s).Queued; n != 3 {
-			t.Fatalf("%d messages wait", n)
-		}
-		must(t, s.CastAll(ctx, []any{Unwind{"stops", "stopped"}, Wind{"moves", "moved", time.Hour}}, dserver.Priority()))
-		<-time.After(30 * time.Minute)
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		w := newWorkshop()
+		s, ctx := safe.At(open(), "a"), within(t)
+		run(t, dserver.Consumer{}, open(), w.types)
+		answer := toil(s, w)
+		must(t, s.CastAll(ctx, []any{Wind{"stopped", "stopped", 0}, Wind{"moved", "moved", 0}}, dserver.Priority()))
+		expectSeen(t, s, "stopped", "moved")
+		eventually(t, "the timers' messages wait", func() bool { return statusOf(t, s).Queued == 2 })
+		must(t, s.CastAll(ctx, []any{Unwind{"stops", "stopped"}, Wind{"moves", "moved", 0}}, dserver.Priority()))
 		expectSeen(t, s, "stopped", "moved", "stops", "moves")
-		<-time.After(time.Hour)
-		expectSeen(t, s, "stopped", "moved", "stops", "moves", "moves rang")
+		eventually(t, "that of the one set anew waits behind them", func() bool { return statusOf(t, s).Queued == 3 })
+		w.find <- "found"
+		if got := <-answer; got != "found<nil>" {
+			t.Errorf("the caller got %s", got)
+		}
+		must(t, s.Call(ctx, Stow{"after"}, nil))
+		expectSeen(t, s, "toil", "stopped", "moved", "stops", "moves", "moves rang", "after")
 	})
 }
 
