@@ -194,6 +194,7 @@ func TestKeyThatExpiredWhileItsMessageWaitedLeavesNothing(t *testing.T) {
 
 // A key does not end before its message is handled, which waits behind one that halts its server; and then it does.
 func TestKeyWhoseTimeIsUpBeforeItsMessageIsHandledLeavesNothing(t *testing.T) {
+	t.Parallel() // days pass
 	synctest.Test(t, func(t *testing.T) {
 		store := newStore(t)
 		db := store.Open()

@@ -81,6 +81,7 @@ func TestKeyIsKeptWhileItsMessageWaits(t *testing.T) {
 
 // The outcome of a message that waited for longer than a day has a time of its own.
 func TestOutcomeOfAMessageThatWaitedIsKept(t *testing.T) {
+	t.Parallel() // days pass
 	synctest.Test(t, func(t *testing.T) {
 		db, s, goOn := halting(t)
 		ctx := context.Background()
