@@ -50,7 +50,7 @@ var lamps = dserver.Define("lamp",
 // However a server ends, nothing that is stored names it afterwards; nor does it when it never began.
 func TestServerWithoutStateLeavesNothing(t *testing.T) {
 	light := func(ctx context.Context, _, away *dserver.DServer[Lamp]) error {
-		return away.Cast(ctx, Light{time.Hour})
+		return away.Cast(ctx, Light{10 * time.Minute})
 	}
 	for name, steps := range map[string][]func(ctx context.Context, here, away *dserver.DServer[Lamp]) error{
 		"by its timer": {
@@ -70,7 +70,7 @@ func TestServerWithoutStateLeavesNothing(t *testing.T) {
 		"by Reset": {light, func(ctx context.Context, _, away *dserver.DServer[Lamp]) error { return away.Reset(ctx) }},
 		"by Reset, when it has an owner": {
 			func(ctx context.Context, here, _ *dserver.DServer[Lamp]) error {
-				return here.Call(ctx, Light{time.Hour}, nil)
+				return here.Call(ctx, Light{10 * time.Minute}, nil)
 			},
 			func(ctx context.Context, _, away *dserver.DServer[Lamp]) error { return away.Reset(ctx) },
 		},
@@ -94,7 +94,7 @@ func TestServerWithoutStateLeavesNothing(t *testing.T) {
 					<-time.After(2 * time.Second) // the timer has fired, the queue is confirmed to be empty
 				}
 				expectNothingOf(t, db, `("s", "lamp", "the-lamp"`)
-				<-time.After(2 * time.Hour) // now what was due is gone as well
+				<-time.After(20 * time.Minute) // now what was due is gone as well
 				expectNothingOf(t, db, "the-lamp")
 			})
 		})

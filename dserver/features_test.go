@@ -93,6 +93,15 @@ func expectLog(t *testing.T, d *dserver.DServer[Desk], want ...string) {
 	}
 }
 
+// expectStored is expectLog without a consumer.
+func expectStored(t *testing.T, d *dserver.DServer[Desk], want ...string) {
+	t.Helper()
+	state, err := d.State(within(t))
+	if err != nil || fmt.Sprint(state.Log) != fmt.Sprint(want) {
+		t.Fatalf("the log is %q, %v; want %q", state.Log, err, want)
+	}
+}
+
 func TestTimersFireOnceAndNotWhenCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := backendtest.NewModel()

@@ -41,7 +41,7 @@ func TestHaltedServerPassesNothingOver(t *testing.T) {
 		}, []string{"1", "3"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { haltAndGoOn(t, newStore(t, journal).Open, c.act, c.want, time.Hour) })
+			synctest.Test(t, func(t *testing.T) { haltAndGoOn(t, newStore(t, journal).Open, c.act, c.want, 10*time.Minute) })
 			eachRealStore(t, func(t *testing.T, open func() backend.Database) {
 				haltAndGoOn(t, open, c.act, c.want, 100*time.Millisecond)
 			})
@@ -119,11 +119,11 @@ func haltUnderLock(t *testing.T, resume bool) {
 	go func() { answer <- s.Call(ctx, Pay{How: "card"}, nil) }()
 	synctest.Wait()
 	must(t, s.Cast(ctx, Jot{"next"}))
-	expectHalted(t, s, 2, 1, time.Hour)
+	expectHalted(t, s, 2, 1, 10*time.Minute)
 	stop()
 	run(t, dserver.Consumer{}, store.Open(), def)
 	fence := fenceOf(t, store.Open(), s.Ref())
-	expectHalted(t, s, 2, 1, time.Hour)
+	expectHalted(t, s, 2, 1, 10*time.Minute)
 	if n := made.Load(); n != 2 {
 		t.Errorf("%d attempts were made", n)
 	}
@@ -186,7 +186,7 @@ func TestLockOfDeadHoldersHalts(t *testing.T) {
 			must(t, db.Close()) // the holder's process dies
 		}
 		stop := run(t, dserver.Consumer{}, store.Open(), def)
-		expectHalted(t, s, 2, 0, time.Hour)
+		expectHalted(t, s, 2, 0, 10*time.Minute)
 		if len(entered) > 0 {
 			t.Errorf("attempt %d", <-entered)
 		}

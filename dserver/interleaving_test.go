@@ -179,13 +179,13 @@ func TestKeyThatExpiredWhileItsMessageWaitedLeavesNothing(t *testing.T) {
 		other := desks(noWork).At(db, "b")
 		must(t, desk.Cast(t.Context(), Jot{"waits"}, dserver.Once("k")))
 		must(t, other.Cast(t.Context(), Jot{"later"}, dserver.Once("k"), dserver.After(30*time.Hour)))
-		<-time.After(26 * time.Hour)
-		run(t, dserver.Consumer{}, db, def)
+		pass(t, 26*time.Hour, db, def)
 		must(t, other.Cast(t.Context(), Jot{"later"}, dserver.Once("k")))
-		expectLog(t, desk, "waits")
-		<-time.After(5 * time.Hour)
-		expectLog(t, other, "later")
-		<-time.After(48 * time.Hour)
+		expectStored(t, desk, "waits")
+		pass(t, 5*time.Hour, db, def)
+		expectStored(t, other, "later")
+		pass(t, 24*time.Hour, db, def)
+		pass(t, 24*time.Hour, db, def)
 		if n := rows(t, db, "s", "desk", "a", "e") + rows(t, db, "s", "desk", "b", "e"); n != 0 {
 			t.Fatalf("%d records of keys are left", n)
 		}
@@ -194,22 +194,22 @@ func TestKeyThatExpiredWhileItsMessageWaitedLeavesNothing(t *testing.T) {
 
 // A key does not end before its message is handled, which waits behind one that halts its server; and then it does.
 func TestKeyWhoseTimeIsUpBeforeItsMessageIsHandledLeavesNothing(t *testing.T) {
-	t.Parallel() // days pass
 	synctest.Test(t, func(t *testing.T) {
 		store := newStore(t)
 		db := store.Open()
 		def := desks(noWork).With(dserver.Settings[Desk]{MaxAttempts: 1, Halt: true})
-		run(t, dserver.Consumer{}, db, def)
 		desk := def.At(store.Open(), "a")
 		must(t, desk.Ref().At(db).Cast(t.Context(), blocked{}))
 		must(t, desk.Cast(t.Context(), Jot{"waits"}, dserver.Once("k")))
-		<-time.After(26 * time.Hour)
+		pass(t, 26*time.Hour, db, def)
 		if n := rows(t, db, "s", "desk", "a", "e"); n != 1 {
 			t.Fatalf("the key of a message that waits has %d records", n)
 		}
 		must(t, desk.Withdraw(t.Context(), waiting(t, desk)[0].Stamp))
-		expectLog(t, desk, "waits")
-		<-time.After(50 * time.Hour)
+		pass(t, time.Minute, db, def)
+		expectStored(t, desk, "waits")
+		pass(t, 25*time.Hour, db, def)
+		pass(t, 25*time.Hour, db, def)
 		if n := rows(t, db, "s", "desk", "a", "e"); n != 0 {
 			t.Errorf("%d records of keys are left", n)
 		}

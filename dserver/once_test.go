@@ -19,23 +19,22 @@ func TestKeyOfAKilledServerDoesNotEndThatOfTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		types := safes(easyToil)
 		db := newStore(t, types).Open()
-		run(t, dserver.Consumer{}, db, types)
 		s, ctx := safe.At(db, "a"), context.Background()
 		must(t, s.Cast(ctx, Stow{"old"}, dserver.Once("k")))
-		<-time.After(12 * time.Hour)
+		pass(t, 12*time.Hour, db, types)
 		must(t, s.Kill(ctx))
 		must(t, s.Cast(ctx, Stow{"new"}, dserver.Once("k")))
-		<-time.After(13 * time.Hour) // the old key's day is over
+		pass(t, 13*time.Hour, db, types) // the old key's day is over
 		must(t, s.Cast(ctx, Stow{"again"}, dserver.Once("k")))
-		<-time.After(time.Minute)
+		pass(t, time.Minute, db, types)
 		expectSeen(t, s, "new")
 	})
 }
 
-// halting is a journal that has halted, until it is told to go on.
-func halting(t *testing.T) (db backend.Database, s *dserver.DServer[Journal], goOn func()) {
+// halting is a journal that has halted, until it is told to go on. It has no consumer.
+func halting(t *testing.T) (db backend.Database, types *dserver.Definition[Journal], goOn func()) {
 	blocks := true
-	types := journals.With(
+	types = journals.With(
 		dserver.Settings[Journal]{MaxAttempts: 1, Halt: true},
 		dserver.HandleCast(func(*dserver.Context, *Journal, Mark) error {
 			if blocks {
@@ -44,11 +43,13 @@ func halting(t *testing.T) (db backend.Database, s *dserver.DServer[Journal], go
 			return nil
 		}))
 	db = newStore(t, types).Open()
-	run(t, dserver.Consumer{}, db, types)
-	s = types.At(db, "a")
+	s := types.At(db, "a")
 	must(t, s.Cast(t.Context(), Mark{}))
-	eventually(t, "it halts", func() bool { return statusOf(t, s).Halted })
-	return db, s, func() {
+	pass(t, time.Minute, db, types)
+	if !statusOf(t, s).Halted {
+		t.Fatal("it does not halt")
+	}
+	return db, types, func() {
 		blocks = false
 		must(t, s.Resume(t.Context()))
 	}
@@ -58,41 +59,47 @@ func halting(t *testing.T) (db backend.Database, s *dserver.DServer[Journal], go
 // outcome.
 func TestKeyIsKeptWhileItsMessageWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, s, goOn := halting(t)
-		ctx := context.Background()
+		db, types, goOn := halting(t)
+		s, ctx := types.At(db, "a"), context.Background()
 		answers := make(chan string, 2)
 		call := func() {
 			n, err := dserver.Call(ctx, s, Append{Line: "once"}, dserver.Once("k"))
 			answers <- fmt.Sprint(n, err)
 		}
 		go call()
-		<-time.After(25 * time.Hour) // it waits
+		pass(t, 25*time.Hour, db, types) // it waits
 		go call()
 		<-time.After(time.Hour)
 		goOn()
+		pass(t, time.Minute, db, types)
 		for range 2 {
 			if got := <-answers; got != "1 <nil>" {
 				t.Errorf("a call got %s", got)
 			}
 		}
-		expectLines(t, lines(t, s), "once")
+		state, err := s.State(ctx)
+		must(t, err)
+		expectLines(t, state.Lines, "once")
 	})
 }
 
 // The outcome of a message that waited for longer than a day has a time of its own.
 func TestOutcomeOfAMessageThatWaitedIsKept(t *testing.T) {
-	t.Parallel() // days pass
 	synctest.Test(t, func(t *testing.T) {
-		db, s, goOn := halting(t)
-		ctx := context.Background()
+		db, types, goOn := halting(t)
+		s, ctx := types.At(db, "a"), context.Background()
 		must(t, s.Cast(ctx, Write{"once"}, dserver.Once("k")))
-		<-time.After(47 * time.Hour)
+		pass(t, 25*time.Hour, db, types) // its time is up, and it waits
 		goOn()
-		expectLines(t, lines(t, s), "once")
-		<-time.After(23 * time.Hour) // more than two days since it was sent
+		pass(t, 23*time.Hour, db, types) // it was handled a short while before its time was up again
+		pass(t, 2*time.Hour, db, types)
+		pass(t, 22*time.Hour, db, types) // three days since it was sent
 		must(t, s.Cast(ctx, Write{"once"}, dserver.Once("k")))
-		expectLines(t, lines(t, s), "once")
-		<-time.After(24 * time.Hour)
+		pass(t, time.Minute, db, types)
+		state, err := s.State(ctx)
+		must(t, err)
+		expectLines(t, state.Lines, "once")
+		pass(t, 3*time.Hour, db, types)
 		if n := rows(t, db, "s", "journal", "a", "e"); n != 0 {
 			t.Errorf("%d records of keys are left", n)
 		}
@@ -147,20 +154,22 @@ func TestKeyOfACallThatIsNeverAnsweredEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		def := desks(noWork)
 		db := newStore(t, def).Open()
-		run(t, dserver.Consumer{}, db, def)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+		stop := run(t, dserver.Consumer{}, db, def)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if _, err := dserver.Call(ctx, def.At(db, "a"), Ask{}, dserver.Once("k")); err == nil {
 			t.Error("somebody answered")
 		}
+		stop()
 		if n := rows(t, db, "s", "desk", "a", "e"); n != 1 {
 			t.Errorf("%d records of keys", n)
 		}
-		<-time.After(25 * time.Hour)
+		pass(t, 25*time.Hour, db, def)
 		left := func() int { return rows(t, db, "s", "desk", "a", "e") + rows(t, db, "t") }
 		if n := left(); n != 0 {
 			t.Errorf("%d rows of keys are left", n)
 		}
+		run(t, dserver.Consumer{}, db, def)
 		must(t, def.At(db, "a").Call(context.Background(), Tell{"late"}, nil))
 		if n := left(); n != 0 {
 			t.Errorf("an answer that comes later leaves %d rows of keys", n)

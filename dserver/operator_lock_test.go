@@ -92,12 +92,12 @@ func TestWhatIsDueLaterEndsWithTheServer(t *testing.T) {
 				db := newStore(t, def).Open()
 				start(t, db, def)
 				d, ctx := def.At(db, "a"), context.Background()
-				must(t, d.Cast(ctx, Remind{"old", time.Hour}))
-				must(t, d.Cast(ctx, Jot{"after"}, dserver.After(time.Hour))) // it is as if it were on the queue
+				must(t, d.Cast(ctx, Remind{"old", 10 * time.Minute}))
+				must(t, d.Cast(ctx, Jot{"after"}, dserver.After(10*time.Minute))) // it is as if it were on the queue
 				expectLog(t, d)
 				must(t, c.end(ctx, d))
-				must(t, d.Cast(ctx, Remind{"new", 2 * time.Hour}))
-				<-time.After(3 * time.Hour) // virtual
+				must(t, d.Cast(ctx, Remind{"new", 20 * time.Minute}))
+				<-time.After(30 * time.Minute) // virtual
 				expectLog(t, d, c.log...)
 			})
 		})

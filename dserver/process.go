@@ -98,10 +98,12 @@ func (p *process) release() {
 	p.idle = time.Now()
 }
 
-// forgetIdle drops the processes that nobody used for a while, with the closed databases among theirs.
+// forgetIdle drops the processes that nobody used for a while, with the closed databases among theirs. Those of tests
+// with virtual time are dropped when the next test's time begins.
 func forgetIdle() {
 	registry.Range(func(db, value any) bool {
-		if p := value.(*process); p.users == 0 && time.Since(p.idle) > beatInterval {
+		p := value.(*process)
+		if idle := time.Since(p.idle); p.users == 0 && (idle > beatInterval || idle < 0) {
 			registry.Delete(db)
 		}
 		return true

@@ -3,12 +3,15 @@ package dserver_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/dserver"
 )
 
@@ -135,4 +138,35 @@ func TestACallThatWaitsForLongKeepsItsProcess(t *testing.T) {
 			t.Fatal("it is not answered")
 		}
 	})
+}
+
+// aDatabase is one of which it can be seen whether anybody keeps it.
+type aDatabase struct{ backend.Database }
+
+// What is shared by those who use a database is dropped a while after the last one left, and with it the database: also
+// by tests with virtual time, each of which begins when the one before it did.
+func TestDatabasesThatNobodyUsesAreNotKept(t *testing.T) {
+	var dbs []weak.Pointer[aDatabase]
+	use := func(t *testing.T) {
+		db := &aDatabase{backendtest.NewModel()}
+		dbs = append(dbs, weak.Make(db))
+		stop := run(t, dserver.Consumer{}, db, journals)
+		must(t, journal.At(db, "a").Call(t.Context(), Append{}, nil))
+		stop()
+	}
+	for _, wait := range []time.Duration{2 * time.Minute, 0} {
+		synctest.Test(t, func(t *testing.T) {
+			use(t)
+			<-time.After(wait)
+			use(t)
+		})
+	}
+	for range 3 { // one for the cleanups of the other
+		runtime.GC()
+	}
+	for i, db := range dbs[:len(dbs)-2] {
+		if db.Value() != nil {
+			t.Errorf("the database of use %d of %d is kept", i+1, len(dbs))
+		}
+	}
 }

@@ -151,22 +151,21 @@ func TestEachFaultOverAKillUnderTheLock(t *testing.T) {
 		<-ctx.Done()
 		return "", ctx.Err()
 	}, func(h *house) {
-		h.cast("a", Wind{"wound", "n", 40 * time.Second})
-		h.cast("a", Stow{"later"}, dserver.After(40*time.Second))
+		h.cast("a", Wind{"wound", "n", 12 * time.Second})
+		h.cast("a", Stow{"later"}, dserver.After(12*time.Second))
 		h.cast("a", Stow{"keyed"}, dserver.Once("key"))
 		h.cast("a", Toil{ID: "waits for its end"})
 		h.cast("a", Stow{"waits"})
-		<-time.After(10 * time.Second)
+		<-time.After(5 * time.Second)
 		for !h.do("kill", func(ctx context.Context) error { return h.at("a").Kill(ctx) }) {
 		}
-		<-time.After(10 * time.Second)
+		<-time.After(5 * time.Second)
 		if s, err := safe.At(h.f.Open(), "a").State(context.Background()); !errors.Is(err, dserver.ErrNotFound) {
 			h.t.Errorf("%v: after the kill: %v, %v", h.f, s, err)
 		}
 		h.stow("new")
 		h.toil("new toil")
 		h.expect(h.cast("a", Stow{"keyed anew"}, dserver.Once("key")), "a", "keyed anew")
-		<-time.After(30 * time.Second)
 		h.verify()
 	})
 }

@@ -116,6 +116,16 @@ func run(t testing.TB, c dserver.Consumer, db backend.Database, types ...dserver
 	return stop
 }
 
+// pass lets virtual time pass. Only in its last minute a consumer runs: in a day it looks for work so often that a test
+// of several days would take minutes.
+func pass(t testing.TB, d time.Duration, db backend.Database, types ...dserver.Type) {
+	t.Helper()
+	<-time.After(d - time.Minute)
+	stop := run(t, dserver.Consumer{}, db, types...)
+	<-time.After(time.Minute)
+	stop()
+}
+
 // eventually waits until a condition of the store or of a handler holds. There is nothing to be told by, as the
 // condition may be another process's: so it looks again and again.
 func eventually(t testing.TB, what string, holds func() bool) {

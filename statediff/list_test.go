@@ -168,7 +168,7 @@ func TestTrap11ManyLongIDsAndAppendsKeepRowsSmall(t *testing.T) {
 	s := schemaOf[cart](t)
 	c, r := &cart{}, NewRows()
 	long := strings.Repeat("x", 200)
-	for i := range 2_500 {
+	for i := range 700 {
 		c.Lines = append(c.Lines, line{SKU: fmt.Sprintf("%s-%d", long, i)})
 		mustCount(t, commit(t, s, r, c), 2)
 	}
@@ -197,7 +197,7 @@ func TestInsertsAtOneSpotWriteFewKeysOnAverage(t *testing.T) {
 	} {
 		c := &cart{Lines: manyLines(100)}
 		r := rowsOf(t, s, c)
-		const inserts = 1_200
+		const inserts = 400
 		total := 0
 		for i := range inserts {
 			c.Lines = slices.Insert(c.Lines, spot(len(c.Lines)), line{SKU: "new-" + strconv.Itoa(i)})

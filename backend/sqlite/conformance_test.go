@@ -26,6 +26,9 @@ func opener(t testing.TB) func() backend.Database {
 	}
 }
 
-func TestConformance(t *testing.T) { backendtest.Run(t, opener) }
+func TestConformance(t *testing.T) {
+	t.Parallel() // it waits for transactions to grow old
+	backendtest.Run(t, opener)
+}
 
 func BenchmarkConformance(b *testing.B) { backendtest.Bench(b, opener) }
