@@ -110,6 +110,21 @@ type Recaller interface {
 	Recall(v Versionstamp, known ...Range) bool
 }
 
+// Wrapped is outer, a Tx around inner, as one that can recall if inner can: a store that wraps another gives it to fn.
+func Wrapped(outer, inner Tx) Tx {
+	if r, ok := inner.(Recaller); ok {
+		return wrapped{outer, r}
+	}
+	return outer
+}
+
+type wrapped struct {
+	Tx
+	recaller Recaller
+}
+
+func (w wrapped) Recall(v Versionstamp, known ...Range) bool { return w.recaller.Recall(v, known...) }
+
 // KeyValue is a pair of a range.
 type KeyValue struct {
 	Key   Key

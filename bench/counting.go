@@ -29,7 +29,7 @@ func (c *counting) Transact(ctx context.Context, fn func(tx backend.Tx) error) e
 	var last writes // of the run that was committed
 	err := c.Database.Transact(ctx, func(tx backend.Tx) error {
 		counted := &countingTx{Tx: tx}
-		err := fn(counted.recalling())
+		err := fn(backend.Wrapped(counted, tx))
 		last = counted.writes
 		return err
 	})
@@ -44,23 +44,6 @@ func (c *counting) Transact(ctx context.Context, fn func(tx backend.Tx) error) e
 type countingTx struct {
 	backend.Tx
 	writes
-}
-
-// recalling is t, which can recall if the store's can.
-func (t *countingTx) recalling() backend.Tx {
-	if r, ok := t.Tx.(backend.Recaller); ok {
-		return recallingTx{t, r}
-	}
-	return t
-}
-
-type recallingTx struct {
-	*countingTx
-	recaller backend.Recaller
-}
-
-func (t recallingTx) Recall(v backend.Versionstamp, known ...backend.Range) bool {
-	return t.recaller.Recall(v, known...)
 }
 
 func (t *countingTx) count(bytes int) {

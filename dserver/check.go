@@ -15,6 +15,7 @@ import (
 //
 //  1. A server with messages has a ready mark, or no consumer would come.
 //  2. The length of each queue, and the number of dead letters, are those that the counters say; each item is whole.
+//     Attempts are those of a message that waits.
 //  3. A server that has a state has a version and a record of its creation, and the state of one of types can be decoded.
 //  4. Nothing is in the mailbox of a process that has no record, since nobody will read it.
 //  5. Every key is one that the library writes, and every record can be read.
@@ -155,6 +156,16 @@ func (*checker) head(tx backend.Reader, ref Ref) error {
 	}
 	if h.version.IsZero() != (h.meta.Created == 0) {
 		return damage("version %v, and created at %d", h.version, h.meta.Created)
+	}
+	for _, a := range h.attempts {
+		if a == (attempts{}) || !h.killed.IsZero() {
+			continue
+		}
+		if _, waits, err := keys.queue().Find(tx, a.Stamp); err != nil {
+			return err
+		} else if !waits {
+			return damage("attempts of the message %v, which does not wait", backend.Versionstamp(a.Stamp))
+		}
 	}
 	return nil
 }

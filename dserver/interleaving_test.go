@@ -376,3 +376,52 @@ func TestCallsOfAProcessThatWasTakenForDeadEnd(t *testing.T) {
 		})
 	}
 }
+
+// An attempt that fails in one consumer, while another one is handling the message, is not counted for a message that is
+// gone: the record would stay, and the server would look like one that has trouble, for ever.
+func TestAttemptsAreThoseOfAMessageThatWaits(t *testing.T) {
+	for _, priority := range []bool{false, true} {
+		t.Run(fmt.Sprintf("priority=%v", priority), func(t *testing.T) {
+			eachStore(t, func(t *testing.T, open func() backend.Database) {
+				ctx := within(t)
+				began, counted := make(chan struct{}), make(chan struct{})
+				types := func(handle func() error) *dserver.Definition[Journal] {
+					return journals.With(
+						dserver.Settings[Journal]{MaxAttempts: 100},
+						dserver.HandleCast(func(_ *dserver.Context, j *Journal, m Mark) error {
+							j.write(m.Line)
+							return handle()
+						}))
+				}
+				succeeds := types(func() error {
+					select {
+					case began <- struct{}{}: // the first time
+						<-counted
+					default:
+					}
+					return nil
+				})
+				breaks := types(func() error { panic("it breaks") })
+				s := succeeds.At(open(), "a")
+				opts := []dserver.Option{}
+				if priority {
+					opts = append(opts, dserver.Priority())
+				}
+				must(t, s.Cast(ctx, Mark{"once"}, opts...))
+				run(t, dserver.Consumer{}, open(), succeeds)
+				<-began
+				stop := run(t, dserver.Consumer{}, open(), breaks)
+				eventually(t, "an attempt is counted", func() bool { return statusOf(t, s).Attempts > 0 })
+				stop()
+				close(counted)
+				eventually(t, "it is handled", func() bool { return statusOf(t, s).Queued == 0 })
+				if got := statusOf(t, s); got.Attempts != 0 {
+					t.Errorf("afterwards it is %+v", got)
+				}
+				state, err := s.State(ctx)
+				must(t, err)
+				expectLines(t, state.Lines, "once")
+			})
+		})
+	}
+}

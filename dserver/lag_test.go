@@ -34,17 +34,17 @@ func (l *lag) pause() {
 }
 
 // on is a handle of the slow store.
-func (l *lag) on(db backend.Database) backend.Database { return &laggingDB{db, l} }
+func (l *lag) on(db backend.Database) backend.Database { return laggingDB{db, l} }
 
 type laggingDB struct {
 	backend.Database
 	lag *lag
 }
 
-func (d *laggingDB) Transact(ctx context.Context, fn func(backend.Tx) error) error {
+func (d laggingDB) Transact(ctx context.Context, fn func(backend.Tx) error) error {
 	d.lag.pause()
 	err := d.Database.Transact(ctx, func(tx backend.Tx) error {
-		err := fn((&laggingTx{tx, d.lag}).recalling())
+		err := fn(backend.Wrapped(&laggingTx{tx, d.lag}, tx))
 		d.lag.pause()
 		return err
 	})
@@ -52,7 +52,7 @@ func (d *laggingDB) Transact(ctx context.Context, fn func(backend.Tx) error) err
 	return err
 }
 
-func (d *laggingDB) Read(ctx context.Context, fn func(backend.ReadTx) error) error {
+func (d laggingDB) Read(ctx context.Context, fn func(backend.ReadTx) error) error {
 	d.lag.pause()
 	err := d.Database.Read(ctx, fn)
 	d.lag.pause()
@@ -68,20 +68,6 @@ func (t *laggingTx) Get(key backend.Key) backend.Future[[]byte] { return later(t
 
 func (t *laggingTx) GetRange(r backend.Range, o backend.RangeOptions) backend.Future[[]backend.KeyValue] {
 	return later(t.lag, t.Tx.GetRange(r, o))
-}
-
-// recalling is t, which can recall where the store can.
-func (t *laggingTx) recalling() backend.Tx {
-	if _, ok := t.Tx.(backend.Recaller); ok {
-		return recallingTx{t}
-	}
-	return t
-}
-
-type recallingTx struct{ *laggingTx }
-
-func (t recallingTx) Recall(v backend.Versionstamp, known ...backend.Range) bool {
-	return t.Tx.(backend.Recaller).Recall(v, known...)
 }
 
 // later is a read whose answer takes a while to come back.

@@ -21,7 +21,7 @@ import (
 //  4. The state: from the cache when its version is the committed one, else from the store.
 //  5. Run the handlers (batch.go).
 //  6. Write: messages removed, the state's edits under a new version, replies, sends. Every turn that writes conflicts
-//     on the version, the lock and each message that it takes. Commit.
+//     on the version, the lock, each message that it takes and the attempts that were counted for it. Commit.
 //  7. Only then: the cache, the answers to local callers, the actions.
 //
 // | dies | what is left |

@@ -27,7 +27,10 @@ func (t *turn) write(tx backend.Tx, timers timerReads) error {
 	}
 	if stored := t.stored(); len(stored) > 0 {
 		t.keys.queue().Remove(tx, stored...)
-		for _, item := range stored {
+		for i, item := range stored {
+			if i == 0 || stored[i-1].Lane != item.Lane {
+				tx.Conflict(t.keys.attempts(item.Lane)) // or what another consumer counts meanwhile would stay
+			}
 			if t.head.attempts[item.Lane].isOf(item) {
 				tx.Clear(t.keys.attempts(item.Lane).Only())
 			}

@@ -52,7 +52,7 @@ type commitFault struct {
 // run is one run of fn, which ends in a roll-back where the fault says so.
 func (c *commitFault) run(d *faulty, tx backend.Tx, fn func(backend.Tx) error) error {
 	noted := &notedTx{Tx: tx}
-	if err := fn(noted.recalling()); err != nil || !noted.wrote {
+	if err := fn(backend.Wrapped(noted, noted.Tx)); err != nil || !noted.wrote {
 		return err
 	}
 	if d.isDead() {
@@ -168,20 +168,3 @@ func (t *notedTx) Append(prefix backend.Key, value []byte) {
 }
 
 func (t *notedTx) Stamp(key backend.Key) { t.wrote = true; t.Tx.Stamp(key) }
-
-// recalling is t, which can recall if what it notes can.
-func (t *notedTx) recalling() backend.Tx {
-	if r, ok := t.Tx.(backend.Recaller); ok {
-		return recallingTx{t, r}
-	}
-	return t
-}
-
-type recallingTx struct {
-	*notedTx
-	recaller backend.Recaller
-}
-
-func (t recallingTx) Recall(v backend.Versionstamp, known ...backend.Range) bool {
-	return t.recaller.Recall(v, known...)
-}
