@@ -81,7 +81,7 @@ func haltAndGoOn(
 
 	mended.Store(true)
 	must(t, act(ctx, s))
-	got, err := dserver.Call(ctx, s, Lines{})
+	got, err := dserver.Call(within(t), s, Lines{})
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v, %v; want %v", got, err, want)
 	}
@@ -117,6 +117,14 @@ func haltUnderLock(t *testing.T, resume bool) {
 	stop := run(t, dserver.Consumer{}, store.Open(), def)
 	answer := make(chan error, 1)
 	go func() { answer <- s.Call(ctx, Pay{How: "card"}, nil) }()
+	answered := func() error {
+		select {
+		case err := <-answer:
+			return err
+		case <-time.After(time.Minute):
+			return errors.New("nobody answered")
+		}
+	}
 	synctest.Wait()
 	must(t, s.Cast(ctx, Jot{"next"}))
 	expectHalted(t, s, 2, 1, 10*time.Minute)
@@ -134,13 +142,13 @@ func haltUnderLock(t *testing.T, resume bool) {
 	mended.Store(true)
 	if resume {
 		must(t, s.Resume(ctx))
-		if err := <-answer; err != nil || last.Load() != 1 {
+		if err := answered(); err != nil || last.Load() != 1 {
 			t.Errorf("attempt %d after Resume: %v", last.Load(), err)
 		}
 		expectLog(t, s, "paid card", "next")
 	} else {
 		must(t, s.Unlock(ctx))
-		if err := <-answer; !errors.Is(err, dserver.ErrFault) {
+		if err := answered(); !errors.Is(err, dserver.ErrFault) {
 			t.Error(err)
 		}
 		expectLog(t, s, "next")
