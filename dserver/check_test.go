@@ -78,6 +78,11 @@ func TestCheckFindsWhatIsDamaged(t *testing.T) {
 		{"a version is missing", func(tx backend.Tx) { tx.Clear(server.Str("h").Only()) }, "without a version"},
 		{"a version without a creation", func(tx backend.Tx) { tx.Clear(server.Str("h", "m").Only()) }, "created at 0"},
 		{"a strange record", set(server.Str("h", "z"), ""), "belongs to nothing"},
+		{
+			"attempts of a message that is gone",
+			set(server.Str("h", "a").Int(1), "\xa2\x65stamp\x4ctwelve bytes\x65count\x01"),
+			"which does not wait",
+		},
 		{"a state that cannot be decoded", setFirst(server.Str("s"), "\xff"), "decode the state of a journal"},
 		{"keys of a server that belong to nothing", set(server.Str("z"), ""), `keys below "z"`},
 		{"keys that belong to nothing", set(backend.NewKey("z", "z"), ""), "belong to nothing"},
