@@ -20,17 +20,20 @@ import (
 // arrivals, and a mailbox for the answers to its queued calls.
 //
 // The mailbox has no goroutine. One of the waiting calls reads it for all of them, and hands that on when it has its
-// own answer. What was read is removed by a later push of this process, in its commit.
+// own answer. What was read is removed by a later push of this process, in its commit. The watch of the last read stays
+// a while: a call that comes soon has nothing to read before it tells of something.
 type process struct {
 	db backend.Database
 	id string
 
 	consumers atomic.Pointer[map[string][]*consumer] // by type; replaced, never changed
 	lead      chan struct{}                          // has room for one: who reads the mailbox
+	bell      backend.Watch                          // the leader's; nil when the mailbox has to be read
 
 	// Guarded by registry.mu.
 	users int
-	idle  time.Time // since when it has no users
+	idle  time.Time   // since when it has no users
+	tidy  *time.Timer // runs unwatch a while after that
 
 	mu      sync.Mutex
 	calls   uint64
@@ -54,6 +57,7 @@ type pendingCall struct {
 const (
 	beatInterval = time.Minute       // how often the record of a process that waits changes
 	sweepAfter   = 10 * beatInterval // a record that did not change for so long belongs to nobody
+	watchLinger  = time.Second       // how long a watch of the mailbox stays that no call waits for
 	minRemoved   = 32                // answers that were read, before a push removes them
 	maxMail      = 512               // read at once
 )
@@ -85,6 +89,7 @@ func acquireProcess(db backend.Database) (p *process, release func()) {
 			pending: map[uint64]*pendingCall{},
 		}
 		p.consumers.Store(&map[string][]*consumer{})
+		p.tidy = time.AfterFunc(watchLinger, p.unwatch)
 		registry.Store(db, p)
 	}
 	p.users++
@@ -94,8 +99,28 @@ func acquireProcess(db backend.Database) (p *process, release func()) {
 func (p *process) release() {
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
-	p.users--
 	p.idle = time.Now()
+	if p.users--; p.users == 0 {
+		p.tidy.Reset(watchLinger)
+	}
+}
+
+// unwatch cancels the watch of the mailbox, unless a call waits for it.
+func (p *process) unwatch() {
+	select {
+	case p.lead <- struct{}{}:
+		p.ignore()
+		<-p.lead
+	default:
+	}
+}
+
+// ignore cancels the watch of the mailbox, which will be read again. It is called by the leader.
+func (p *process) ignore() {
+	if p.bell != nil {
+		p.bell.Cancel()
+		p.bell = nil
+	}
 }
 
 // forgetIdle drops the processes that nobody used for a while, with the closed databases among theirs. Those of tests
@@ -279,66 +304,81 @@ func (p *process) await(ctx context.Context, call *pendingCall) (delivery, error
 // readMail delivers what comes to the mailbox until call has its answer or ctx ends.
 func (p *process) readMail(ctx context.Context, call *pendingCall) error {
 	for {
-		watch, came, err := p.look(ctx)
-		if err != nil {
-			return err
+		if p.bell == nil {
+			if err := p.look(ctx); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-call.done:
-			watch.Cancel()
 			return nil
 		default:
 		}
-		if came > 0 { // there may be more
-			watch.Cancel()
+		if p.bell == nil {
 			continue
 		}
-		p.idleUntil(ctx, watch, call)
+		if err := p.listen(ctx, call); err != nil {
+			return err
+		}
 		if err := p.beat(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-// idleUntil waits for mail.
-func (p *process) idleUntil(ctx context.Context, watch backend.Watch, call *pendingCall) {
+// listen waits for mail.
+func (p *process) listen(ctx context.Context, call *pendingCall) error {
 	timer := time.NewTimer(jittered(lookInterval))
 	defer timer.Stop()
-	defer watch.Cancel()
 	select {
-	case <-watch.Done():
 	case <-call.done:
 	case <-ctx.Done():
+		return ctx.Err()
+	case <-p.bell.Done():
+		p.ignore()
 	case <-timer.C:
+		p.ignore()
 	}
+	return nil
 }
 
-// look delivers what is in the mailbox, says how much that was, and watches for more.
-func (p *process) look(ctx context.Context) (watch backend.Watch, came int, err error) {
+// look delivers what is in the mailbox. It watches for more, unless there may be more at once that somebody waits for.
+func (p *process) look(ctx context.Context) error {
 	var items []queue.Item
-	err = p.db.Read(ctx, func(tx backend.ReadTx) (err error) {
-		watch = tx.Watch(presenceOf(p.id).bell())
+	err := p.db.Read(ctx, func(tx backend.ReadTx) (err error) {
+		p.ignore() // a run before this one
+		p.bell = tx.Watch(presenceOf(p.id).bell())
 		items, err = presenceOf(p.id).mail().Read(tx, p.last, maxMail)
 		return err
 	})
-	if err != nil && ctx.Err() != nil {
-		return nil, 0, ctx.Err()
+	if err == nil {
+		err = p.accept(items)
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("read the mailbox: %w", err)
+		p.ignore()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("read the mailbox: %w", err)
 	}
-	if err := p.accept(items); err != nil {
-		watch.Cancel()
-		return nil, 0, err
+	if len(items) > 0 && p.isAwaited() {
+		p.ignore()
 	}
-	return watch, len(items), nil
+	return nil
+}
+
+// isAwaited reports whether a call waits for its answer.
+func (p *process) isAwaited() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.pending) > 0
 }
 
 func (p *process) accept(items []queue.Item) error {
 	for _, item := range items {
 		var m mail
 		if err := decodeRecord(item.Body, &m); err != nil {
-			return fmt.Errorf("read the mailbox: %w", err)
+			return err
 		}
 		d := delivery{call: m.Call, reply: m.Body}
 		if m.Err != nil {
