@@ -18,6 +18,7 @@ func reads() []check {
 		{"ReadsOfOneTransactionAreOneSnapshot", oneSnapshot},
 		{"FuturesMayBeWaitedForInAnyOrderAndAgain", futuresInAnyOrder},
 		{"AReadDoesNotSeeItsOwnLater", laterWritesAreNotSeen},
+		{"AReadOnItsWayDoesNotSeeWritesThatALaterReadSees", readsOnTheirWayAreLeftAlone},
 	}
 }
 
@@ -151,5 +152,49 @@ func laterWritesAreNotSeen(x *trial) {
 		s.keep(err)
 		x.expect("a read before the write", string(value), "1")
 		x.expect("a range before the write", words(pairs), "a=1")
+	})
+}
+
+// The same when another read, which has to see the writes, is started before the first ones have arrived. The range is
+// more than comes in one piece.
+func readsOnTheirWayAreLeftAlone(x *trial) {
+	const pairs = 1_000
+	item := func(i int) backend.Key { return backend.NewKey("n", i) }
+	x.transact(x.db, func(s *script) {
+		for i := range pairs {
+			s.tx.Set(item(i), make([]byte, 500))
+		}
+	})
+	x.transact(x.db, func(s *script) {
+		before := []backend.Future[[]backend.KeyValue]{
+			s.GetRange(key("n").Below(), backend.RangeOptions{}),
+			s.GetRange(key("n").Below(), backend.RangeOptions{Reverse: true}),
+			s.GetRange(key("n").Below(), backend.RangeOptions{Bytes: 300_000}),
+		}
+		first, last := s.Get(item(0)), s.Get(item(pairs-1))
+		s.tx.Clear(key("n").Below())
+		s.tx.Set(item(pairs), []byte("new"))
+		after, err := s.GetRange(key("n").Below(), backend.RangeOptions{}).Get()
+		s.keep(err)
+		x.expect("a range after the writes", words(after), "n/1000=new")
+		for i, want := range []int{pairs, pairs, 300_000/500 + 1} {
+			all, err := before[i].Get()
+			s.keep(err)
+			if i < 2 && len(all) != want || i == 2 && (len(all) < want/2 || len(all) > want) {
+				x.Errorf("range %d before the writes has %d pairs", i, len(all))
+			}
+			for _, pair := range all {
+				if len(pair.Value) != 500 {
+					x.Errorf("range %d before the writes has %v = %q", i, pair.Key, pair.Value)
+				}
+			}
+		}
+		for _, read := range []backend.Future[[]byte]{first, last} {
+			value, err := read.Get()
+			s.keep(err)
+			if len(value) != 500 {
+				x.Errorf("a read before the writes has %d bytes", len(value))
+			}
+		}
 	})
 }
