@@ -3,7 +3,6 @@ package dserver
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"math"
 	mathrand "math/rand/v2"
 	"os"
@@ -18,10 +17,6 @@ import (
 
 // process is this process as a user of one database: the consumers that run in it, which handles find for their local
 // arrivals, and a mailbox for the answers to its queued calls.
-//
-// The mailbox has no goroutine. One of the waiting calls reads it for all of them, and hands that on when it has its
-// own answer. What was read is removed by a later push of this process, in its commit. The watch of the last read stays
-// a while: a call that comes soon has nothing to read before it tells of something.
 type process struct {
 	db backend.Database
 	id string
@@ -57,9 +52,7 @@ type pendingCall struct {
 const (
 	beatInterval = time.Minute       // how often the record of a process that waits changes
 	sweepAfter   = 10 * beatInterval // a record that did not change for so long belongs to nobody
-	watchLinger  = time.Second       // how long a watch of the mailbox stays that no call waits for
 	minRemoved   = 32                // answers that were read, before a push removes them
-	maxMail      = 512               // read at once
 )
 
 // registry is the processes by database. Handles are values without a life of their own, so what they share in a
@@ -102,24 +95,6 @@ func (p *process) release() {
 	p.idle = time.Now()
 	if p.users--; p.users == 0 {
 		p.tidy.Reset(watchLinger)
-	}
-}
-
-// unwatch cancels the watch of the mailbox, unless a call waits for it.
-func (p *process) unwatch() {
-	select {
-	case p.lead <- struct{}{}:
-		p.ignore()
-		<-p.lead
-	default:
-	}
-}
-
-// ignore cancels the watch of the mailbox, which will be read again. It is called by the leader.
-func (p *process) ignore() {
-	if p.bell != nil {
-		p.bell.Cancel()
-		p.bell = nil
 	}
 }
 
@@ -280,118 +255,6 @@ type record struct {
 func (p *process) newRecord() []byte {
 	host, _ := os.Hostname() // a name for people; it may be missing
 	return encodeRecord(record{host, os.Getpid(), time.Now().UnixMilli(), len(*p.consumers.Load()) > 0})
-}
-
-// await waits for the answer to a call, and reads the mailbox for all calls when nobody else does.
-func (p *process) await(ctx context.Context, call *pendingCall) (delivery, error) {
-	for {
-		select {
-		case <-call.done:
-			return call.answer, nil
-		case <-ctx.Done():
-			return delivery{}, ctx.Err()
-		case p.lead <- struct{}{}:
-			err := p.readMail(ctx, call)
-			<-p.lead
-			if err != nil {
-				return delivery{}, err
-			}
-			return call.answer, nil
-		}
-	}
-}
-
-// readMail delivers what comes to the mailbox until call has its answer or ctx ends.
-func (p *process) readMail(ctx context.Context, call *pendingCall) error {
-	for {
-		if p.bell == nil {
-			if err := p.look(ctx); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-call.done:
-			return nil
-		default:
-		}
-		if p.bell == nil {
-			continue
-		}
-		if err := p.listen(ctx, call); err != nil {
-			return err
-		}
-		if err := p.beat(ctx); err != nil {
-			return err
-		}
-	}
-}
-
-// listen waits for mail.
-func (p *process) listen(ctx context.Context, call *pendingCall) error {
-	timer := time.NewTimer(jittered(lookInterval))
-	defer timer.Stop()
-	select {
-	case <-call.done:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-p.bell.Done():
-		p.ignore()
-	case <-timer.C:
-		p.ignore()
-	}
-	return nil
-}
-
-// look delivers what is in the mailbox. It watches for more, unless there may be more at once that somebody waits for.
-func (p *process) look(ctx context.Context) error {
-	var items []queue.Item
-	err := p.db.Read(ctx, func(tx backend.ReadTx) (err error) {
-		p.ignore() // a run before this one
-		p.bell = tx.Watch(presenceOf(p.id).bell())
-		items, err = presenceOf(p.id).mail().Read(tx, p.last, maxMail)
-		return err
-	})
-	if err == nil {
-		err = p.accept(items)
-	}
-	if err != nil {
-		p.ignore()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return fmt.Errorf("read the mailbox: %w", err)
-	}
-	if len(items) > 0 && p.isAwaited() {
-		p.ignore()
-	}
-	return nil
-}
-
-// isAwaited reports whether a call waits for its answer.
-func (p *process) isAwaited() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.pending) > 0
-}
-
-func (p *process) accept(items []queue.Item) error {
-	for _, item := range items {
-		var m mail
-		if err := decodeRecord(item.Body, &m); err != nil {
-			return err
-		}
-		d := delivery{call: m.Call, reply: m.Body}
-		if m.Err != nil {
-			d.err = m.Err
-		}
-		p.deliver(d)
-	}
-	if len(items) > 0 {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.last, p.stale = items[len(items)-1], p.stale+len(items)
-	}
-	return nil
 }
 
 // beat keeps the record of a process whose calls wait for long.
