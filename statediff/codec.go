@@ -2,15 +2,12 @@ package statediff
 
 import (
 	"bytes"
-	"fmt"
-	"math"
 	"reflect"
 
 	"github.com/fxamacker/cbor/v2"
-)
 
-// maxNesting is how deep one CBOR value may be nested when it is read. Go types without cycles do not come near it.
-const maxNesting = 256
+	"github.com/dserver-go/dserver/internal/wire"
+)
 
 // codec turns Go values into CBOR and back. Encoding is deterministic, so that an unchanged value gives identical bytes;
 // nil and empty slices and maps are the same; decoding accepts all that encoding writes.
@@ -19,31 +16,7 @@ type codec struct {
 	dec cbor.DecMode
 }
 
-func newCodec() (codec, error) {
-	options := cbor.CoreDetEncOptions()
-	// UTC, because a zone's offset is cut to minutes in this format, and dates before standard time would shift.
-	options.Time = cbor.TimeRFC3339NanoUTC
-	options.TimeTag = cbor.EncTagRequired
-	options.NilContainers = cbor.NilContainerAsEmpty
-	options.ByteArray = cbor.ByteArrayToByteSlice
-	options.TextMarshaler = cbor.TextMarshalerTextString
-	enc, err := options.UserBufferEncMode()
-	if err != nil {
-		return codec{}, fmt.Errorf("statediff: encoding options: %w", err)
-	}
-	dec, err := cbor.DecOptions{
-		MaxNestedLevels:   maxNesting,
-		MaxArrayElements:  math.MaxInt32,
-		MaxMapPairs:       math.MaxInt32,
-		UTF8:              cbor.UTF8DecodeInvalid, // a Go string may hold any bytes
-		FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
-		TextUnmarshaler:   cbor.TextUnmarshalerTextString,
-	}.DecMode()
-	if err != nil {
-		return codec{}, fmt.Errorf("statediff: decoding options: %w", err)
-	}
-	return codec{enc: enc, dec: dec}, nil
-}
+func newCodec() codec { return codec{enc: wire.States(), dec: wire.StateDecoder()} }
 
 // encode appends the value, which is addressable, to buf.
 func (c codec) encode(buf *bytes.Buffer, v reflect.Value) error {

@@ -167,7 +167,7 @@ func (c *compiler) record(t, s reflect.Type) (node, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &entity{presence: always, pointer: t.Kind() == reflect.Pointer, fill: fillerFor(s)}
+	e := &entity{presence: always, pointer: t.Kind() == reflect.Pointer}
 	plain, below := []field(nil), []string(nil)
 	for _, f := range list {
 		if splits(f.typ, f.tag) {
@@ -179,19 +179,27 @@ func (c *compiler) record(t, s reflect.Type) (node, error) {
 	if e.row, err = c.copied(s, plain, below...); err != nil {
 		return nil, err
 	}
-	return e, c.children(e, s, func(f field) bool { return splits(f.typ, f.tag) })
+	if err := c.children(e, s, func(f field) bool { return splits(f.typ, f.tag) }); err != nil {
+		return nil, err
+	}
+	e.fill = fillerFor(s) // of a type that is known not to contain itself
+	return e, nil
 }
 
 // optional stores a pointer to a struct: an empty row says that it is not nil, the fields are below it.
 func (c *compiler) optional(t reflect.Type) (n node, err error) {
 	defer c.vary()()
 	err = c.within(t.Elem(), func() error {
-		e := &entity{presence: nonNil, pointer: true, fill: fillerFor(t.Elem())}
+		e := &entity{presence: nonNil, pointer: true}
 		if e.row, err = c.marker(); err != nil {
 			return err
 		}
 		n = e
-		return c.children(e, t.Elem(), func(field) bool { return true })
+		if err := c.children(e, t.Elem(), func(field) bool { return true }); err != nil {
+			return err
+		}
+		e.fill = fillerFor(t.Elem()) // of a type that is known not to contain itself
+		return nil
 	})
 	return n, err
 }

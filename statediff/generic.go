@@ -10,6 +10,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/dserver-go/dserver/internal/tuple"
+	"github.com/dserver-go/dserver/internal/wire"
 )
 
 // Generic returns the value of rows without its Go type, for people and tools: map[string]any for structs and maps,
@@ -19,29 +20,12 @@ import (
 // What is zero has no row, so it is missing. An empty list that stands in another collection looks like an empty map.
 // It fails when rows are damaged, with the path of the first.
 func Generic(r *Rows) (any, error) {
-	dec, err := genericDecoder()
-	if err != nil {
-		return nil, err
-	}
 	d := &decoder{list: r.list, buf: make([]byte, 0, 64)}
 	if len(r.list) == 0 {
 		return map[string]any{}, nil
 	}
-	g := generic{d, dec}
+	g := generic{d, wire.Untyped()}
 	return g.value(group{hi: len(r.list)})
-}
-
-func genericDecoder() (cbor.DecMode, error) {
-	dec, err := cbor.DecOptions{
-		MaxNestedLevels:  maxNesting,
-		MaxArrayElements: math.MaxInt32,
-		MaxMapPairs:      math.MaxInt32,
-		UTF8:             cbor.UTF8DecodeInvalid,
-	}.DecMode()
-	if err != nil {
-		return nil, fmt.Errorf("statediff: decoding options: %w", err)
-	}
-	return dec, nil
 }
 
 // generic is the work of one Generic.

@@ -40,10 +40,7 @@ func For(t reflect.Type) (*Schema, error) {
 	if t == nil {
 		return nil, fmt.Errorf("statediff: no type")
 	}
-	codec, err := newCodec()
-	if err != nil {
-		return nil, err
-	}
+	codec := newCodec()
 	c := &compiler{codec: codec, path: []string{t.String()}, fixed: true}
 	root, err := c.node(t, tag{})
 	if err != nil {

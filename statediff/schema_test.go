@@ -14,6 +14,7 @@ import (
 type (
 	loop   struct{ Next *loop }
 	loops  struct{ All []loops }
+	kin    struct{ By map[string]*kin }
 	oneWay struct{ n int }
 	closer interface{ Close() error }
 	tagged struct {
@@ -66,6 +67,8 @@ func TestWhatCannotComeBackIsRefused(t *testing.T) {
 		{loop{}, ".Next", "contains itself"},
 		{loops{}, ".All[]", "contains itself"},
 		{struct{ A map[string]loops }{}, ".A[].All[]", "contains itself"},
+		{struct{ A *loops }{}, ".A.All[]", "contains itself"},
+		{struct{ A map[string]*kin }{}, ".A[].By", "contains itself"},
 		{struct{ A oneWay }{}, ".A", "cannot decode itself"},
 		{struct{ A **int }{}, ".A", "pointer to a pointer"},
 		{struct{ A map[*int]int }{}, ".A", "pointers"},
@@ -83,8 +86,8 @@ func TestWhatCannotComeBackIsRefused(t *testing.T) {
 		}{}, ".A", "often"},
 		{struct{ A []twoIDs }{}, ".A", "two fields"},
 		{struct{ A []floatID }{}, ".A", "string or an integer"},
-		{struct{ A [][]tagged }{}, ".A[][]", "`cbor:\"-\"`"},
-		{struct{ A []renamed }{}, ".A[].number", `"number"`},
+		{struct{ A [][]tagged }{}, ".A[][].Skipped", "`cbor:\"-\"`"},
+		{struct{ A []renamed }{}, ".A[].N", `"number"`},
 		{struct{ A []jsonOnly }{}, ".A[].Secret", `"Secret"`},
 		{promoting{}, "", "embedded time.Time"},
 		{struct{ A []promoting }{}, ".A[]", "embedded time.Time"},

@@ -1,122 +1,69 @@
 package statediff
 
 import (
-	"encoding"
+	"errors"
+	"fmt"
 	"reflect"
+	"slices"
 
-	"github.com/fxamacker/cbor/v2"
+	"github.com/dserver-go/dserver/internal/wire"
 )
 
-// Marshaling interfaces in the order in which the CBOR library prefers them, each with its way back.
-func marshalers() [3][2]reflect.Type {
-	return [3][2]reflect.Type{
-		{reflect.TypeFor[cbor.Marshaler](), reflect.TypeFor[cbor.Unmarshaler]()},
-		{reflect.TypeFor[encoding.BinaryMarshaler](), reflect.TypeFor[encoding.BinaryUnmarshaler]()},
-		{reflect.TypeFor[encoding.TextMarshaler](), reflect.TypeFor[encoding.TextUnmarshaler]()},
-	}
-}
-
 // marshals tells whether the type encodes itself.
-func marshals(t reflect.Type) bool {
-	p := reflect.PointerTo(t)
-	for _, m := range marshalers() {
-		if p.Implements(m[0]) {
-			return true
-		}
-	}
-	return false
-}
-
-// comesBack tells whether a type that encodes itself decodes itself in the same way.
-func comesBack(t reflect.Type) bool {
-	p := reflect.PointerTo(t)
-	for _, m := range marshalers() {
-		if p.Implements(m[0]) {
-			return p.Implements(m[1])
-		}
-	}
-	return true
-}
-
-// checkMarshaler refuses types that encode themselves and lose something.
-func (c *compiler) checkMarshaler(t reflect.Type) error {
-	if !comesBack(t) {
-		return c.refuse("%v encodes itself but cannot decode itself", t)
-	}
-	if t.Kind() != reflect.Struct || t.NumField() < 2 {
-		return nil
-	}
-	for i := range t.NumField() {
-		if f := t.Field(i); f.Anonymous && marshals(f.Type) && f.Type.Kind() != reflect.Interface {
-			return c.refuse("the embedded %v would encode itself in place of all of %v; give the field a name", f.Type, t)
-		}
-	}
-	return nil
-}
+func marshals(t reflect.Type) bool { return wire.Marshals(t) }
 
 // checkWhole refuses what cannot come back from one CBOR value. Inside of one value names are the CBOR library's, so a
 // dserver tag that would have no effect is refused as well; top is where the tags still have effect.
 func (c *compiler) checkWhole(t reflect.Type, top bool) error {
-	if isTracked(t) {
-		return c.refuse("%v cannot be a part of one value", t)
+	if s := structOf(t); top && s != nil && !isTracked(s) {
+		return c.within(s, func() error { return c.checkFields(s) })
 	}
-	if marshals(t) {
-		return c.checkMarshaler(t)
+	_, err := wire.Check(t, wire.Rules{Type: c.checkPart, Field: checkTag})
+	var refusal *wire.Refusal
+	if errors.As(err, &refusal) {
+		defer c.enter(refusal.Path)()
+		return c.refuse("%w", refusal.Why)
 	}
-	switch t.Kind() {
-	case reflect.Struct:
-		return c.within(t, func() error { return c.checkStruct(t, top) })
-	case reflect.Map:
-		return c.within(t, func() error { return c.checkMap(t) })
-	case reflect.Slice, reflect.Array:
-		defer c.enter("[]")()
-		return c.within(t, func() error { return c.checkWhole(t.Elem(), false) })
-	case reflect.Pointer:
-		if t.Elem().Kind() == reflect.Pointer {
-			return c.refuse("a pointer to a pointer cannot be told from nil when it is read back")
-		}
-		return c.within(t, func() error { return c.checkWhole(t.Elem(), top) })
-	}
-	return c.checkScalar(t)
+	return err
 }
 
-func (c *compiler) checkScalar(t reflect.Type) error {
-	switch t.Kind() {
-	case reflect.Interface:
-		return c.refuse("an interface (%v) cannot be read back", t)
-	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Uintptr, reflect.Complex64, reflect.Complex128:
-		return c.refuse("a %v cannot be stored", t.Kind())
+// checkPart refuses what may not be a part of one value.
+func (c *compiler) checkPart(t reflect.Type) error {
+	if isTracked(t) {
+		return fmt.Errorf("%v cannot be a part of one value", t)
+	}
+	if slices.Contains(c.types, t) {
+		return fmt.Errorf("the type %v contains itself", t)
 	}
 	return nil
 }
 
-func (c *compiler) checkMap(t reflect.Type) error {
-	if k := t.Key().Kind(); k == reflect.Pointer {
-		return c.refuse("keys that are pointers (%v) cannot be read back", t.Key())
-	}
-	if err := c.checkWhole(t.Key(), false); err != nil {
+// checkTag refuses a field whose dserver tag would have no effect.
+func checkTag(f reflect.StructField) error {
+	t, err := parseTag(f)
+	promoted := f.Anonymous && f.Type.Kind() == reflect.Struct && t.name == ""
+	switch {
+	case err != nil:
 		return err
+	case t.skip && f.IsExported() && cborName(f) != "":
+		return errors.New("a tag `dserver:\"-\"` on an exported field has no effect inside of one value; add `cbor:\"-\"`")
+	case t.skip, promoted, storedName(f, t) == cborName(f):
+		return nil
 	}
-	defer c.enter("[]")()
-	return c.checkWhole(t.Elem(), false)
+	return fmt.Errorf("inside of one value the field's name comes from its cbor or json tag: make it %q there too", storedName(f, t))
 }
 
-func (c *compiler) checkStruct(t reflect.Type, top bool) error {
+// checkFields checks the fields of a struct that stands alone.
+func (c *compiler) checkFields(t reflect.Type) error {
 	if err := c.checkPackage(t); err != nil {
 		return err
 	}
-	list, all, err := c.fields(t)
+	list, _, err := c.fields(t)
 	if err != nil {
 		return err
 	}
-	if !top && !all {
-		return c.refuse("a tag `dserver:\"-\"` on an exported field has no effect inside of one value; add `cbor:\"-\"`")
-	}
 	for _, f := range list {
 		leave := c.enter("." + f.name)
-		if !top && !f.plain {
-			return c.refuse("inside of one value the field's name comes from its cbor or json tag: make it %q there too", f.name)
-		}
 		if err := c.checkWhole(f.typ, false); err != nil {
 			return err
 		}

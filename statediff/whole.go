@@ -58,7 +58,7 @@ func (c *compiler) marker() (*whole, error) { return c.copied(reflect.TypeFor[st
 // copied returns how some fields of the struct type t become one CBOR value. Foreign are the names of its other fields:
 // a value that has them is from a time when they were part of it, and is refused rather than read without them.
 func (c *compiler) copied(t reflect.Type, list []field, foreign ...string) (*whole, error) {
-	w := &whole{codec: c.codec, slot: c.slot(), verify: hasTime(t), foreign: len(foreign)}
+	w := &whole{codec: c.codec, slot: c.slot(), foreign: len(foreign)}
 	fields := make([]reflect.StructField, len(list))
 	for i, f := range list {
 		leave := c.enter("." + f.name)
@@ -73,6 +73,7 @@ func (c *compiler) copied(t reflect.Type, list []field, foreign ...string) (*who
 		fields = append(fields, madeField(len(fields), reflect.TypeFor[cbor.RawMessage](), name+",omitempty"))
 	}
 	w.made = reflect.StructOf(fields)
+	w.verify = hasTime(w.made) // which is known not to contain itself, as t is not yet
 	return w, nil
 }
 
