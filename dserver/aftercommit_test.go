@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -134,6 +135,103 @@ func TestAfterCommitFunctionsThatWaitAreBounded(t *testing.T) {
 		expectLines(t, acted.all(), numbered("", limit)...)
 		if n := strings.Count(log.String(), "are dropped"); n != more {
 			t.Errorf("%d lines of the log tell of functions that were dropped", n)
+		}
+	})
+}
+
+// Told is an info whose function acts as well.
+type Told struct{ Line string }
+
+// The functions of one server run one after the other, whichever turns gave them: of two Runs of the process, and of
+// Info.
+func TestAfterCommitFunctionsOfOneServerNeverOverlap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var running, most, ran atomic.Int32
+		act := func(string) {
+			most.Store(max(most.Load(), running.Add(1)))
+			<-time.After(40 * time.Millisecond)
+			running.Add(-1)
+			ran.Add(1)
+		}
+		types := noting(act).With(dserver.HandleInfo(func(ctx *dserver.Context, j *Journal, m Told) error {
+			j.write(m.Line)
+			ctx.AfterCommit(func() { act(m.Line) })
+			return nil
+		}))
+		store := newStore(t, types)
+		db := store.Open()
+		for range 2 {
+			run(t, dserver.Consumer{}, db, types)
+		}
+		s, ctx := types.At(db, "a"), context.Background()
+		for i := range 10 {
+			must(t, s.Cast(ctx, Noted{"cast"}))
+			must(t, s.Info(ctx, Told{"info"}))
+			must(t, types.At(store.Open(), "a").Cast(ctx, Noted{fmt.Sprint("remote ", i)}))
+		}
+		expectLines(t, lines(t, s)[30:]) // all are handled
+		<-time.After(5 * time.Second)
+		if most.Load() != 1 || ran.Load() != 30 {
+			t.Errorf("%d functions ran, up to %d at once", ran.Load(), most.Load())
+		}
+	})
+}
+
+// A function that does not return costs each later turn of its server 10 ms, and no more.
+func TestStuckAfterCommitFunctionCostsATurn10ms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goOn := make(chan struct{})
+		types := noting(func(string) { <-goOn })
+		db := newStore(t, types).Open()
+		run(t, dserver.Consumer{}, db, types)
+		defer close(goOn)
+		s, began := types.At(db, "a"), time.Now()
+		const turns = 50
+		for i := range turns {
+			must(t, s.Cast(context.Background(), Noted{fmt.Sprint(i)}))
+		}
+		if took := time.Since(began); took > turns*11*time.Millisecond {
+			t.Errorf("%d casts took %v", turns, took)
+		}
+	})
+}
+
+// Functions that are slower than turns and come to their ends are not dropped: the turns wait for them.
+func TestSlowAfterCommitFunctionsAreAllRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ran atomic.Int32
+		types := noting(func(string) { <-time.After(50 * time.Millisecond); ran.Add(1) })
+		db := newStore(t, types).Open()
+		stop := run(t, dserver.Consumer{}, db, types)
+		const turns = 1500
+		for i := range turns {
+			must(t, types.At(db, "a").Call(context.Background(), Noted{fmt.Sprint(i % 9)}, nil))
+		}
+		<-time.After(time.Minute)
+		stop()
+		if ran.Load() != turns {
+			t.Errorf("of %d functions %d ran", turns, ran.Load())
+		}
+	})
+}
+
+// awkward is a panic value that cannot be encoded.
+type awkward struct{}
+
+func (awkward) Error() string                { return "it broke" }
+func (awkward) MarshalJSON() ([]byte, error) { panic("nor can it be encoded") }
+
+// What a function panics with is logged as text, with the stack.
+func TestPanicOfAnAfterCommitFunctionIsLoggedWithItsStack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		types := noting(func(string) { panic(awkward{}) })
+		db := newStore(t, types).Open()
+		stop := run(t, dserver.Consumer{Logger: zerolog.New(zerolog.SyncWriter(&log))}, db, types)
+		must(t, types.At(db, "a").Call(context.Background(), Noted{"noted"}, nil))
+		stop()
+		if text := log.String(); !strings.Contains(text, "it broke") || !strings.Contains(text, "aftercommit_test.go") {
+			t.Errorf("the log is %s", text)
 		}
 	})
 }

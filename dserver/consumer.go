@@ -88,7 +88,6 @@ type consumer struct {
 	closing  bool
 	patience sync.Pool                    // of *time.Timer, stopped
 	holding  map[Ref]backend.Versionstamp // the locks whose work runs here
-	acting   map[Ref]*acts                // the servers whose AfterCommit functions run
 	strays   map[*stray]struct{}
 
 	damaged sync.Map // keys of rows that cannot be read -> nothing
@@ -108,7 +107,6 @@ func newConsumer(c Consumer, db backend.Database, types []Type) *consumer {
 		room:  make(chan struct{}, 1),
 
 		holding: map[Ref]backend.Versionstamp{},
-		acting:  map[Ref]*acts{},
 		strays:  map[*stray]struct{}{},
 		caution: newCaution(),
 		cache:   cache{limit: c.Cache},

@@ -125,9 +125,9 @@ func prepareSend(to Ref, m any, opts []Option) (*parcel, error) {
 
 // AfterCommit runs fn in this process after the commit, in order, at most once: for logs, metrics and hints to caches.
 // fn must not touch the state, which belongs to the next turn by then. The functions of one server run one after the
-// other, those of a turn after those of the turns before. The server waits 10 ms for them, and longer when many wait;
-// then it goes on, so that fn may call it. Those of a turn are dropped, and that is logged, when those of 1,000 turns
-// before it have not returned.
+// other in this process, those of a turn after those of the turns before. The server waits 10 ms for them; then it goes
+// on, so that fn may call it. It waits longer, up to a second, when those of 500 turns wait, and come to their ends one
+// by one. Those of a turn are dropped, and that is logged, when those of 1,000 turns before it have not returned.
 func (c *Context) AfterCommit(fn func()) {
 	if c.usable() {
 		c.actions = append(c.actions, fn)

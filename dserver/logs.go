@@ -7,6 +7,7 @@ const (
 	logMessage  = "message"
 	logAttempts = "attempts"
 	logPanic    = "panic"
+	logStack    = "stack"
 	logSchema   = "schema"
 	logProcess  = "process"
 	logFunction = "function"

@@ -24,6 +24,7 @@ type process struct {
 	consumers atomic.Pointer[map[string][]*consumer] // by type; replaced, never changed
 	lead      chan struct{}                          // has room for one: who reads the mailbox
 	bell      backend.Watch                          // the leader's; nil when the mailbox has to be read
+	acts      acts
 
 	// Guarded by registry.mu.
 	users int
@@ -103,7 +104,7 @@ func (p *process) release() {
 func forgetIdle() {
 	registry.Range(func(db, value any) bool {
 		p := value.(*process)
-		if idle := time.Since(p.idle); p.users == 0 && (idle > beatInterval || idle < 0) {
+		if idle := time.Since(p.idle); p.users == 0 && p.acts.isIdle() && (idle > beatInterval || idle < 0) {
 			registry.Delete(db)
 		}
 		return true

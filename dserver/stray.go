@@ -57,7 +57,7 @@ func (c *consumer) unfinished() []stray {
 	for s := range maps.Keys(c.strays) {
 		all = append(all, *s)
 	}
-	for ref := range maps.Keys(c.acting) {
+	for _, ref := range c.process.acts.of(c.types) {
 		all = append(all, stray{ref, "an AfterCommit function"})
 	}
 	for _, t := range c.types {
