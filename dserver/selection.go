@@ -55,8 +55,9 @@ func (t *turn) chooseRelease(r *release) ([]work, error) {
 }
 
 // ready is the stored messages that may be handled now: of the lanes that do not back off, and under a lock of the
-// priority lane alone. A lane is taken from its head on, and the normal one has a place in each full batch. A limit cuts
-// the end off: a batch that is tried again has the messages that it had, up to the one that stopped it.
+// priority lane alone. A lane is taken from its head on, and a normal message has its place among those of priority
+// (lanes.go). A limit cuts the end off: a batch that is tried again has the messages that it had, up to the one that
+// stopped it.
 func (t *turn) ready(limit int) []queue.Item {
 	var lanes [2][]queue.Item
 	for _, item := range t.head.items {
@@ -76,10 +77,10 @@ func (t *turn) ready(limit int) []queue.Item {
 	}
 	priority, normal := lanes[queue.Priority], lanes[queue.Normal]
 	t.able = len(priority) + len(normal)
-	if len(normal) > 0 {
-		priority = priority[:min(len(priority), maxBatch-1)]
-	}
-	batch := slices.Concat(priority, normal)
+	t.passes = len(priority) > 0 && len(normal) > 0
+	ahead := t.s.passed.ahead(len(priority), len(normal))
+	first := min(1, len(normal))
+	batch := slices.Concat(priority[:ahead], normal[:first], priority[ahead:], normal[first:])
 	return batch[:min(len(batch), limit)]
 }
 

@@ -35,7 +35,8 @@ func Once(key string) Option {
 // After queues the message when d has passed, by the clock of a consumer: then it is behind all that is queued.
 func After(d time.Duration) Option { return func(s *sending) { s.after = d } }
 
-// Priority sends ahead of the queue and past the lock, in order among its like.
+// Priority sends ahead of the queue and past the lock, in order among its like. However many of them wait, a message
+// without it runs after 255 of them, or after 200 ms of their handlers; where one takes longer, after each.
 func Priority() Option { return func(s *sending) { s.priority = true } }
 
 func options(opts []Option) (sending, error) {

@@ -33,6 +33,7 @@ type server struct {
 	state   state
 	emptied int64 // when the last stored message was taken, in Unix nanoseconds
 	crowded bool  // the last turn had several arrivals: more are on their way
+	passed  passed
 	rare    *rare // nil of most servers
 }
 

@@ -48,6 +48,7 @@ type turn struct {
 	messages []work
 	waits    time.Duration // a lane's head backs off for so long
 	able     int           // how many stored messages could be handled now, if the batch had room
+	passes   bool          // some of them are of priority, and some are not
 	joined   int           // how many locals are in the batch
 	loader   *loader
 	batch    *batch
@@ -166,7 +167,7 @@ func (t *turn) attempt(tx backend.Tx) (err error) {
 	if !isKnown {
 		t.runs++
 	}
-	t.batch, t.mine, t.joined, t.stamped, t.owned, t.waits, t.able = nil, nil, 0, false, false, 0, 0
+	t.batch, t.mine, t.joined, t.stamped, t.owned, t.waits, t.able, t.passes = nil, nil, 0, false, false, 0, 0, false
 	if !isKnown {
 		t.proves = t.mayProve()
 		if err = readHead(tx, t.keys, &t.head, t.s.state, !t.proves); err != nil { // 2
@@ -296,7 +297,9 @@ func (t *turn) finish() nextTurn {
 
 // next is when the server is due again after messages were handled.
 func (t *turn) next() nextTurn {
-	took := len(t.stored())
+	stored := t.stored()
+	took := len(stored)
+	t.passBy(stored)
 	if took > 0 || t.batch.released() {
 		t.s.emptied = time.Now().UnixNano()
 		t.c.noteEmptied(t.s.ref())

@@ -1,0 +1,51 @@
+package dserver
+
+import (
+	"time"
+
+	"github.com/dserver-go/dserver/queue"
+)
+
+// passed is what a server's priority messages have had of this consumer while a normal one could have been handled.
+// Batches end early, by their time, a lock or a fault, so a place at the end of each would be no place at all: a normal
+// message goes first in a turn when so many priority messages, or so much of their time, have gone ahead of it before. As
+// that turn may have a batch's time of them in front of it, twice the time is what can be relied on.
+type passed struct {
+	messages int
+	time     time.Duration
+}
+
+const (
+	maxPassed     = maxBatch - 1
+	maxPassedTime = maxBatchTime
+)
+
+// ahead is how many of the priority messages stand before the first normal one.
+func (p passed) ahead(priority, normal int) int {
+	if normal == 0 {
+		return priority
+	}
+	if p.time >= maxPassedTime {
+		return 0
+	}
+	return max(0, min(priority, maxPassed-p.messages))
+}
+
+// passBy counts what a turn has handled since its last normal message. Locked work keeps the normal lane waiting for as
+// long as it likes, so it counts as all of the time.
+func (t *turn) passBy(handled []queue.Item) {
+	p, since := &t.s.passed, 0
+	for _, item := range handled {
+		if since++; item.Lane == queue.Normal {
+			*p, since = passed{}, 0
+		}
+	}
+	if !t.passes || since == 0 {
+		return
+	}
+	p.messages += since
+	p.time += t.took * time.Duration(since) / time.Duration(len(handled))
+	if t.batch.locks {
+		p.time = maxPassedTime
+	}
+}
