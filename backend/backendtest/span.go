@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/tidwall/btree"
+
 	"github.com/dserver-go/dserver/backend"
 )
 
@@ -44,7 +46,28 @@ func (s spans) overlap(o span) bool {
 	return first < len(s) && !o.empty() && s[first].begin < o.end
 }
 
-// overlapAny is overlap for spans that are not normal.
-func (s spans) overlapAny(o span) bool {
-	return !o.empty() && slices.ContainsFunc(s, o.overlaps)
+// spanSet is keys that grow in number one span at a time. The zero value is empty.
+type spanSet struct{ ends btree.Map[string, string] } // of spans that do not overlap, by their begins
+
+// add adds the keys of a span, which is not empty. Those that it overlaps become a part of it.
+func (s *spanSet) add(o span) {
+	for last, ok := s.before(o.end); ok && last.end >= o.begin; last, ok = s.before(o.end) {
+		s.ends.Delete(last.begin)
+		o = span{min(o.begin, last.begin), max(o.end, last.end)}
+	}
+	s.ends.Set(o.begin, o.end)
+}
+
+func (s *spanSet) overlap(o span) bool {
+	last, ok := s.before(o.end)
+	return ok && !o.empty() && last.end > o.begin
+}
+
+// before is the last span that begins before key.
+func (s *spanSet) before(key string) (last span, ok bool) {
+	s.ends.Descend(key, func(begin, end string) bool {
+		last, ok = span{begin, end}, begin < key
+		return !ok
+	})
+	return last, ok
 }

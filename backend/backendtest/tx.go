@@ -21,7 +21,7 @@ type tx struct {
 	read       spans
 	writes     []write
 	view       *pairs // base with writes; nil while one of the two is missing
-	unreadable spans
+	unreadable spanSet
 	appends    uint16
 	size       backend.Size
 	stamp      backend.Versionstamp // zero until the commit
@@ -96,7 +96,7 @@ func (t *tx) reads(where span) bool {
 	if t.recalled {
 		t.fail(errRecalled)
 	}
-	if t.unreadable.overlapAny(where) {
+	if t.unreadable.overlap(where) {
 		t.fail(fmt.Errorf("%w: %q to %q", errUnreadable, where.begin, where.end))
 	}
 	return t.take()
@@ -141,7 +141,7 @@ func (t *tx) write(w write, err error) {
 	}
 	t.writes = append(t.writes, w)
 	if unreadable := w.unreadable(); !unreadable.empty() {
-		t.unreadable = append(t.unreadable, unreadable)
+		t.unreadable.add(unreadable)
 	}
 	if t.view != nil {
 		t.preview(w)

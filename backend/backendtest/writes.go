@@ -13,6 +13,7 @@ func writes() []check {
 		{"AWriteIsInvisibleUntilItsCommit", invisibleUntilCommit},
 		{"ATransactionAppearsAllAtOnce", appearsAllAtOnce},
 		{"AClearEndsBeforeItsEnd", clearEndsBeforeEnd},
+		{"ManyWritesOfAllKindsByTurnsTakeNoTimeOfTheirOwn", manyByTurns},
 		{"EveryHandleSeesWhatAnotherWrote", everyHandleSees},
 	}
 }
@@ -101,4 +102,36 @@ func everyHandleSees(x *trial) {
 	for _, db := range []backend.Database{x.db, x.other, third, x.open()} {
 		x.expect("a handle", x.everything(db), "a=1 b=2 c=3")
 	}
+}
+
+// A transaction as large as the limits allow takes time in proportion to its size, in whatever order its writes and
+// reads come: else it grows too old.
+func manyByTurns(x *trial) {
+	const turns = 20_000
+	err := x.db.Transact(x.Context(), func(tx backend.Tx) error {
+		for i := range turns {
+			k := backend.NewKey("k", i)
+			tx.Clear(k.Below())
+			tx.Append(backend.NewKey("q", i%(turns/2)), nil)
+			if i%10 == 0 {
+				tx.Set(k, nil)
+				if _, err := tx.Get(backend.NewKey("r", i)).Get(); err != nil {
+					return err
+				}
+			}
+		}
+		tx.Clear(backend.NewKey("q", 0).Below())
+		return nil
+	})
+	if err != nil {
+		x.Fatalf("%d turns: %v", turns, err)
+	}
+	x.read(x.other, func(r *reader) {
+		for what, want := range map[string]int{"k": turns / 10, "q": turns - 2} {
+			found, err := r.GetRange(backend.NewKey(what).Below(), backend.RangeOptions{}).Get()
+			if err != nil || len(found) != want {
+				x.Errorf("%d keys below %s, %v; want %d", len(found), what, err, want)
+			}
+		}
+	})
 }

@@ -100,7 +100,7 @@ func (w *writer) setRow(end int64) error {
 
 // absorb lays t's writes over those of the group.
 func (c *record) absorb(t *tx) {
-	for _, r := range t.cleared {
+	for r := range t.cleared.all() {
 		c.points.drop(r)
 		c.cleared.add(r)
 	}
@@ -109,10 +109,10 @@ func (c *record) absorb(t *tx) {
 			c.lay(w, t.commit)
 		}
 	}
+	t.dropCleared()
 	for i, a := range t.appends {
-		key := a.prefix.Stamp(t.commit.WithOrder(uint16(i)))
-		if !a.cleared.contains(key) {
-			c.points.put(&write{kind: set, key: key, value: a.value})
+		if !a.isCleared {
+			c.points.put(&write{kind: set, key: t.keyOf(i), value: a.value})
 		}
 	}
 }
@@ -130,11 +130,11 @@ func (c *record) lay(w *write, v backend.Versionstamp) {
 	c.points.put(w)
 }
 
-func (c *record) isEmpty() bool { return c.points.count == 0 && len(c.cleared) == 0 }
+func (c *record) isEmpty() bool { return c.points.count == 0 && c.cleared.isEmpty() }
 
 // apply writes the group into the tables, in key order.
 func (w *writer) apply(group *record) error {
-	for _, r := range group.cleared {
+	for r := range group.cleared.all() {
 		w.clearRange.BindBytes(1, r.Begin)
 		w.clearRange.BindBytes(2, r.End)
 		if err := drain(w.clearRange); err != nil {
@@ -173,6 +173,9 @@ func (w *writer) write(x *write) error {
 func (w *writer) publish(group *record) {
 	w.reserved = w.owned.Load()
 	pages := 1
+	for range group.cleared.all() {
+		pages++
+	}
 	for _, block := range group.points.blocks {
 		for _, x := range block {
 			pages += 1 + len(x.value)/pageBytes
@@ -185,7 +188,7 @@ func (w *writer) publish(group *record) {
 	w.last.Store(group)
 	w.db.recent.age()
 	w.db.watches.fire(group)
-	w.db.checkpoints.count(pages + len(group.cleared))
+	w.db.checkpoints.count(pages)
 }
 
 // failed ends a group that was not committed, or not for sure.

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"testing"
@@ -170,9 +171,10 @@ func TestWritesInOrderAreAsInAMap(t *testing.T) {
 				if got := len(o.in(r, nil)); got != inRange || o.any(r) != (inRange > 0) {
 					t.Fatalf("%d writes in %v; want %d", got, r, inRange)
 				}
-				touched := slices.ContainsFunc(cleared, func(s backend.Range) bool {
-					return s.Begin.Compare(r.End) < 0 && r.Begin.Compare(s.End) < 0
-				})
+				touched := false
+				for s := range cleared.all() {
+					touched = touched || s.Begin.Compare(r.End) < 0 && r.Begin.Compare(s.End) < 0
+				}
 				if cleared.overlaps(r) != (touched && !r.IsEmpty()) {
 					t.Fatalf("%v overlaps %v: %t", cleared, r, !touched)
 				}
@@ -187,7 +189,7 @@ func sameWrites(o *ordered, want map[string]int64) error {
 	}
 	var last backend.Key
 	for _, block := range o.blocks {
-		if len(block) == 0 || len(block) > blockWrites {
+		if len(block) == 0 || len(block) > blockItems {
 			return fmt.Errorf("a block of %d", len(block))
 		}
 		for _, w := range block {
@@ -204,10 +206,12 @@ func sameWrites(o *ordered, want map[string]int64) error {
 }
 
 func sameSpans(s spans, want map[string]bool) error {
-	for i := 1; i < len(s); i++ {
-		if s[i-1].End.Compare(s[i].Begin) >= 0 {
-			return fmt.Errorf("%v meets %v", s[i-1], s[i])
+	var last backend.Range
+	for r := range s.all() {
+		if last.End != nil && last.End.Compare(r.Begin) >= 0 {
+			return fmt.Errorf("%v meets %v", last, r)
 		}
+		last = r
 	}
 	for i := range 1000 {
 		k := fmt.Sprintf("%03d", i)
@@ -216,4 +220,26 @@ func sameSpans(s spans, want map[string]bool) error {
 		}
 	}
 	return nil
+}
+
+// More ranges than a block holds, in any order, and then one that joins those of several blocks.
+func TestSpansOfManyBlocksAreOneSet(t *testing.T) {
+	const ranges = 10 * blockItems
+	key := func(i int) backend.Key { return backend.Key(fmt.Sprintf("%06d", i)) }
+	var s spans
+	for _, i := range rand.Perm(ranges) {
+		s.add(backend.Range{Begin: key(2 * i), End: key(2*i + 1)})
+	}
+	if n := len(slices.Collect(s.all())); n != ranges || len(s.blocks) < 2 {
+		t.Fatalf("%d ranges of %d in %d blocks", n, ranges, len(s.blocks))
+	}
+	s.add(backend.Range{Begin: key(1), End: key(2*ranges - 2)})
+	if n := len(slices.Collect(s.all())); n != 1 {
+		t.Errorf("%d ranges, though one joins them all", n)
+	}
+	for i := range 2 * ranges {
+		if want := i < 2*ranges-1; s.contains(key(i)) != want || s.overlaps(key(i).Only()) != want {
+			t.Fatalf("%s is in the set: %t", key(i), !want)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"bytes"
+	"iter"
 	"slices"
 	"sort"
 
@@ -26,8 +27,8 @@ type write struct {
 	kind  kind
 }
 
-// blockWrites bounds what an insertion moves.
-const blockWrites = 256
+// blockItems bounds what an insertion moves.
+const blockItems = 256
 
 // ordered holds writes by key. The zero value is empty.
 type ordered struct {
@@ -68,34 +69,49 @@ func (o *ordered) find(key backend.Key) *write {
 // put adds w, or replaces the write of the same key.
 func (o *ordered) put(w *write) {
 	block, place, found := o.seek(w.key)
-	switch {
-	case found:
+	if found {
 		o.blocks[block][place] = w
 		return
-	case len(o.blocks) == 0 && cap(o.blocks) > 0: // there may be a block from before, to be used again
-		o.blocks = o.blocks[:1]
-	case len(o.blocks) == 0:
-		o.blocks = append(o.blocks, nil)
-	case block == len(o.blocks): // after all: the usual way of keys that come in order
-		block--
-		place = len(o.blocks[block])
 	}
-	o.blocks[block] = slices.Insert(o.blocks[block], place, w)
+	o.blocks = insert(o.blocks, block, place, w)
 	o.count++
-	if len(o.blocks[block]) > blockWrites {
-		o.split(block, place)
+}
+
+// insert puts x where a seek found its place.
+func insert[T any](blocks [][]T, block, place int, x T) [][]T {
+	switch {
+	case len(blocks) == 0 && cap(blocks) > 0: // there may be a block from before, to be used again
+		blocks = blocks[:1]
+	case len(blocks) == 0:
+		blocks = append(blocks, nil)
+	case block == len(blocks): // after all: the usual way of keys that come in order
+		block--
+		place = len(blocks[block])
 	}
+	blocks[block] = slices.Insert(blocks[block], place, x)
+	if len(blocks[block]) > blockItems {
+		blocks = split(blocks, block, place)
+	}
+	return blocks
 }
 
 // split makes two blocks of one. Where the last insertion was at its end more are expected there, so it stays full.
-func (o *ordered) split(block, place int) {
-	b := o.blocks[block]
+func split[T any](blocks [][]T, block, place int) [][]T {
+	b := blocks[block]
 	middle := len(b) / 2
 	if place == len(b)-1 {
 		middle = place
 	}
-	o.blocks[block] = b[:middle:middle]
-	o.blocks = slices.Insert(o.blocks, block+1, slices.Clone(b[middle:]))
+	blocks[block] = b[:middle:middle]
+	return slices.Insert(blocks, block+1, slices.Clone(b[middle:]))
+}
+
+// cut removes what is in a block from place up to end.
+func cut[T any](blocks [][]T, block, place, end int) [][]T {
+	if blocks[block] = slices.Delete(blocks[block], place, end); len(blocks[block]) == 0 {
+		blocks = slices.Delete(blocks, block, block+1)
+	}
+	return blocks
 }
 
 // drop removes all writes in r.
@@ -111,9 +127,7 @@ func (o *ordered) drop(r backend.Range) {
 			end++
 		}
 		o.count -= end - place
-		if o.blocks[block] = slices.Delete(b, place, end); len(o.blocks[block]) == 0 {
-			o.blocks = slices.Delete(o.blocks, block, block+1)
-		}
+		o.blocks = cut(o.blocks, block, place, end)
 	}
 }
 
@@ -137,22 +151,54 @@ func (o *ordered) in(r backend.Range, found []*write) []*write {
 }
 
 // spans is a set of keys: ranges that do not meet, in order. The zero value is empty.
-type spans []backend.Range
-
-// seek returns the first range that ends after key.
-func (s spans) seek(key backend.Key) int {
-	return sort.Search(len(s), func(i int) bool { return bytes.Compare(key, s[i].End) < 0 })
+type spans struct {
+	blocks [][]backend.Range // each in order and none empty
 }
 
-// add adds the keys of r, which is not empty.
-func (s *spans) add(r backend.Range) {
-	first := sort.Search(len(*s), func(i int) bool { return bytes.Compare(r.Begin, (*s)[i].End) <= 0 })
-	last := first
-	for last < len(*s) && bytes.Compare((*s)[last].Begin, r.End) <= 0 {
-		r = union(r, (*s)[last])
-		last++
+func (s *spans) isEmpty() bool { return len(s.blocks) == 0 }
+
+// all are the ranges, in order.
+func (s *spans) all() iter.Seq[backend.Range] {
+	return func(yield func(backend.Range) bool) {
+		for _, block := range s.blocks {
+			for _, r := range block {
+				if !yield(r) {
+					return
+				}
+			}
+		}
 	}
-	*s = slices.Replace(*s, first, last, r)
+}
+
+// seek returns where the first range is whose end is after key.
+func (s *spans) seek(key backend.Key) (block, place int) {
+	return s.first(func(r backend.Range) bool { return bytes.Compare(key, r.End) < 0 })
+}
+
+// first returns where the first range is of which ends holds, as it does of all that follow.
+func (s *spans) first(ends func(backend.Range) bool) (block, place int) {
+	block = sort.Search(len(s.blocks), func(i int) bool {
+		b := s.blocks[i]
+		return ends(b[len(b)-1])
+	})
+	if block == len(s.blocks) {
+		return block, 0
+	}
+	b := s.blocks[block]
+	return block, sort.Search(len(b), func(i int) bool { return ends(b[i]) })
+}
+
+// add adds the keys of r, which is not empty. Each range that it meets becomes a part of it.
+func (s *spans) add(r backend.Range) {
+	for {
+		block, place := s.first(func(x backend.Range) bool { return bytes.Compare(r.Begin, x.End) <= 0 })
+		if block == len(s.blocks) || bytes.Compare(s.blocks[block][place].Begin, r.End) > 0 {
+			s.blocks = insert(s.blocks, block, place, r)
+			return
+		}
+		r = union(r, s.blocks[block][place])
+		s.blocks = cut(s.blocks, block, place, place+1)
+	}
 }
 
 func union(a, b backend.Range) backend.Range {
@@ -165,19 +211,19 @@ func union(a, b backend.Range) backend.Range {
 	return a
 }
 
-func (s spans) contains(key backend.Key) bool {
-	if len(s) == 0 {
+func (s *spans) contains(key backend.Key) bool {
+	if s.isEmpty() {
 		return false
 	}
-	i := s.seek(key)
-	return i < len(s) && s[i].Contains(key)
+	block, place := s.seek(key)
+	return block < len(s.blocks) && s.blocks[block][place].Contains(key)
 }
 
 // overlaps reports whether a key could be in both s and r.
-func (s spans) overlaps(r backend.Range) bool {
-	if len(s) == 0 || r.IsEmpty() {
+func (s *spans) overlaps(r backend.Range) bool {
+	if s.isEmpty() || r.IsEmpty() {
 		return false
 	}
-	i := s.seek(r.Begin)
-	return i < len(s) && bytes.Compare(s[i].Begin, r.End) < 0
+	block, place := s.seek(r.Begin)
+	return block < len(s.blocks) && bytes.Compare(s.blocks[block][place].Begin, r.End) < 0
 }

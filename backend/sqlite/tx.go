@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +23,9 @@ type tx struct {
 	points  ordered // the keys that it writes
 	cleared spans   // what it clears besides, before it writes points
 	appends []appended
+	unknown spans // the keys that the first placed of appends may get
+	placed  int
+	later   []laterClear // of some of these keys
 	size    backend.Size
 	err     error // the first error of a read or a write: it fails the commit
 	outcome *outcome
@@ -46,9 +48,15 @@ type tx struct {
 
 // appended is an Append, whose key is known at the commit.
 type appended struct {
-	prefix  backend.Key
-	value   []byte
-	cleared spans // cleared after it
+	prefix    backend.Key
+	value     []byte
+	isCleared bool // by a later Clear
+}
+
+// laterClear is a Clear that came after so many Appends, and may clear what they appended.
+type laterClear struct {
+	r       backend.Range
+	appends int
 }
 
 // outcome is what Version waits for. It outlives the transaction.
@@ -178,9 +186,35 @@ func upTo(r backend.Range, last backend.Key, reverse bool) backend.Range {
 
 // appendsTo reports whether an Append of this transaction could make a key in r.
 func (t *tx) appendsTo(r backend.Range) bool {
-	return slices.ContainsFunc(t.appends, func(a appended) bool {
-		return bytes.Compare(r.Begin, a.prefix.Stamp(latest)) <= 0 && bytes.Compare(a.prefix.Stamp(backend.Versionstamp{}), r.End) < 0
-	})
+	for ; t.placed < len(t.appends); t.placed++ {
+		prefix := t.appends[t.placed].prefix
+		if t.placed == 0 || !bytes.Equal(t.appends[t.placed-1].prefix, prefix) {
+			t.unknown.add(backend.Range{Begin: prefix.Stamp(backend.Versionstamp{}), End: prefix.Stamp(latest).Only().End})
+		}
+	}
+	return t.unknown.overlaps(r)
+}
+
+// keyOf is the key of an Append in the commit.
+func (t *tx) keyOf(i int) backend.Key {
+	return t.appends[i].prefix.Stamp(t.commit.WithOrder(uint16(i)))
+}
+
+// dropCleared finds the Appends that later Clears have cleared, from the last one backwards, so that each Clear is
+// looked at once.
+func (t *tx) dropCleared() {
+	if len(t.later) == 0 {
+		return
+	}
+	var cleared spans
+	clears := t.later
+	for i := len(t.appends) - 1; i >= 0; i-- {
+		for n := len(clears); n > 0 && clears[n-1].appends > i; n-- {
+			cleared.add(clears[n-1].r)
+			clears = clears[:n-1]
+		}
+		t.appends[i].isCleared = cleared.contains(t.keyOf(i))
+	}
 }
 
 var latest = backend.Versionstamp(bytes.Repeat([]byte{0xff}, len(backend.Versionstamp{})))
@@ -200,8 +234,8 @@ func (t *tx) Clear(r backend.Range) {
 		return
 	}
 	r = t.copyRange(r)
-	for i := range t.appends {
-		t.appends[i].cleared.add(r)
+	if t.appendsTo(r) {
+		t.later = append(t.later, laterClear{r, len(t.appends)})
 	}
 	if isOnly(r) {
 		t.points.put(t.arena.write(remove, r.Begin, nil, 0))
@@ -294,7 +328,7 @@ func (t *tx) conclude(err error) {
 }
 
 // isWrite reports whether there is something to commit.
-func (t *tx) isWrite() bool { return t.points.count > 0 || len(t.cleared) > 0 || len(t.appends) > 0 }
+func (t *tx) isWrite() bool { return t.points.count > 0 || !t.cleared.isEmpty() || len(t.appends) > 0 }
 
 const counterBytes = 8
 
@@ -342,7 +376,7 @@ func (a *arena) copy(b []byte) []byte {
 // write returns a write with copies of key and value.
 func (a *arena) write(k kind, key backend.Key, value []byte, delta int64) *write {
 	if len(a.writes) == cap(a.writes) {
-		a.writes = make([]write, 0, min(max(arenaWrites, 2*cap(a.writes)), blockWrites))
+		a.writes = make([]write, 0, min(max(arenaWrites, 2*cap(a.writes)), blockItems))
 	}
 	a.writes = append(a.writes, write{key: a.copy(key), value: a.copy(value), delta: delta, kind: k})
 	return &a.writes[len(a.writes)-1]

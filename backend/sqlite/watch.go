@@ -124,7 +124,7 @@ func (s *watches) fire(c *record) {
 	if s.count == 0 {
 		return
 	}
-	if len(s.keys) > c.points.count && len(c.cleared) == 0 {
+	if len(s.keys) > c.points.count && c.cleared.isEmpty() {
 		for _, block := range c.points.blocks {
 			for _, w := range block {
 				s.fireKey(string(w.key))
