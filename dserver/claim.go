@@ -102,8 +102,10 @@ func (t *turn) suspect() (bool, error) {
 		return false, nil
 	}
 	suspected := false
-	err := t.c.db.Transact(t.c.base, func(tx backend.Tx) error {
-		suspected, t.mine = false, nil
+	var head work
+	var n counted
+	err := t.c.db.Transact(t.c.base, func(tx backend.Tx) (err error) {
+		suspected, t.mine, n = false, nil, counted{}
 		if err := readHead(tx, t.keys, &t.head, state{}, true); err != nil {
 			return err
 		}
@@ -111,11 +113,15 @@ func (t *turn) suspect() (bool, error) {
 		if len(items) == 0 || items[0].Stamp.Compare(t.s.rare.suspects) > 0 || t.head.lock.isHeld() || !t.head.killed.IsZero() {
 			return nil
 		}
-		suspected = true
-		return t.countBefore(tx, items[0])
+		suspected, head = true, storedWork(&items[0])
+		n, err = t.countBefore(tx, head)
+		return err
 	})
 	if err != nil {
 		return false, err
+	}
+	if n.last {
+		t.tellCounted(head, n, errVanished)
 	}
 	for _, d := range t.mine {
 		t.c.process.deliver(d)
@@ -126,29 +132,31 @@ func (t *turn) suspect() (bool, error) {
 	return suspected, nil
 }
 
-func (t *turn) countBefore(tx backend.Tx, item queue.Item) error {
+// errVanished is what becomes of a message whose consumers vanished.
+var errVanished = &fault{Text: "the consumer vanished in each attempt"}
+
+func (t *turn) countBefore(tx backend.Tx, w work) (n counted, err error) {
+	item := *w.item
 	a := t.head.attempts[item.Lane]
 	_, found, err := t.keys.queue().Find(tx, item.Stamp)
 	if err != nil || !found {
-		return err
+		return n, err
 	}
 	now, err := t.keys.readAttempts(tx, item.Lane)
 	if err != nil || now != a {
-		return err
+		return n, err
 	}
 	count := a.of(item)
 	if a.isOf(item) && a.Begun {
 		count++ // by a consumer that vanished in it
 	}
-	next := attempts{Stamp: item.Stamp, Count: count, Begun: true}
-	switch last := count >= t.s.def.settings.maxAttempts; {
-	case last && !t.s.def.settings.halt:
-		return t.giveUp(tx, storedWork(&item), &fault{Text: "the consumer vanished in each attempt"}, count)
-	case last:
-		next.Begun, next.Halts = false, true
+	last := count >= t.s.def.settings.maxAttempts
+	n = counted{attempts: count, last: last, halts: last && t.s.def.settings.halt}
+	if last && !n.halts {
+		return n, t.giveUp(tx, w, errVanished, count)
 	}
-	tx.Set(t.keys.attempts(item.Lane), encodeRecord(next))
-	return nil
+	tx.Set(t.keys.attempts(item.Lane), encodeRecord(attempts{Stamp: item.Stamp, Count: count, Begun: !last, Halts: last}))
+	return n, nil
 }
 
 // disclaim gives up the claims of a consumer that ends in order: they are no reason to suspect anything.

@@ -14,11 +14,12 @@ import (
 	"github.com/dserver-go/dserver/dserver/internal/kit"
 )
 
-// Consumer runs servers in this process. Its zero value is ready to use, and is not changed by Run.
+// Consumer runs servers in this process. Its zero value is ready to use, and is not changed by Run. The Logger's writer
+// is used by several goroutines at once.
 type Consumer struct {
 	Turns  int            // servers handled at a time; 128 per CPU, as a turn mostly waits for its commit
 	Cache  int64          // bytes of state kept; 64 MiB
-	Logger zerolog.Logger // the zero value is silent; its writer is used by several goroutines at once
+	Logger zerolog.Logger // the zero value warns through slog.Default; zerolog.Nop() is silent
 }
 
 const (
@@ -102,7 +103,7 @@ type served struct {
 
 func newConsumer(c Consumer, db backend.Database, types []Type) *consumer {
 	run := &consumer{
-		db: db, log: c.Logger, max: c.Turns,
+		db: db, log: loggerOf(c.Logger), max: c.Turns,
 		types: map[string]*served{},
 		room:  make(chan struct{}, 1),
 

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/queue"
 )
@@ -92,7 +94,7 @@ func (t *turn) faulted(f *fault) nextTurn {
 		return t.faultedStored(first, f)
 	}
 	a := first.arrival
-	t.c.log.Warn().Stringer(logServer, t.s.ref()).Str(logMessage, a.message.Name).Msg(f.Text)
+	t.about(t.c.log.Warn(), a.message.Name).Str(zerolog.ErrorFieldName, f.Text).Msg("a message that was not queued broke its handler")
 	if a.call {
 		a.done <- outcome{err: because(ErrFault, "%s", f.Text)}
 	} else {
@@ -103,10 +105,10 @@ func (t *turn) faulted(f *fault) nextTurn {
 }
 
 func (t *turn) faultedStored(w work, f *fault) nextTurn {
-	t.c.log.Warn().Stringer(logServer, t.s.ref()).Str(logMessage, w.envelope.Name).
-		Int(logAttempts, t.head.attempts[w.item.Lane].of(*w.item)+1).Msg(f.Text)
 	t.giveBack(t.locals)
-	if err := t.count(w, f); err != nil {
+	n, err := t.count(w, f)
+	t.tellCounted(w, n, f)
+	if err != nil {
 		return t.failed(err)
 	}
 	for _, d := range t.mine {
@@ -117,10 +119,9 @@ func (t *turn) faultedStored(w work, f *fault) nextTurn {
 
 // count stores that an attempt failed, and sets the message aside after the last. It is a compare-and-set: when another
 // consumer counted or took the message meanwhile, there is nothing to count.
-func (t *turn) count(w work, f *fault) error {
-	key, halted := t.keys.attempts(w.item.Lane), false
-	err := t.c.db.Transact(t.c.base, func(tx backend.Tx) error {
-		t.mine, halted = nil, false
+func (t *turn) count(w work, f *fault) (n counted, err error) {
+	err = t.c.db.Transact(t.c.base, func(tx backend.Tx) error {
+		t.mine, n = nil, counted{}
 		_, found, err := t.keys.queue().Find(tx, w.item.Stamp)
 		if err != nil {
 			return err
@@ -138,17 +139,14 @@ func (t *turn) count(w work, f *fault) error {
 		}
 		count := now.of(*w.item) + 1
 		last := count >= t.s.def.settings.maxAttempts
-		if last && !t.s.def.settings.halt {
+		n = counted{attempts: count, wait: f.backOff(count), last: last, halts: last && t.s.def.settings.halt}
+		if last && !n.halts {
 			return t.giveUp(tx, w, f, count)
 		}
-		tx.Set(key, encodeRecord(attempts{Stamp: w.item.Stamp, Count: count, Wait: f.backOff(count), Halts: last}))
-		halted = last
+		tx.Set(t.keys.attempts(w.item.Lane), encodeRecord(attempts{Stamp: w.item.Stamp, Count: count, Wait: n.wait, Halts: last}))
 		return nil
 	})
-	if err == nil && halted {
-		t.c.log.Error().Stringer(logServer, t.s.ref()).Str(logMessage, w.envelope.Name).Msg("the server halts until an operator acts")
-	}
-	return err
+	return n, err
 }
 
 // giveUp sets the message aside, so that the queue goes on.

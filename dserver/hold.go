@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/queue"
 )
@@ -285,9 +287,10 @@ func (h *holder) change(fn func(tx backend.Tx, keys tenant) error) error {
 // again counts a failed attempt. The lock stays.
 func (h *holder) again(f *fault) bool {
 	r := h.lock.record
-	h.c.log.Warn().Stringer(logServer, h.ref).Str(logMessage, r.Name).Int(logAttempts, r.Attempt).Msg(f.Text)
 	r.Wait = f.backOff(r.Attempt)
 	if r.Halted = f.halts; !r.Halted {
+		h.about(h.c.log.Warn()).Stringer(logWait, r.Wait.Round(time.Millisecond)).Str(zerolog.ErrorFieldName, f.Text).
+			Msg("locked work failed, and is tried again")
 		r.Attempt++
 	}
 	err := h.change(func(tx backend.Tx, keys tenant) error {
@@ -300,14 +303,10 @@ func (h *holder) again(f *fault) bool {
 	}
 	h.lock.record = r
 	if r.Halted {
-		h.logHalt(h.c)
+		h.tellHalted(h.c, f.Text)
 		return false
 	}
 	return true
-}
-
-func (h *holder) logHalt(c *consumer) {
-	c.log.Error().Stringer(logServer, h.ref).Str(logMessage, h.lock.record.Name).Msg("the server halts under its lock until an operator acts")
 }
 
 // reload reads the state anew, as priority messages may have changed it.

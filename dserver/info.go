@@ -19,7 +19,7 @@ func (s *DServer[S]) Info(ctx context.Context, m any) error {
 	}
 	p, release := acquireProcess(s.db)
 	defer release()
-	c := newConsumer(Consumer{}, s.db, nil)
+	c := newConsumer(Consumer{Logger: p.logger()}, s.db, nil)
 	c.process = p
 	c.base, c.abort = context.WithCancelCause(ctx)
 	defer c.abort(nil)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -322,6 +323,7 @@ func (n *node) wait() { n.wg.Wait() }
 const childVariable = "DSERVER_TEST_CONSUME"
 
 func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // most tests break something, and their consumers have no logger
 	if name := os.Getenv(childVariable); name != "" {
 		if err := consume(name); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/queue"
 )
@@ -147,6 +149,14 @@ func (p *process) consumerOf(typ string) *consumer {
 		return list[0]
 	}
 	return nil
+}
+
+// logger is that of a consumer of this process, and the zero value when none runs.
+func (p *process) logger() zerolog.Logger {
+	for _, list := range *p.consumers.Load() {
+		return list[0].log
+	}
+	return zerolog.Logger{}
 }
 
 // wake tells the consumers of this process that a server has a new message, so that they need no bell.

@@ -83,9 +83,9 @@ func (c *consumer) takeOver(ref Ref, def *definition, seen lock) error {
 	if h.lock.fence, err = version.Get(); err != nil {
 		return err
 	}
-	c.log.Warn().Stringer(logServer, ref).Str(logMessage, seen.record.Name).Msg("took over the lock of a consumer that vanished")
+	h.about(c.log.Warn()).Msg("took over the lock of a consumer that vanished")
 	if h.lock.record.Halted {
-		h.logHalt(c)
+		h.tellHalted(c, errVanished.Text)
 		return nil
 	}
 	c.hold(h)

@@ -262,6 +262,7 @@ func (t *turn) finish() nextTurn {
 	if err := t.remember(); err != nil {
 		t.c.log.Warn().Err(err).Stringer(logServer, t.s.ref()).Msg("the new version is not known; the state is read again")
 	}
+	t.tellLetters()
 	t.s.crowded = t.joined > 1
 	handled := 0
 	for _, r := range b.results {

@@ -113,6 +113,9 @@ func (t *turn) settle(tx backend.Tx, r result, onces onceReads) error {
 		if err := t.keys.writeLetter(tx, r.item, newLetter(r)); err != nil {
 			return err
 		}
+		if r.item == nil {
+			t.version = tx.Version() // names the letter
+		}
 	}
 	switch {
 	case r.stale, r.defers && !r.isCall(): // nobody can answer it

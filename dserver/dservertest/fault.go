@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/dserver"
@@ -96,7 +98,7 @@ func (f *Faults) Start(types ...dserver.Type) {
 func (f *Faults) serve(ctx context.Context, types []dserver.Type) {
 	for ctx.Err() == nil {
 		db := f.database()
-		if err := dserver.Run(ctx, db, types...); err != nil && !errors.Is(err, backend.ErrClosed) {
+		if err := (dserver.Consumer{Logger: zerolog.Nop()}).Run(ctx, db, types...); err != nil && !errors.Is(err, backend.ErrClosed) {
 			f.t.Errorf("dservertest: %v: the consumer ended: %v", f, err)
 			return
 		}
