@@ -22,12 +22,19 @@ const (
 	roleAll      = "all"     // consumes and sends
 	roleConsumer = "consumer"
 	roleSender   = "sender"
+
+	// roleDemonstration is the program, and its processes in turn, which read their input themselves.
+	roleDemonstration = "demonstration"
 )
 
 func TestMain(m *testing.M) {
 	role := os.Getenv(roleVariable)
 	if role == "" {
 		os.Exit(m.Run())
+	}
+	if role == roleDemonstration {
+		main()
+		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {

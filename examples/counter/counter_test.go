@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/dserver-go/dserver/internal/dbtest"
@@ -18,12 +21,72 @@ func counter(t *testing.T, args ...string) string {
 	return out.String()
 }
 
-func TestWithoutFlagsItCountsAndRemembers(t *testing.T) {
+func TestItCountsAndRemembers(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, want := range []string{"1\n", "2\n"} {
-		if got := counter(t); got != want {
+		if got := counter(t, "-n", "1"); got != want {
 			t.Fatalf("it printed %q, not %q", got, want)
 		}
+	}
+}
+
+// Without flags the program kills its own processes. What it prints is true, and nothing stays: no process, no file.
+func TestWithoutFlagsItShowsThatItCannotBeKilled(t *testing.T) {
+	places := t.TempDir()
+	t.Setenv("TMPDIR", places)
+	p := start(t, roleDemonstration)
+	p.mustEnd()
+	var ids []int
+	var last, acknowledged, counted int64
+	for _, line := range p.output() {
+		var id int
+		var from, to int64
+		switch {
+		case scan(line, "process %d acknowledged %d to %d", &id, &from, &to):
+			if from != last+1 || to < from {
+				t.Errorf("after %d: %s", last, line)
+			}
+			ids, last = append(ids, id), to
+		case scan(line, "acknowledged %d", &acknowledged), scan(line, "the counter %d", &counted):
+		}
+	}
+	if len(ids) != lives || acknowledged != last || counted != last || p.errors.Len() > 0 {
+		t.Errorf("it printed\n%s\n%s", strings.Join(p.output(), "\n"), &p.errors)
+	}
+	if left, err := os.ReadDir(places); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+	for _, id := range ids {
+		if process, err := os.FindProcess(id); err == nil && process.Signal(syscall.Signal(0)) == nil {
+			t.Errorf("the process %d is still there", id)
+		}
+	}
+}
+
+func scan(line, format string, values ...any) bool {
+	n, _ := fmt.Sscanf(strings.TrimSpace(line), format, values...)
+	return n == len(values)
+}
+
+func TestTheFileOfTheDemonstrationCanBeKept(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	p := start(t, roleDemonstration, "-keep")
+	p.mustEnd()
+	lines := p.output()
+	_, path, found := strings.Cut(lines[len(lines)-1], "--db ")
+	if !found {
+		t.Fatalf("it printed %q", lines)
+	}
+	database := strings.TrimSuffix(path, " ls")
+	if _, err := os.Stat(database); err != nil {
+		t.Fatal(err)
+	}
+	var counted int64
+	for _, line := range lines {
+		scan(line, "the counter %d", &counted)
+	}
+	if got, want := counter(t, "-db", database), fmt.Sprintln(counted+1); got != want {
+		t.Errorf("the kept counter printed %q, not %q", got, want)
 	}
 }
 

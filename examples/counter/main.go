@@ -1,6 +1,7 @@
 // Command counter is the first program: a counter that survives its process.
 //
-//	go run ./examples/counter                            increments the counter "visits" of counter.db and prints it
+//	go run ./examples/counter                            kills processes that count, and compares; -keep keeps the file
+//	go run ./examples/counter -db counter.db             increments the counter "visits" of counter.db and prints it
 //	go run ./examples/counter -by 5 -senders 8 -n 100    eight senders, a hundred increments each
 //
 // Several of them may share one database: a file, or with the build tag fdb a FoundationDB cluster, as in
@@ -46,6 +47,9 @@ type options struct {
 	senders, n     int
 	consume, serve bool
 	wait           time.Duration
+	from           int64 // a process of the demonstration counts on from here; negative in all others
+
+	demonstrates, keep bool
 }
 
 func parse(args []string) (options, error) {
@@ -59,7 +63,10 @@ func parse(args []string) (options, error) {
 	flags.BoolVar(&o.consume, "consume", true, "run counters in this process; false only sends")
 	flags.BoolVar(&o.serve, "serve", false, "send nothing, and run counters until interrupted")
 	flags.DurationVar(&o.wait, "wait", 5*time.Second, "how long to wait for the value")
+	flags.Int64Var(&o.from, "from", -1, "count on from `N` until the input ends, and print what is acknowledged: a process of the demonstration")
+	flags.BoolVar(&o.keep, "keep", false, "keep the file of the demonstration, which is what runs without other flags")
 	err := flags.Parse(args)
+	o.demonstrates = flags.NFlag() == 0 || o.keep
 	return o, err
 }
 
@@ -67,6 +74,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	o, err := parse(args)
 	if err != nil {
 		return err
+	}
+	if o.demonstrates {
+		return o.demonstrate(ctx, out)
 	}
 	db, err := open.Database(o.db)
 	if err != nil {
@@ -79,6 +89,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	if o.consume {
 		defer consume(ctx, db)()
+	}
+	if o.from >= 0 {
+		return o.tally(ctx, db, os.Stdin, out)
 	}
 	return o.count(ctx, db, out)
 }
