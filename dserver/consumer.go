@@ -45,13 +45,18 @@ func Run(ctx context.Context, db backend.Database, types ...Type) error {
 }
 
 // Run serves the types until ctx ends, finishes the turns in hand and returns nil. It returns an error when it cannot go
-// on (backend.ErrClosed, backend.ErrCorrupt), and panics when two types have one name or one has no handler.
+// on (backend.ErrClosed, backend.ErrCorrupt), and panics when it is given no types, two of one name, or one without a
+// handler.
 //
 // It waits 10 seconds for the turns in hand, and 2 more for the end of those whose commits it then gave up. A handler,
 // an AfterCommit function or locked work that has not returned by then is left behind: Run logs which, and returns an
 // error that says so. Nothing is lost by that, and nothing of it is committed any more: its message is still in the
 // mailbox, or under the lock. But the goroutine is in this process, and to close the database is to wait for it.
 func (c Consumer) Run(ctx context.Context, db backend.Database, types ...Type) error {
+	if len(types) == 0 {
+		_, place := callerOutside()
+		panic("dserver: Run is given no types to serve, at " + place)
+	}
 	run := newConsumer(c, db, types)
 	p, release := acquireProcess(db)
 	defer release()
@@ -135,7 +140,7 @@ func newConsumer(c Consumer, db backend.Database, types []Type) *consumer {
 func (c *consumer) run(ctx context.Context) error {
 	c.base, c.abort = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer c.abort(nil)
-	c.turns = context.WithValue(c.base, turnKey{}, true)
+	c.turns = context.WithValue(c.base, turnKey{}, &misuses{log: c.log})
 	scans, stopScans := context.WithCancel(ctx)
 	c.working = scans
 	c.start(scans, kit.From(ctx))

@@ -10,7 +10,8 @@ import (
 
 // Context is a handler's turn. It is valid until the handler returns and is not safe for concurrent use. What it is
 // asked to do is part of the turn's commit: it happens once if the handler succeeds and never if not; an impossible
-// request (a message too large) fails the message. It is not a context.Context on purpose: outside work belongs in
+// request (a message too large) fails the message. What it is asked for later, as by a goroutine that kept it, does not
+// happen: the consumer logs that as an error, with the place, once for each. It is not a context.Context on purpose: outside work belongs in
 // HandleLocked, as a turn may run more than once.
 // The zero Context may be used to test a handler; it does nothing.
 type Context struct {
@@ -154,6 +155,7 @@ func (c *Context) Reset() {
 func (c *Context) usable() bool {
 	switch {
 	case c.over.Load():
+		c.late()
 		return false
 	case c.query:
 		c.fail(errors.New("dserver: a query must not change or send anything"))

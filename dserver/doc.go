@@ -107,7 +107,8 @@
 //	  it is sent, or by Query and Info
 //	nobody answered in time                       errors.Is(err, context.DeadlineExceeded), or Canceled; the message
 //	                                              was not withdrawn and may have taken effect. If it was sent
-//	                                              with Once, it may be sent again
+//	                                              with Once, it may be sent again. At a deadline the text says
+//	                                              when nobody was seen who runs the type
 //	ctx ended during the commit of a Cast         errors.Is(err, backend.ErrCommitUnknown), and ctx's error as well;
 //	                                              the message may have been sent: as above
 //	this process was taken for dead while a       errors.Is(err, dserver.ErrReplyLost); the message may have taken
@@ -123,5 +124,6 @@
 //	a handle used with a handler's context, a     an error with text only: a bug to mend, not to branch on
 //	  Query that changes, a nil message, Lock
 //	  without HandleLocked
-//	a wrong definition                            a panic in Define, With or Run, with both places
+//	a wrong definition, or Run without types      a panic in Define, With or Run, with the places
+//	a Context that was kept after its handler     nothing happens, and the consumer logs the place
 package dserver

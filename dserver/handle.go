@@ -21,6 +21,8 @@ type handle struct {
 }
 
 // Ref is the server's name.
+func (s *DServer[S]) Ref() Ref { return s.handle.Ref() }
+
 func (h handle) Ref() Ref { return Ref{h.def.name, h.id} }
 
 // Cast sends m. When it returns nil, m is durable and will take effect once, after all that were sent before it
@@ -61,7 +63,8 @@ func (s *DServer[S]) CastAll(ctx context.Context, ms []any, opts ...Option) erro
 // Call sends m and waits until it has taken effect, durably; then it decodes the answer into reply, a pointer, or
 // drops it when reply is nil. Any message can be called, one without a reply too. What the handler returned as error
 // comes back as *Error. The wait is as long as ctx: when it ends, m is not withdrawn and may yet take effect; call
-// again with Once. Without a consumer and a deadline it waits for ever.
+// again with Once. Without a consumer and a deadline it waits for ever; at its deadline the error tells when no process
+// was seen that runs the type.
 func (s *DServer[S]) Call(ctx context.Context, m, reply any, opts ...Option) error {
 	body, err := s.call(ctx, m, opts)
 	if err != nil || reply == nil || body == nil {
@@ -155,12 +158,20 @@ func (h handle) callQueued(ctx context.Context, m Message, how sending) ([]byte,
 	}
 	d, err := p.await(ctx, call)
 	if err != nil && errors.Is(err, ctx.Err()) {
-		return nil, fmt.Errorf("dserver: %v has not answered %s: %w", h.Ref(), m.Name, err)
+		return nil, fmt.Errorf("dserver: %v has not answered %s%s: %w", h.Ref(), m.Name, h.absence(ctx, p), err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("dserver: call %s of %v: %w", m.Name, h.Ref(), err)
 	}
 	return d.reply, d.err
+}
+
+// absence is what to add to the error of a call whose time is over. Who gives up by hand is not kept waiting for it.
+func (h handle) absence(ctx context.Context, p *process) string {
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return ""
+	}
+	return p.absence(h.def.name)
 }
 
 // push appends messages to the queue, in one commit with all that makes them found. It returns what is known of their

@@ -16,7 +16,13 @@ type handler struct {
 }
 
 // HandleCast handles messages of type M, which have no reply. In a handler s is the current state, its own to change;
-// its map fields are never nil. See doc.go for what an error, a panic and Keep mean.
+// its map fields are never nil. It may run again for the same message, so it touches nothing but s and ctx, and it has 4
+// seconds.
+//
+// When fn returns nil, its changes and what it sent are committed. When it returns an error, they are rolled back: the
+// message is a dead letter, or its caller gets the error if it was sent by [DServer.Call]. An error of [Keep] is treated
+// likewise, but the changes are committed. When fn panics, or does not return in time, all is rolled back and tried again,
+// [Settings].MaxAttempts times; then the message is a dead letter, and a caller gets [ErrFault].
 func HandleCast[S, M any](fn func(ctx *Context, s *S, m M) error) Part[S] {
 	place := caller()
 	return part[S](func(d *definition) {

@@ -23,7 +23,7 @@ func (s *DServer[S]) Info(ctx context.Context, m any) error {
 	c.process = p
 	c.base, c.abort = context.WithCancelCause(ctx)
 	defer c.abort(nil)
-	c.turns = context.WithValue(c.base, turnKey{}, true)
+	c.turns = context.WithValue(c.base, turnKey{}, &misuses{log: c.log})
 
 	for {
 		a := newArrival(message, true)

@@ -27,6 +27,7 @@ const (
 	logSchema      = "schema"
 	logFunction    = "function"
 	logKey         = "key"
+	logPlace       = "place" // in the program: file and line
 )
 
 // counted is what became of an attempt that failed. It is zero when another consumer counted it, or took the message.

@@ -43,6 +43,8 @@ type process struct {
 	beats   bool       // a push is writing it
 
 	seen map[string]time.Time // other processes' records, when they were there
+
+	roster roster
 }
 
 // pendingCall waits for an answer. answer is set before done is closed.
@@ -260,12 +262,16 @@ type record struct {
 	PID  int    `cbor:"pid"`
 	Beat int64  `cbor:"beat"` // Unix milliseconds by its clock
 
-	Consumes bool `cbor:"consumes,omitempty"` // it runs consumers
+	Consumes bool     `cbor:"consumes,omitempty"` // it runs consumers
+	Types    []string `cbor:"types,omitempty"`    // of these types; none are told when they are too many
 }
 
 func (p *process) newRecord() []byte {
 	host, _ := os.Hostname() // a name for people; it may be missing
-	return encodeRecord(record{host, os.Getpid(), time.Now().UnixMilli(), len(*p.consumers.Load()) > 0})
+	return encodeRecord(record{
+		Host: host, PID: os.Getpid(), Beat: time.Now().UnixMilli(),
+		Consumes: len(*p.consumers.Load()) > 0, Types: p.typesRun(),
+	})
 }
 
 // beat keeps the record of a process whose calls wait for long.

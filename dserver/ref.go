@@ -41,9 +41,9 @@ func (r Ref) check() error {
 	}
 	switch {
 	case r.ID == "":
-		return fmt.Errorf("dserver: a %s without an id", r.Type)
+		return fmt.Errorf("dserver: a server of type %q without an id", r.Type)
 	case len(r.ID) > maxNameBytes:
-		return fmt.Errorf("dserver: %w: the id of a %s has %d bytes; at most %d", backend.ErrTooLarge, r.Type, len(r.ID), maxNameBytes)
+		return fmt.Errorf("dserver: %w: the id of a server of type %q has %d bytes; at most %d", backend.ErrTooLarge, r.Type, len(r.ID), maxNameBytes)
 	}
 	return nil
 }

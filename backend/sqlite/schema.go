@@ -34,7 +34,7 @@ const (
 // beside SQLite would drop the locks of the whole process.
 func checkPath(path string) error {
 	if path == "" || path == ":memory:" {
-		return fmt.Errorf("sqlite: open %q: the path of a file is needed; tests have the model of backendtest", path)
+		return fmt.Errorf("sqlite: open %q: the path of a file is needed; tests have dservertest.Start", path)
 	}
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("sqlite: open %s: it is a %s, not a file; name a file in it, such as %s",

@@ -1,0 +1,152 @@
+package dserver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/dserver"
+)
+
+// line is the place of the line that calls it.
+func line() string {
+	_, file, number, _ := runtime.Caller(1)
+	return fmt.Sprintf("%s:%d", filepath.Base(file), number)
+}
+
+// A Context that was kept does nothing any more. That is no secret: each place that uses it is logged, once.
+func TestContextUsedAfterItsHandlerIsLoggedOnceForEachPlace(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		db, ctx := open(), within(t)
+		kept := make(chan *dserver.Context, 1)
+		def := journal.With(dserver.HandleCast(func(ctx *dserver.Context, j *Journal, m Write) error {
+			kept <- ctx
+			j.write(m.Line)
+			return nil
+		}))
+		log := &logged{t: t}
+		run(t, dserver.Consumer{Logger: log.logger()}, db, def)
+		s := def.At(db, "a")
+		must(t, s.Call(ctx, Write{"1"}, nil))
+		c := <-kept
+		var places []string
+		for range 3 {
+			c.Cast(s.Ref(), Write{"late"})
+			places = []string{line()}
+			dserver.From[int]("x").Reply(c, 1)
+			places = append(places, line())
+			c.AfterCommit(func() { t.Error("it ran") })
+		}
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		var found []map[string]any
+		for _, l := range log.lines {
+			if l["message"] == "a Context was used after its handler's turn: what it was asked for does not happen" {
+				found = append(found, l)
+			}
+		}
+		if len(found) != 3 {
+			t.Fatalf("%d lines: %v", len(found), found)
+		}
+		for i, before := range places { // the line before the one that was asked
+			file, number, _ := strings.Cut(before, ":")
+			var n int
+			_, err := fmt.Sscan(number, &n)
+			must(t, err)
+			if want := fmt.Sprintf("/%s:%d", file, n-1); !strings.HasSuffix(fmt.Sprint(found[i]["place"]), want) ||
+				found[i]["level"] != "error" || found[i]["server"] != "journal/a" ||
+				!strings.Contains(fmt.Sprint(found[i]["function"]), "TestContextUsedAfterItsHandler") {
+				t.Errorf("the line about %s is %v", want, found[i])
+			}
+		}
+		expectLinesOf(t, db, "a", "1")
+	})
+}
+
+func expectLinesOf(t testing.TB, db backend.Database, id string, want ...string) {
+	t.Helper()
+	s, err := journal.At(db, id).State(context.Background())
+	must(t, err)
+	expectLines(t, s.Lines, want...)
+}
+
+// The zero Context is for tests of handlers: it is silent.
+func TestZeroContextIsSilent(*testing.T) {
+	new(dserver.Context).Cast(dserver.Ref{}, nil)
+}
+
+func TestRunWithoutTypesIsRefused(t *testing.T) {
+	defer func() {
+		_, file, _, _ := runtime.Caller(0)
+		if p := fmt.Sprint(recover()); !strings.Contains(p, "no types") || !strings.Contains(p, filepath.Base(file)) {
+			t.Errorf("it panicked with %s", p)
+		}
+	}()
+	_ = dserver.Run(t.Context(), newStore(t).Open())
+	t.Error("it returned")
+}
+
+// A call that nobody could ever answer says why when its time is over, and only such a call.
+func TestCallThatNobodyAnswersTellsThatNobodyRunsItsType(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { callNobody(t, newStore(t, journal, ledgers).Open) })
+	eachRealStore(t, callNobody)
+}
+
+func callNobody(t *testing.T, open func() backend.Database) {
+	const hint = `no process that runs "journal" was seen`
+	call := func(hinted bool) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		err := journal.At(open(), "a").Call(ctx, Write{"1"}, nil)
+		if !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), hint) != hinted {
+			t.Errorf("the call ended with %v; hinted: %v", err, hinted)
+		}
+	}
+	serve := func(def dserver.Type) (stop func()) {
+		t.Helper()
+		db := open()
+		before := processes(t, db)
+		stop = run(t, dserver.Consumer{}, db, def)
+		eventually(t, "it is there", func() bool { return processes(t, db) > before })
+		return stop
+	}
+	call(true)
+	stop := serve(ledgers) // another type
+	call(true)
+	stop()
+	serve(journal.With(dserver.HandleCast(func(*dserver.Context, *Journal, Write) error {
+		<-time.After(200 * time.Millisecond)
+		return nil
+	})))
+	call(false) // somebody is slow
+}
+
+// processes is how many have a record.
+func processes(t testing.TB, db backend.Database) (n int) {
+	t.Helper()
+	must(t, db.Read(within(t), func(tx backend.ReadTx) error {
+		pairs, err := tx.GetRange(backend.NewKey("p").Below(), backend.RangeOptions{}).Get()
+		n = len(pairs)
+		return err
+	}))
+	return n
+}
+
+// Who gives up by hand is not told, and not kept waiting.
+func TestCallThatIsCancelledGetsNoHint(t *testing.T) {
+	db := newStore(t, journal).Open()
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	err := journal.At(db, "a").Call(ctx, Write{"1"}, nil)
+	if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "was seen") {
+		t.Errorf("it ended with %v", err)
+	}
+}
