@@ -42,7 +42,8 @@ type delayed struct {
 	Lane  int      `cbor:"lane"`
 }
 
-func dueIn(d time.Duration) int64 { return time.Now().Add(d).UnixMilli() }
+// dueIn is the first millisecond at which d has passed: a row has whole ones, and must not be due before its time.
+func dueIn(d time.Duration) int64 { return time.Now().Add(d).Add(time.Millisecond - 1).UnixMilli() }
 
 // maxDue is how many rows are moved in one transaction. Their messages may be large, so it is tried in halves when they
 // are too large together.
