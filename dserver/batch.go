@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/queue"
 	"github.com/dserver-go/dserver/statediff"
 )
@@ -27,6 +28,7 @@ type batch struct {
 	loader  *loader
 	fresh   bool // the server has no state: Init runs first
 	mayLock bool // the server is not locked
+	refusal refusal
 
 	edits     []statediff.Edit // from state.rows to the last checkpoint
 	unchecked int              // messages that succeeded since then
@@ -75,6 +77,25 @@ func (w work) isCall() bool {
 // comesFromTimer reports whether the message counts only while its timer is set as it was. The turn that locked for it
 // has removed the timer: from then on the name is free, and the end of the work leaves it alone.
 func (w work) comesFromTimer() bool { return w.envelope.Timer != "" && w.released == nil }
+
+// refusal is a message whose handler asked for what turned out to be impossible when it was written.
+type refusal struct {
+	item    backend.Versionstamp
+	arrival *arrival
+	why     *Error // nil: there is none
+}
+
+func refusalOf(m *work, why *Error) refusal {
+	r := refusal{arrival: m.arrival, why: why}
+	if m.item != nil {
+		r.item = m.item.Stamp
+	}
+	return r
+}
+
+func (r refusal) is(m *work) bool {
+	return r.why != nil && r.arrival == m.arrival && (m.item == nil || m.item.Stamp == r.item)
+}
 
 // result is what became of a message.
 type result struct {
@@ -170,7 +191,11 @@ func (b *batch) handle(m *work, alone bool) bool {
 		b.consume(result{work: m, later: true})
 		return true
 	}
-	ctx := &Context{turn: b.ctx, until: b.until, self: b.self, caller: m.envelope.From, once: m.envelope.Once, local: m.arrival != nil}
+	if b.refusal.is(m) {
+		return b.refuse(m, b.refusal.why)
+	}
+	ctx := &Context{turn: b.ctx, until: b.until, self: b.self, caller: m.envelope.From, local: m.arrival != nil}
+	ctx.once, ctx.word = m.envelope.Once, m.envelope.Word
 	b.running.Store(ctx)
 	defer ctx.end()
 	reply, err := b.invoke(ctx, m)

@@ -22,6 +22,7 @@ type Context struct {
 	self   Ref
 	caller string // the address that an answer goes to; "" is nobody
 	once   string // the idempotency key of the message
+	word   string // of the key's record
 	local  bool   // the message is not stored, so nobody could answer it later
 	query  bool   // nothing may be changed or sent
 	over   atomic.Bool

@@ -36,6 +36,9 @@ var (
 	// When sending: the definition has handlers, and none for this message. Nothing was sent.
 	ErrNoHandler = &Error{Code: "dserver/no-handler", Text: "dserver: no handler"}
 
+	// When sending with Once: the key was used for another message. Nothing was sent.
+	ErrKeyReused = &Error{Code: "dserver/key-reused", Text: "dserver: idempotency key used for another message"}
+
 	// When waiting: the message panicked, overran its time or could not be decoded, on its last attempt. What it did
 	// was rolled back each time. An operator finds the message among the dead letters.
 	ErrFault = &Error{Code: "dserver/fault", Text: "dserver: set aside"}

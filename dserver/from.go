@@ -16,7 +16,7 @@ func ReplyLater[R any](ctx *Context, _ Request[R]) From[R] {
 	ctx.defers = true
 	ctx.queue = ctx.local // nobody else could answer a caller that has no address
 	if ctx.caller != "" && ctx.once != "" {
-		return From[R](ctx.caller + keyMarker + onceAddress{ctx.self, ctx.once}.String())
+		return From[R](ctx.caller + keyMarker + onceAddress{ctx.self, ctx.once, ctx.word}.String())
 	}
 	return From[R](ctx.caller)
 }

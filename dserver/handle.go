@@ -148,13 +148,13 @@ func (h handle) callQueued(ctx context.Context, m Message, how sending) ([]byte,
 	call := p.expect()
 	defer p.forget(call)
 	a := p.announce(call)
-	known, err := h.pushWith(ctx, a.write, how, newEnvelope(m, address(p.id, call.number)))
+	known, err := h.pushWith(ctx, a.write, how, newEnvelope(m, address(p.id, call.secret)))
 	a.ended(err)
 	if err != nil {
 		return nil, err
 	}
 	if known != nil {
-		return h.awaitOnce(ctx, how.once)
+		return h.awaitOnce(ctx, how.once, known.Word)
 	}
 	d, err := p.await(ctx, call)
 	if err != nil && errors.Is(err, ctx.Err()) {

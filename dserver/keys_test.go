@@ -148,6 +148,8 @@ func withoutChance(dump string) string {
 		{`= x([0-9a-f]{2}){26}\n`, "= WORD\n"},
 		{`"host": "[^"]*"`, `"host": "HOST"`},
 		{`"pid": \d+`, `"pid": 4711`},
+		{`"call": \d+`, `"call": 4711`},
+		{`CALLER\.[0-9a-z]+`, `CALLER.CALL`},
 		{`"wait": \d+`, `"wait": 29000000000`},
 		{`"item": h'[0-9a-f]*'`, `"item": <the message as on the queue>`},
 		{`"items": \[h'[0-9a-f]*'\]`, `"items": [<the message as on the queue>]`},

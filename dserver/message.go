@@ -113,6 +113,7 @@ type envelope struct {
 	Sent int64           `cbor:"sent"`           // Unix milliseconds by the sender's clock, for people
 
 	Once  string `cbor:"once,omitempty"`  // idempotency key, under which the outcome is kept
+	Word  string `cbor:"word,omitempty"`  // of the key's record, which is this message's
 	Timer string `cbor:"timer,omitempty"` // the timer that sent it; dropped when that is not set to Set any more
 	Set   string `cbor:"set,omitempty"`
 }

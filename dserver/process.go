@@ -3,6 +3,7 @@ package dserver
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"math"
 	mathrand "math/rand/v2"
 	"os"
@@ -35,12 +36,12 @@ type process struct {
 
 	mu      sync.Mutex
 	calls   uint64
-	pending map[uint64]*pendingCall
-	last    queue.Item // the last answer that was read
-	stale   int        // how many were read and not removed yet
-	cleans  bool       // a push is removing them
-	beaten  time.Time  // when the record was written
-	beats   bool       // a push is writing it
+	pending map[uint64]*pendingCall // by secret
+	last    queue.Item              // the last answer that was read
+	stale   int                     // how many were read and not removed yet
+	cleans  bool                    // a push is removing them
+	beaten  time.Time               // when the record was written
+	beats   bool                    // a push is writing it
 
 	seen map[string]time.Time // other processes' records, when they were there
 
@@ -49,7 +50,8 @@ type process struct {
 
 // pendingCall waits for an answer. answer is set before done is closed.
 type pendingCall struct {
-	number uint64
+	number uint64 // in the order of calls
+	secret uint64 // names it in its address, so that nobody answers whom the address was not given to
 	done   chan struct{}
 	answer delivery
 }
@@ -171,20 +173,30 @@ func (p *process) wake(ref Ref) {
 	}
 }
 
+// newSecret is a number that nobody can guess.
+func newSecret() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	return binary.NativeEndian.Uint64(b[:])
+}
+
 // expect makes room for an answer.
 func (p *process) expect() *pendingCall {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.calls++
-	call := &pendingCall{number: p.calls, done: make(chan struct{})}
-	p.pending[call.number] = call
+	call := &pendingCall{number: p.calls, secret: newSecret(), done: make(chan struct{})}
+	for p.pending[call.secret] != nil {
+		call.secret = newSecret()
+	}
+	p.pending[call.secret] = call
 	return call
 }
 
 func (p *process) forget(call *pendingCall) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.pending, call.number)
+	delete(p.pending, call.secret)
 }
 
 // deliver answers a call. An answer that nobody waits for is dropped.
@@ -331,10 +343,10 @@ func (p *process) renewed(removed bool, number uint64) {
 		return
 	}
 	p.stale = 0
-	for n, call := range p.pending {
-		if n < number {
-			delete(p.pending, n)
-			call.answer = delivery{call: n, err: ErrReplyLost}
+	for secret, call := range p.pending {
+		if call.number < number {
+			delete(p.pending, secret)
+			call.answer = delivery{call: secret, err: ErrReplyLost}
 			close(call.done)
 		}
 	}

@@ -1,6 +1,7 @@
 package dserver_test
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"testing"
@@ -110,7 +111,7 @@ func remit(ctx *dserver.Context, s *Safe, m Remit) error {
 	if m.Urgent {
 		opts = append(opts, dserver.Priority())
 	}
-	ctx.Cast(safe.Ref(m.To), Take{m.ID + " passed", m.Cents}, opts...)
+	ctx.Cast(safe.Ref(m.To), Take{cmp.Or(m.Key, m.ID) + " passed", m.Cents}, opts...)
 	return s.see(m.ID)
 }
 

@@ -1,6 +1,7 @@
 package dserver
 
 import (
+	"bytes"
 	"crypto/rand"
 	"fmt"
 	"time"
@@ -23,6 +24,10 @@ type sending struct {
 // Once makes the server take the message once per key, however often it is sent; for a day, and for as long as it waits.
 // A call gets the first one's answer, and waits for it when it must. Keys belong to a server: two servers may use the same one. A key has
 // at most 1 KiB. A message that ended as a dead letter was taken, too.
+//
+// A key is bound to its message: the name and all that is in it, but not After and Priority. With another message it is
+// ErrKeyReused and nothing is sent, so what is sent again must not differ, as by the time of sending. In a handler that
+// is an error of the handler.
 func Once(key string) Option {
 	return func(s *sending) {
 		if key == "" || len(key) > maxNameBytes {
@@ -67,6 +72,9 @@ type parcel struct {
 	how       sending
 	items     [][]byte
 
+	// With an idempotency key.
+	word     string
+	sum      []byte
 	first    largeRead
 	recorded bool // first was started
 	known    *onceRecord
@@ -74,9 +82,12 @@ type parcel struct {
 
 func newParcel(to Ref, how sending, envelopes ...envelope) (*parcel, error) {
 	p := &parcel{to: to, how: how, envelopes: envelopes}
+	if how.once != "" {
+		p.word, p.sum = rand.Text(), sumOf(envelopes)
+	}
 	for i := range envelopes {
 		if i == len(envelopes)-1 {
-			envelopes[i].Once = how.once // the last one's outcome is the batch's
+			envelopes[i].Once, envelopes[i].Word = how.once, p.word // the last one's outcome is the batch's
 		}
 		item, err := envelopes[i].encode()
 		if err != nil {
@@ -96,7 +107,8 @@ func (p *parcel) look(tx backend.Reader) {
 }
 
 // write puts the messages on the queue, or where they wait until they are due, in one commit with all that makes them
-// found. When their idempotency key was seen before, it writes nothing and known is set.
+// found. When their idempotency key was seen before, it writes nothing and known is set; when it was another message's,
+// it is ErrKeyReused.
 func (p *parcel) write(tx backend.Tx) error {
 	keys := tenantOf(p.to)
 	if p.recorded {
@@ -106,9 +118,12 @@ func (p *parcel) write(tx backend.Tx) error {
 		}
 		if value != nil {
 			p.known = new(onceRecord)
-			return decodeRecord(value, p.known)
+			if err := decodeRecord(value, p.known); err != nil {
+				return err
+			}
+			return p.checkKey(p.known.Sum)
 		}
-		if err := keys.expectOnce(tx, p.to, p.how.once, p.how.after); err != nil {
+		if err := keys.keepOnce(tx, p.to, p.how.once, onceRecord{Word: p.word, Sum: p.sum}, max(0, p.how.after)); err != nil {
 			return err
 		}
 	}
@@ -122,6 +137,14 @@ func (p *parcel) write(tx backend.Tx) error {
 	return nil
 }
 
+// checkKey refuses a key that is bound to another message. Records of older versions are bound to none.
+func (p *parcel) checkKey(sum []byte) error {
+	if sum == nil || bytes.Equal(sum, p.sum) {
+		return nil
+	}
+	return because(ErrKeyReused, "%q was sent to %v with another message", p.how.once, p.to)
+}
+
 // writeParcels writes what one turn sends. Of two with one key to one server the first is sent: neither could read the
 // other's record.
 func writeParcels(tx backend.Tx, parcels []*parcel) error {
@@ -129,13 +152,16 @@ func writeParcels(tx backend.Tx, parcels []*parcel) error {
 		to  Ref
 		key string
 	}
-	once := map[sent]bool{}
+	once := map[sent]*parcel{}
 	for _, p := range parcels {
 		if s := (sent{p.to, p.how.once}); p.recorded {
-			if once[s] {
+			if first := once[s]; first != nil {
+				if err := p.checkKey(first.sum); err != nil {
+					return err
+				}
 				continue
 			}
-			once[s] = true
+			once[s] = p
 		}
 		if err := p.write(tx); err != nil {
 			return err

@@ -39,6 +39,8 @@ type turn struct {
 	limit  int           // messages at most
 	took   time.Duration // by handlers, over all attempts
 
+	refusal refusal // what an attempt before this one has found
+
 	handover sync.Mutex // while another goroutine takes the turn over
 	left     *stray     // this goroutine, from then on
 
@@ -115,8 +117,10 @@ func (t *turn) run() nextTurn {
 			return t.faulted(t.batch.faulted)
 		case errors.Is(err, errLost):
 			return t.lost()
-		case isTooMuch(err) && handled > 1:
+		case (isTooMuch(err) || errors.Is(err, ErrKeyReused)) && handled > 1:
 			t.limit = handled / 2
+		case errors.Is(err, ErrKeyReused) && handled == 1:
+			t.refusal = refusalOf(t.batch.results[0].work, asError(err))
 		case isTooMuch(err) && handled == 1:
 			return t.faulted(&fault{Text: err.Error()})
 		default:
@@ -226,7 +230,7 @@ func (t *turn) handle(st state) error {
 	now := time.Now()
 	b := &batch{
 		def: t.s.def, self: t.s.ref(), ctx: t.c.turns, until: now.Add(handlerLimit), state: st, loader: t.loader,
-		fresh: t.head.version.IsZero(), mayLock: !t.head.lock.isHeld(), started: now,
+		fresh: t.head.version.IsZero(), mayLock: !t.head.lock.isHeld(), started: now, refusal: t.refusal,
 	}
 	t.batch = b
 	t.s.handling.Store(now.UnixNano())
