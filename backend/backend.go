@@ -10,6 +10,8 @@
 //     if nobody changed what it read. A transaction without writes is not validated: it saw one snapshot.
 //   - Exactly once: when Transact returns nil, fn's last run was committed, once, and will survive a power cut.
 //     When it returns an error, nothing was committed, but for [ErrCommitUnknown].
+//   - Patience: a store that serves only so many transactions at once makes the others wait, first come, first served,
+//     as long as their contexts last. None is refused for being one too many, and the wait is no part of its age.
 //   - One order: versionstamps are handed out in commit order, across processes.
 //   - One set of limits (limits.go), those of FoundationDB, whatever the store could do: what passes on a laptop
 //     passes in production.

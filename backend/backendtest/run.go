@@ -30,6 +30,7 @@ func Run(t *testing.T, open Opener) {
 		{"Age", ages()},
 		{"Errors", failures()},
 		{"Contexts", contexts()},
+		{"Crowds", crowds()},
 		{"Closing", closing()},
 		{"Machine", machines()},
 		{"History", histories()},

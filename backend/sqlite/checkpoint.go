@@ -103,7 +103,7 @@ func (k *checkpoints) alone(mode string) (progress, error) {
 // restart empties the log that snapshots have kept from being used again. The time limit ends them if nothing else.
 func (k *checkpoints) restart() error {
 	drained := k.db.pool.shut()
-	defer k.db.pool.open()
+	defer k.db.pool.reopen()
 	limit := time.NewTimer(backend.MaxDuration + 2*reapEvery)
 	defer limit.Stop()
 	select {

@@ -79,7 +79,7 @@ func Open(path string, opts ...Option) (*DB, error) {
 
 func newDB(path string) *DB {
 	db := &DB{path: path, opened: time.Now(), stopped: make(chan struct{}), left: make(chan struct{}, 1)}
-	db.pool = pool{path: path, limit: maxReaders, pause: db.pause, freed: make(chan struct{}, calmReaders)}
+	db.pool = pool{path: path, limit: maxReaders, pause: db.pause}
 	db.watches = watches{db: db, kick: make(chan struct{}, 1), keys: map[string][]*watch{}}
 	db.checkpoints = checkpoints{db: db, wanted: make(chan struct{}, 1), duePages: duePages, maxBytes: logMaxBytes}
 	return db
@@ -126,21 +126,21 @@ func (db *DB) Transact(ctx context.Context, fn func(tx backend.Tx) error) error 
 		return err
 	}
 	defer db.leave()
-	wasOld, wasLost := false, false
+	wasOld, fresh := false, false
 	for {
 		if err := db.check(ctx); err != nil {
 			return err
 		}
 		t := newTx(ctx, db)
-		t.fresh = wasLost
+		t.fresh = fresh
 		err := t.attempt(fn)
 		switch {
 		case err == nil:
 			return nil
 		case errors.Is(err, errLost):
-			wasLost = true
+			fresh = true
 		case !wasOld && errors.Is(err, errTooOld):
-			wasOld = true
+			wasOld, fresh = true, true // its time begins with its snapshot, however long it waits for one
 		default:
 			return err
 		}
@@ -195,7 +195,7 @@ func (db *DB) Read(ctx context.Context, fn func(tx backend.ReadTx) error) error 
 		if err := db.check(ctx); err != nil {
 			return err
 		}
-		t := &readTx{snapshot: snapshot{db: db, ctx: ctx}, base: db.writer.newest(), suspects: db.watches.suspected()}
+		t := &readTx{snapshot: snapshot{db: db, ctx: ctx, base: db.writer.newest()}, suspects: db.watches.suspected()}
 		err := t.run(fn)
 		if err == nil {
 			err = t.err

@@ -3,6 +3,8 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"os"
+	"syscall"
 
 	driver "zombiezen.com/go/sqlite"
 
@@ -27,9 +29,19 @@ var errTooOld = fmt.Errorf("sqlite: %w: more than %v from its first read", backe
 // errNoSequence is damage that SQLite does not see.
 var errNoSequence = fmt.Errorf("sqlite: %w: the sequence row is missing", backend.ErrCorrupt)
 
-// errManySnapshots is returned when the pool is at its limit. To wait instead could be a wait for oneself.
-var errManySnapshots = fmt.Errorf("sqlite: %d transactions are reading at once, the most that one handle serves; "+
-	"let their functions do less waiting", maxReaders)
+// errOutOfFiles is what SQLite cannot tell from a file that may not be opened.
+var errOutOfFiles = errors.New("this process has as many files open as it may: raise its limit (ulimit -n), " +
+	"or let fewer transactions read at once; each has two files")
+
+// isOutOfFiles asks the system, by a file that is always there. It may not be the database: to close it would drop the
+// locks of the whole process.
+func isOutOfFiles() bool {
+	f, err := os.Open(os.DevNull)
+	if err == nil {
+		_ = f.Close() // nothing was written
+	}
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
 
 // hints say what to do, by SQLite's primary result code.
 var hints = map[driver.ResultCode]string{
@@ -52,6 +64,8 @@ func describe(doing, path string, err error) error {
 	code := driver.ErrCode(err).ToPrimary()
 	hint, ok := hints[code]
 	switch {
+	case code == driver.ResultCantOpen && isOutOfFiles():
+		return fmt.Errorf("sqlite: %s %s: %w: %w", doing, path, errOutOfFiles, err)
 	case !ok:
 		return fmt.Errorf("sqlite: %s %s: %w", doing, path, err)
 	case code == driver.ResultCorrupt || code == driver.ResultNotADB:
@@ -62,6 +76,9 @@ func describe(doing, path string, err error) error {
 
 // isBusy reports whether another connection is in the way for now.
 func isBusy(err error) bool { return driver.ErrCode(err).ToPrimary() == driver.ResultBusy }
+
+// isUnopened reports whether a file could not be opened.
+func isUnopened(err error) bool { return driver.ErrCode(err).ToPrimary() == driver.ResultCantOpen }
 
 // isHarmless reports whether a write that failed so has certainly not happened, and the handle can go on.
 // An I/O error, above all of the fsync in COMMIT, is not: the frames may be in the log and come true when it is

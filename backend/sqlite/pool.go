@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -73,9 +74,16 @@ func openConnection(path string) (*connection, error) {
 	return newConnection(conn)
 }
 
-// pool holds the connections that transactions read with. It grows when all are in use and fails at its limit: it
-// never depends on one that comes back, as who waits may be the one that has it. But most come back at once, and few
-// connections with warm caches are faster than many, so it grows reluctantly.
+// pool holds the connections that transactions read with. Most come back at once, and few connections with warm caches
+// are faster than many, so it grows reluctantly, and when it has grown to its limit those who come wait in a line:
+//
+//  1. Who finds a connection that is idle has it, unless others wait.
+//  2. Who finds none opens one, up to calmReaders.
+//  3. All others wait for one that comes back, first come, first served. Who has waited for calmWait opens another, up
+//     to limit. Where none can be opened, as the process may have no more files, it goes on waiting.
+//  4. Nobody waits for ever: a snapshot ends after [backend.MaxDuration], whatever its transaction does, and its
+//     connection comes back. That is so for a transaction that was begun within the function of another, too; it may
+//     wait for the one that its own caller has.
 type pool struct {
 	path  string
 	limit int // maxReaders
@@ -85,98 +93,158 @@ type pool struct {
 	idle    []*connection // the one used last is at the end and has the warmest cache
 	running []*connection
 	opening int           // will be running
-	freed   chan struct{} // tells those who wait calmly that one came back
-	gate    chan struct{} // closed when snapshots may begin again; nil when they may
+	waiting list.List     // of *waiter, in the order of their coming
+	isShut  bool          // no snapshots may begin
 	drained chan struct{} // closed when nothing is running; nil when nobody waits for that
 	closed  error
 }
 
+// waiter is a snapshot that waits for a connection.
+type waiter struct {
+	s        *snapshot
+	isUrgent bool       // it has waited for calmWait
+	isServed bool       // it is out of the line; guarded by pool.mu, as isUrgent
+	served   chan grant // holds one
+}
+
+// grant is a connection, or the leave to open one, or an error.
+type grant struct {
+	c   *connection
+	err error
+}
+
 // acquire gives s a connection without a transaction on it.
 func (p *pool) acquire(ctx context.Context, s *snapshot) (*connection, error) {
-	limit := min(calmReaders, p.limit)
-	if c, isNew, err := p.take(ctx, s, limit); c != nil || err != nil {
-		return c, err
-	} else if isNew {
-		return p.add(s)
+	p.mu.Lock()
+	if p.waiting.Len() == 0 {
+		if g, ok := p.grant(s, false); ok {
+			p.mu.Unlock()
+			return p.use(ctx, s, g)
+		}
 	}
+	w := &waiter{s: s, served: make(chan grant, 1)}
+	place := p.waiting.PushBack(w)
+	p.mu.Unlock()
 	timer := time.NewTimer(calmWait)
 	defer timer.Stop()
+	return p.await(ctx, place, timer.C)
+}
+
+// grant is what a snapshot gets, if there is something for it now. The caller holds mu.
+func (p *pool) grant(s *snapshot, isUrgent bool) (g grant, ok bool) {
+	limit := min(calmReaders, p.limit)
+	if isUrgent {
+		limit = p.limit
+	}
+	switch n := len(p.idle); {
+	case p.closed != nil:
+		return grant{err: p.closed}, true
+	case p.isShut:
+		return g, false
+	case n > 0:
+		g.c, p.idle = p.idle[n-1], p.idle[:n-1]
+		p.lend(g.c, s)
+		return g, true
+	case len(p.running)+p.opening < limit:
+		p.opening++
+		return g, true
+	}
+	return g, false
+}
+
+// serve gives those who wait what there is for them. The caller holds mu.
+func (p *pool) serve() {
+	for place := p.waiting.Front(); place != nil; place = p.waiting.Front() {
+		w := place.Value.(*waiter)
+		g, ok := p.grant(w.s, w.isUrgent)
+		if !ok {
+			return
+		}
+		p.waiting.Remove(place)
+		w.isServed = true
+		w.served <- g
+	}
+}
+
+// await waits in the line. After hurry, which may be nil, the waiter is urgent.
+func (p *pool) await(ctx context.Context, place *list.Element, hurry <-chan time.Time) (*connection, error) {
+	w := place.Value.(*waiter)
 	for {
 		select {
-		case <-p.freed:
-		case <-timer.C:
-			limit = p.limit
+		case g := <-w.served:
+			return p.use(ctx, w.s, g)
+		case <-hurry:
+			p.mu.Lock()
+			w.isUrgent = true
+			p.serve()
+			p.mu.Unlock()
 		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		c, isNew, err := p.take(ctx, s, limit)
-		switch {
-		case c != nil || err != nil:
-			return c, err
-		case isNew:
-			return p.add(s)
-		case limit == p.limit:
-			return nil, errManySnapshots
+			p.leave(place)
+			return nil, fmt.Errorf("sqlite: wait for one of the %d snapshots of %s: %w", p.limit, p.path, ctx.Err())
 		}
 	}
 }
 
-// take lends the connection that was used last. If there is none it reports whether add may open one.
-func (p *pool) take(ctx context.Context, s *snapshot, limit int) (c *connection, isNew bool, err error) {
+// leave takes a waiter out of the line, and gives back what it was served with meanwhile.
+func (p *pool) leave(place *list.Element) {
+	w := place.Value.(*waiter)
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.pass(ctx); err != nil {
-		return nil, false, err
+	if !w.isServed {
+		p.waiting.Remove(place)
+		p.mu.Unlock()
+		return
 	}
-	if n := len(p.idle); n > 0 {
-		c := p.idle[n-1]
-		p.idle = p.idle[:n-1]
-		p.lend(c, s)
-		return c, false, nil
+	p.mu.Unlock()
+	switch g := <-w.served; {
+	case g.c != nil:
+		p.release(g.c, false)
+	case g.err == nil:
+		p.mu.Lock()
+		p.opening--
+		p.serve()
+		p.mu.Unlock()
 	}
-	if len(p.running)+p.opening < limit {
-		p.opening++
-		return nil, true, nil
-	}
-	return nil, false, nil
 }
 
-// add opens a connection, which take has counted. It does so without the mutex, which others need to give theirs back.
-func (p *pool) add(s *snapshot) (*connection, error) {
+// use makes a connection of a grant.
+func (p *pool) use(ctx context.Context, s *snapshot, g grant) (*connection, error) {
+	if g.c != nil || g.err != nil {
+		return g.c, g.err
+	}
+	c, err := p.open(ctx)
+	p.mu.Lock()
+	p.opening--
+	switch {
+	case err == nil && p.closed != nil:
+		err = errors.Join(p.closed, c.conn.Close())
+	case err == nil:
+		p.lend(c, s)
+	case isUnopened(err) && len(p.running)+p.opening > 0: // one that comes back is as good
+		place := p.waiting.PushFront(&waiter{s: s, served: make(chan grant, 1)})
+		p.mu.Unlock()
+		return p.await(ctx, place, nil)
+	}
+	if err != nil {
+		c = nil
+		p.serve()
+	}
+	p.mu.Unlock()
+	return c, err
+}
+
+// open opens a connection, without the mutex, which others need to give theirs back.
+func (p *pool) open(ctx context.Context) (*connection, error) {
 	c, err := openConnection(p.path)
 	for err != nil && isBusy(err) { // another process mends the log after a crash
-		if err = p.pause(s.ctx, busyPause); err == nil {
-			c, err = openConnection(p.path)
+		if err := p.pause(ctx, busyPause); err != nil {
+			return nil, err
 		}
+		c, err = openConnection(p.path)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.opening--
 	if err != nil {
 		return nil, describe("open another connection to", p.path, err)
 	}
-	if p.closed != nil {
-		return nil, errors.Join(p.closed, c.conn.Close())
-	}
-	p.lend(c, s)
 	return c, nil
-}
-
-// pass waits at the gate. The caller holds mu.
-func (p *pool) pass(ctx context.Context) error {
-	for p.gate != nil && p.closed == nil {
-		gate := p.gate
-		p.mu.Unlock()
-		select {
-		case <-gate:
-		case <-ctx.Done():
-		}
-		p.mu.Lock()
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-	}
-	return p.closed
 }
 
 func (p *pool) lend(c *connection, s *snapshot) {
@@ -192,21 +260,21 @@ func (p *pool) release(c *connection, broken bool) {
 	p.running[len(p.running)-1] = nil
 	p.running = p.running[:len(p.running)-1]
 	c.owner = nil
-	keep := !broken && p.closed == nil && len(p.idle) < calmReaders
-	if keep {
-		p.idle = append(p.idle, c)
+	var spare *connection
+	if p.idle = append(p.idle, c); broken || p.closed != nil {
+		p.idle, spare = p.idle[:len(p.idle)-1], c
 	}
 	if len(p.running) == 0 && p.drained != nil {
 		close(p.drained)
 		p.drained = nil
 	}
-	p.mu.Unlock()
-	select {
-	case p.freed <- struct{}{}:
-	default:
+	p.serve()
+	if len(p.idle) > calmReaders { // nobody waits
+		p.idle, spare = p.idle[:len(p.idle)-1], c
 	}
-	if !keep {
-		_ = c.conn.Close() // it only read
+	p.mu.Unlock()
+	if spare != nil {
+		_ = spare.conn.Close() // it only read
 	}
 }
 
@@ -225,12 +293,12 @@ func (p *pool) endOlder(limit time.Time, cause error) {
 	}
 }
 
-// shut makes new snapshots wait until open is called, and returns a channel that is closed when the last has ended.
+// shut makes new snapshots wait until reopen is called, and returns a channel that is closed when the last has ended.
 func (p *pool) shut() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	drained := make(chan struct{})
-	p.gate = make(chan struct{})
+	p.isShut = true
 	if len(p.running) == 0 {
 		close(drained)
 		return drained
@@ -239,13 +307,11 @@ func (p *pool) shut() <-chan struct{} {
 	return drained
 }
 
-func (p *pool) open() {
+func (p *pool) reopen() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.gate != nil {
-		close(p.gate)
-	}
-	p.gate, p.drained = nil, nil
+	p.isShut, p.drained = false, nil
+	p.serve()
 }
 
 // stop ends all snapshots with cause and lets no more begin.
@@ -253,7 +319,7 @@ func (p *pool) stop(cause error) {
 	p.mu.Lock()
 	p.closed = cause
 	p.mu.Unlock()
-	p.open()
+	p.reopen()
 	p.endOlder(time.Now().Add(backend.MaxDuration), cause)
 }
 

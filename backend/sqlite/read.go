@@ -16,8 +16,12 @@ var errEnded = errors.New("sqlite: the transaction is used after its function re
 // snapshot is what a transaction reads: one state of the file, from its first read until it is finished by the
 // transaction, by its time limit or by Close.
 type snapshot struct {
-	db  *DB
-	ctx context.Context
+	db    *DB
+	ctx   context.Context
+	base  *record   // the newest commits when it began; what came later can be in its way
+	began time.Time // whatever it waited for before does not count
+
+	keepsBase bool // what was read without a connection is as base left it
 
 	mu    sync.Mutex  // held while a read runs, so that whoever ends the snapshot waits for it
 	conn  *connection // nil before the first read and after the end
@@ -42,6 +46,10 @@ func (s *snapshot) locked() (*connection, error) {
 	c, err := s.db.pool.acquire(s.ctx, s)
 	if err != nil {
 		return nil, err
+	}
+	s.began = c.since
+	if !s.keepsBase {
+		s.base = s.db.writer.newest()
 	}
 	// BEGIN alone takes no snapshot, the first SELECT does.
 	if err := drain(c.begin); err != nil {
@@ -118,7 +126,6 @@ func (s *snapshot) scan(r backend.Range, o backend.RangeOptions) (pairs []backen
 // readTx implements [backend.ReadTx].
 type readTx struct {
 	snapshot
-	base     *record
 	suspects uint64
 	watches  []*watch
 	err      error

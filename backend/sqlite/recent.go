@@ -114,7 +114,7 @@ func (t *tx) guess(r backend.Range, o backend.RangeOptions) ([]backend.KeyValue,
 	if !ok || reached(o, len(pairs), sizeOf(pairs)) {
 		return nil, false
 	}
-	t.guessed = true
+	t.guessed, t.keepsBase = true, true
 	return pairs, true
 }
 

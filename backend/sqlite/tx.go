@@ -17,8 +17,6 @@ var errUnreadable = errors.New("sqlite: what is read has a key or a value that i
 // tx is one attempt of a transaction: reads of a snapshot, with its own writes over them, and what it will write.
 type tx struct {
 	snapshot
-	base    *record // the newest commits when it began; what came later can be in its way
-	began   time.Time
 	reads   reads
 	points  ordered // the keys that it writes
 	cleared spans   // what it clears besides, before it writes points
