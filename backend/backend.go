@@ -38,8 +38,9 @@ type Database interface {
 	Read(ctx context.Context, fn func(tx ReadTx) error) error
 
 	// Close ends the database: running transactions end with ErrClosed, later ones as well, and all watches fire.
-	// It waits until nothing of the database runs any more, so it is not called from within fn. A second Close does
-	// nothing.
+	// It waits until nothing of the database runs any more, so it is not called from within fn. Functions that have
+	// not returned after MaxClose are left behind, which its error says (ErrLeftBehind): the database is closed all the
+	// same, and nothing of what they do will be committed. A second Close does nothing.
 	Close() error
 }
 

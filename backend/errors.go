@@ -19,6 +19,10 @@ var (
 	// Open it again.
 	ErrClosed = errors.New("backend: the database is closed")
 
+	// ErrLeftBehind: Close has waited for MaxClose, and functions that were given to Transact or Read have still not
+	// returned. The database is closed all the same.
+	ErrLeftBehind = errors.New("backend: Close left behind what did not return")
+
 	// ErrCorrupt: the stored bytes are not what was written. Nothing was changed; an operator must look.
 	ErrCorrupt = errors.New("backend: the stored data is damaged")
 )

@@ -12,6 +12,7 @@ const (
 	MaxTransactionBytes = 9_000_000       // of all that a transaction writes and all conflicts that it has, see Size
 	MaxAppends          = 1 << 16         // Append calls of a transaction: two bytes number them
 	MaxDuration         = 5 * time.Second // from a transaction's first read to its commit
+	MaxClose            = MaxDuration     // Close waits for functions that run: later than that they could not commit
 )
 
 // Size adds up a transaction as FoundationDB does: writes, and the ranges that they and the reads conflict on.

@@ -44,14 +44,16 @@ func Run(ctx context.Context, db backend.Database, types ...Type) error {
 	return Consumer{}.Run(ctx, db, types...)
 }
 
-// Run serves the types until ctx ends, finishes the turns in hand and returns nil. It returns an error when it cannot go
-// on (backend.ErrClosed, backend.ErrCorrupt), and panics when it is given no types, two of one name, or one without a
-// handler.
+// Run serves the types until ctx ends, finishes the turns in hand and returns nil. It returns an error when the
+// database has ended (backend.ErrClosed), and panics when it is given no types, two of one name, or one without a
+// handler. Damaged data (backend.ErrCorrupt) does not end it: what cannot be read is logged and left alone, and all else
+// goes on.
 //
 // It waits 10 seconds for the turns in hand, and 2 more for the end of those whose commits it then gave up. A handler,
 // an AfterCommit function or locked work that has not returned by then is left behind: Run logs which, and returns an
 // error that says so. Nothing is lost by that, and nothing of it is committed any more: its message is still in the
-// mailbox, or under the lock. But the goroutine is in this process, and to close the database is to wait for it.
+// mailbox, or under the lock. But the goroutine is in this process: end that. Closing the database
+// waits for it for backend.MaxClose, and then leaves it behind as well.
 func (c Consumer) Run(ctx context.Context, db backend.Database, types ...Type) error {
 	if len(types) == 0 {
 		_, place := callerOutside()

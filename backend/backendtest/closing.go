@@ -3,7 +3,9 @@ package backendtest
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
@@ -15,6 +17,7 @@ func closing() []check {
 		{"ASecondCloseDoesNothing", secondCloseDoesNothing},
 		{"CloseEndsWhatRuns", closeEndsWhatRuns},
 		{"CloseWaitsForWhatRuns", closeWaits},
+		{"CloseLeavesBehindWhatDoesNotReturn", closeLeavesBehind},
 		{"CloseAmidCommitsLosesNothing", closeAmidCommits},
 		{"OtherHandlesGoOn", otherHandlesGoOn},
 		{"WhatWasCommittedIsThereAfterReopening", reopenedHasAll},
@@ -99,6 +102,61 @@ func closeWaits(x *trial) {
 		x.Error("Close returned while a function still ran")
 	}
 	<-result
+}
+
+// Functions that do not return cannot keep Close from its end. What they do afterwards is refused, and harms nobody.
+func closeLeavesBehind(x *trial) {
+	if testing.Short() {
+		x.Skip("-short: it waits until Close gives up,", backend.MaxClose)
+	}
+	x.set(x.db, "a", "1")
+	stuck := make(chan struct{})
+	results := []chan error{
+		x.running(func(begun func()) error {
+			return transact(x.Context(), x.db, func(s *script) {
+				s.get("a")
+				s.set("a", "2")
+				begun()
+				<-stuck
+				s.set("b", "2")
+			})
+		}),
+		x.running(func(begun func()) error {
+			return transact(x.Context(), x.db, func(s *script) {
+				s.set("blind", "2")
+				begun()
+				<-stuck
+			})
+		}),
+		x.running(func(begun func()) error {
+			return x.db.Read(x.Context(), func(tx backend.ReadTx) error {
+				begun()
+				<-stuck
+				_, err := tx.Get(key("a")).Get()
+				return err
+			})
+		}),
+	}
+	began := time.Now()
+	err := x.db.Close()
+	for _, words := range []string{"3: ", "Transact of ", "Read of ", "closeLeavesBehind"} {
+		if !errors.Is(err, backend.ErrLeftBehind) || !strings.Contains(err.Error(), words) {
+			x.Errorf("Close: %v; want ErrLeftBehind and %q", err, words)
+		}
+	}
+	if took := time.Since(began); took < backend.MaxClose || took > backend.MaxClose+patience {
+		x.Errorf("Close took %v", took)
+	}
+	closeAll(x, x.db)
+	assertClosed(x, x.db)
+	x.set(x.other, "c", "3")
+	close(stuck)
+	for _, result := range results {
+		if err := <-result; !errors.Is(err, backend.ErrClosed) {
+			x.Errorf("what was left behind ended with %v", err)
+		}
+	}
+	x.expect("what is stored", x.everything(x.other), "a=1 c=3")
 }
 
 // Whatever a caller was told when its database was closed meanwhile is true.

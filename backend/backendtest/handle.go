@@ -13,56 +13,23 @@ import (
 // handle is a database of the model.
 type handle struct {
 	store  *Store
+	calls  backend.Calls
 	closed chan struct{} // closed when Close begins
-	idle   chan struct{} // closed when nothing runs any more after that
-
-	mu      sync.Mutex
-	ending  bool
-	running int
+	once   sync.Once
 }
 
-// enter begins a call that Close waits for.
-func (h *handle) enter() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.ending {
-		return backend.ErrClosed
-	}
-	h.running++
-	return nil
-}
-
-func (h *handle) leave() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.running--; h.ending && h.running == 0 {
-		close(h.idle)
-	}
-}
-
-func (h *handle) Close() error {
-	if h.end() {
+func (h *handle) Close() (left error) {
+	h.once.Do(func() {
+		close(h.closed)
 		h.store.mu.Lock()
 		h.store.watches.fireOf(h)
 		h.store.mu.Unlock()
-	}
-	<-h.idle
-	return nil
-}
-
-// end makes all calls fail, and reports whether it was the first to.
-func (h *handle) end() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.ending {
-		return false
-	}
-	h.ending = true
-	close(h.closed)
-	if h.running == 0 {
-		close(h.idle)
-	}
-	return true
+		h.calls.Close()
+		if err := h.calls.Await(); err != nil {
+			left = fmt.Errorf("model: %w", err)
+		}
+	})
+	return left
 }
 
 // refusal is why a transaction that reads or commits now may not: its context ended, or its database.
@@ -83,10 +50,11 @@ func (h *handle) isClosed() bool {
 }
 
 func (h *handle) Transact(ctx context.Context, fn func(backend.Tx) error) error {
-	if err := h.enter(); err != nil {
-		return fmt.Errorf("model: transact: %w", err)
+	call := h.calls.Enter("Transact", fn)
+	if call == nil {
+		return fmt.Errorf("model: transact: %w", backend.ErrClosed)
 	}
-	defer h.leave()
+	defer h.calls.Leave(call)
 	mayRecall := true
 	for old := 0; ; mayRecall = false {
 		t := &tx{snapshot: snapshot{handle: h, ctx: ctx}, mayRecall: mayRecall}
@@ -103,10 +71,11 @@ func (h *handle) Transact(ctx context.Context, fn func(backend.Tx) error) error 
 }
 
 func (h *handle) Read(ctx context.Context, fn func(backend.ReadTx) error) error {
-	if err := h.enter(); err != nil {
-		return fmt.Errorf("model: read: %w", err)
+	call := h.calls.Enter("Read", fn)
+	if call == nil {
+		return fmt.Errorf("model: read: %w", backend.ErrClosed)
 	}
-	defer h.leave()
+	defer h.calls.Leave(call)
 	for old := 0; ; {
 		t := &readTx{snapshot: snapshot{handle: h, ctx: ctx}}
 		switch end, err := t.run(fn); end {

@@ -56,7 +56,7 @@ func Model(testing.TB) func() backend.Database { return NewStore().Open }
 
 // Open returns a handle, as another process would have it. Closing it ends nothing but the handle.
 func (s *Store) Open() backend.Database {
-	return &handle{store: s, closed: make(chan struct{}), idle: make(chan struct{})}
+	return &handle{store: s, closed: make(chan struct{})}
 }
 
 func (s *Store) snapshot() *version {

@@ -26,8 +26,8 @@ type DB struct {
 
 	life       context.Context // ends with Close
 	end        context.CancelFunc
-	calls      calls // of Transact and Read
-	commits    calls // under way, with their resolution
+	calls      backend.Calls
+	commits    commits // under way, with their resolution
 	background sync.WaitGroup
 	closeOnce  sync.Once
 
@@ -66,11 +66,15 @@ func (db *DB) Stats() Stats { return db.counts.read() }
 // has not happened, before fn runs again or Transact returns. An outcome is awaited for a tenth of a second after ctx
 // has ended; only then the error is [backend.ErrCommitUnknown].
 func (db *DB) Transact(ctx context.Context, fn func(tx backend.Tx) error) error {
-	s, err := db.enter(ctx)
+	call := db.calls.Enter("Transact", fn)
+	if call == nil {
+		return fmt.Errorf("fdb: %w", backend.ErrClosed)
+	}
+	defer db.calls.Leave(call)
+	s, err := db.opened(ctx)
 	if err != nil {
 		return err
 	}
-	defer db.calls.leave()
 	isFirst := true
 	return db.repeat(ctx, func() error {
 		t := newTx(ctx, db, s, isFirst)
@@ -83,28 +87,25 @@ func (db *DB) Transact(ctx context.Context, fn func(tx backend.Tx) error) error 
 
 // Read implements [backend.Database].
 func (db *DB) Read(ctx context.Context, fn func(tx backend.ReadTx) error) error {
-	s, err := db.enter(ctx)
+	call := db.calls.Enter("Read", fn)
+	if call == nil {
+		return fmt.Errorf("fdb: %w", backend.ErrClosed)
+	}
+	defer db.calls.Leave(call)
+	s, err := db.opened(ctx)
 	if err != nil {
 		return err
 	}
-	defer db.calls.leave()
 	return db.repeat(ctx, func() error { return newReadTx(ctx, db, s).attempt(fn) })
 }
 
-// enter counts a call that Close waits for, and opens the directory if nobody has.
-func (db *DB) enter(ctx context.Context) (*space, error) {
-	if !db.calls.enter() {
-		return nil, fmt.Errorf("fdb: %w", backend.ErrClosed)
-	}
+// opened is the directory, which is opened if nobody has.
+func (db *DB) opened(ctx context.Context) (*space, error) {
 	s, err := db.space.get(ctx, db.openSpace)
 	if err != nil && ctx.Err() != nil && db.life.Err() == nil {
 		err = db.unreached(ctx, "open the directory")
 	}
-	if err != nil {
-		db.calls.leave()
-		return nil, err
-	}
-	return s, nil
+	return s, err
 }
 
 // repeat runs attempt until it is not lost. Being too old is final the second time.
@@ -191,15 +192,16 @@ const closePatience = time.Second
 
 // Close implements [backend.Database]. Where the cluster cannot be reached, a commit that was sent may stay behind in
 // the client library; its caller was told [backend.ErrCommitUnknown].
-func (db *DB) Close() error {
-	db.closeOnce.Do(db.close)
-	return nil
+func (db *DB) Close() (err error) {
+	db.closeOnce.Do(func() { err = db.close() })
+	return err
 }
 
-func (db *DB) close() {
-	called, committed := db.calls.close(), db.commits.close()
+func (db *DB) close() error {
+	db.calls.Close()
+	committed := db.commits.close()
 	db.end()
-	<-called
+	left := db.calls.Await()
 	db.background.Wait()
 	patience, cancel := context.WithTimeout(context.Background(), closePatience)
 	defer cancel()
@@ -208,4 +210,8 @@ func (db *DB) close() {
 		db.leaveSession(patience)
 	case <-patience.Done():
 	}
+	if left != nil {
+		return fmt.Errorf("fdb: close: %w", left)
+	}
+	return nil
 }

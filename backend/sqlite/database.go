@@ -18,6 +18,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,13 +43,11 @@ type DB struct {
 	checkpoints checkpoints
 
 	ended      atomic.Pointer[error] // why the handle is over
-	calls      atomic.Int64          // of Transact and Read, under way
-	left       chan struct{}         // the last call has left after the end
+	calls      backend.Calls
 	stopOnce   sync.Once
 	stopped    chan struct{}
 	background sync.WaitGroup
 	closeOnce  sync.Once
-	closeErr   error
 }
 
 // Open opens the file at path and creates it if it is not there; its folder must be. It waits up to 10 s for locks of
@@ -78,7 +77,7 @@ func Open(path string, opts ...Option) (*DB, error) {
 }
 
 func newDB(path string) *DB {
-	db := &DB{path: path, opened: time.Now(), stopped: make(chan struct{}), left: make(chan struct{}, 1)}
+	db := &DB{path: path, opened: time.Now(), stopped: make(chan struct{})}
 	db.pool = pool{path: path, limit: maxReaders, pause: db.pause}
 	db.watches = watches{db: db, kick: make(chan struct{}, 1), keys: map[string][]*watch{}}
 	db.checkpoints = checkpoints{db: db, wanted: make(chan struct{}, 1), duePages: duePages, maxBytes: logMaxBytes}
@@ -122,10 +121,11 @@ func closeAll(conns ...*driver.Conn) (err error) {
 // get [backend.ErrCommitUnknown] with the cause, all later calls [backend.ErrClosed] with it, and only a new Open,
 // which reads what is really on the disk, can go on.
 func (db *DB) Transact(ctx context.Context, fn func(tx backend.Tx) error) error {
-	if err := db.enter(); err != nil {
-		return err
+	call := db.calls.Enter("Transact", fn)
+	if call == nil {
+		return db.refusal()
 	}
-	defer db.leave()
+	defer db.calls.Leave(call)
 	wasOld, fresh := false, false
 	for {
 		if err := db.check(ctx); err != nil {
@@ -187,10 +187,11 @@ func (t *tx) run(fn func(tx backend.Tx) error) error {
 
 // Read implements [backend.Database].
 func (db *DB) Read(ctx context.Context, fn func(tx backend.ReadTx) error) error {
-	if err := db.enter(); err != nil {
-		return err
+	call := db.calls.Enter("Read", fn)
+	if call == nil {
+		return db.refusal()
 	}
-	defer db.leave()
+	defer db.calls.Leave(call)
 	for wasOld := false; ; wasOld = true {
 		if err := db.check(ctx); err != nil {
 			return err
@@ -210,36 +211,18 @@ func (db *DB) Read(ctx context.Context, fn func(tx backend.ReadTx) error) error 
 	}
 }
 
-// enter counts a call that Close waits for.
-func (db *DB) enter() error {
-	db.calls.Add(1)
+// refusal is why a database that has ended refuses.
+func (db *DB) refusal() error {
 	if ended := db.ended.Load(); ended != nil {
-		db.leave()
 		return *ended
 	}
 	return nil
 }
 
-func (db *DB) leave() {
-	if db.calls.Add(-1) == 0 && db.ended.Load() != nil {
-		select {
-		case db.left <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// awaitCalls waits until no call is in the database, after stop.
-func (db *DB) awaitCalls() {
-	for db.calls.Load() > 0 {
-		<-db.left
-	}
-}
-
 // check refuses what should not begin.
 func (db *DB) check(ctx context.Context) error {
-	if ended := db.ended.Load(); ended != nil {
-		return *ended
+	if err := db.refusal(); err != nil {
+		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("sqlite: begin a transaction: %w", err)
@@ -248,17 +231,41 @@ func (db *DB) check(ctx context.Context) error {
 }
 
 // Close implements [backend.Database].
-func (db *DB) Close() error {
-	db.closeOnce.Do(func() { db.closeErr = db.close() })
-	return db.closeErr
+func (db *DB) Close() (err error) {
+	db.closeOnce.Do(func() { err = db.close() })
+	return err
 }
 
+// lastWait is how long Close waits for the disk after it has waited for the calls.
+const lastWait = 2 * time.Second
+
+// close ends everything that the handle has begun. A function that does not return holds it up for backend.MaxClose: its
+// snapshot has ended, and its commit would be refused, so nothing of the file is its any more. A disk that does not
+// answer cannot be taken its files; then they are closed when it does, and Close does not wait for that.
 func (db *DB) close() error {
-	db.stop(closedBy(nil))
-	db.awaitCalls()
-	close(db.writer.quit)
-	db.background.Wait()
-	return errors.Join(db.pool.close(), closeAll(db.checkpoints.conn, db.writer.conn.conn))
+	closed := make(chan error, 1)
+	go func() {
+		db.stop(closedBy(nil))
+		db.calls.Close()
+		left := db.calls.Await()
+		db.writer.rest()
+		close(db.writer.quit)
+		db.background.Wait()
+		err := errors.Join(db.pool.close(), closeAll(db.checkpoints.conn, db.writer.conn.conn))
+		if left != nil {
+			err = errors.Join(fmt.Errorf("sqlite: close %s: %w", db.path, left), err)
+		}
+		closed <- err
+	}()
+	limit := time.NewTimer(backend.MaxClose + lastWait)
+	defer limit.Stop()
+	select {
+	case err := <-closed:
+		return err
+	case <-limit.C:
+		return fmt.Errorf("sqlite: close %s: the disk does not answer: %w", db.path,
+			cmp.Or(db.calls.Left(), backend.ErrLeftBehind))
+	}
 }
 
 // fail ends the handle after an error with which nothing more may be written.
@@ -270,8 +277,8 @@ func (db *DB) stop(cause error) {
 		db.ended.Store(&cause)
 		db.writer.stop(cause)
 		close(db.stopped)
-		db.pool.stop(cause)
 		db.watches.close()
+		db.pool.stop(cause) // waits for reads that the disk is at
 	})
 }
 
@@ -309,6 +316,6 @@ func (db *DB) pause(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-db.stopped:
-		return *db.ended.Load()
+		return db.refusal()
 	}
 }

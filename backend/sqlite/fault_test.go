@@ -234,3 +234,37 @@ func TestAcknowledgedIsKeptWhileTheDiskIsFullNowAndThen(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A disk that does not answer holds Close up for a bounded time. What waited behind it is not committed, and the files
+// are closed when it answers.
+func TestCloseDoesNotWaitForADiskThatDoesNotAnswer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: it waits until Close gives up,", backend.MaxClose+lastWait)
+	}
+	t.Parallel()
+	db, disk := openFaulty(t)
+	mustSet(t, db, "before", "1")
+	gate, synced := make(chan struct{}), disk.synced.Load()
+	disk.onSync.Store(&gate)
+	outcomes := []chan error{make(chan error, 1), make(chan error, 1)}
+	go func() { outcomes[0] <- setKey(db, "first", "1") }()
+	await(t, "the fsync", func() bool { return disk.synced.Load() > synced })
+	go func() { outcomes[1] <- setKey(db, "second", "1") }()
+	awaitQueue(t, db, 1)
+	err := db.Close()
+	if !errors.Is(err, backend.ErrLeftBehind) || !strings.Contains(err.Error(), "disk does not answer") {
+		t.Errorf("%v; want what is left, and that the disk does not answer", err)
+	}
+	disk.onSync.Store(nil)
+	close(gate)
+	if err := <-outcomes[0]; err != nil {
+		t.Errorf("what the disk was at: %v", err)
+	}
+	if err := <-outcomes[1]; !errors.Is(err, backend.ErrClosed) {
+		t.Errorf("what waited behind it: %v", err)
+	}
+	again := disk.again(t)
+	if getKey(t, again, "first") != "1" || getKey(t, again, "second") != "" {
+		t.Error("what is stored is not what was told")
+	}
+}

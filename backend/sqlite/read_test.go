@@ -310,7 +310,7 @@ func TestNothingIsLeftRunning(t *testing.T) {
 	all.Wait()
 	db.pool.mu.Lock()
 	defer db.pool.mu.Unlock()
-	if n := len(db.pool.running) + db.pool.opening; n != 0 || db.calls.Load() != 0 {
-		t.Errorf("%d connections and %d calls are left", n, db.calls.Load())
+	if n := len(db.pool.running) + db.pool.opening; n != 0 || db.calls.Left() != nil {
+		t.Errorf("%d connections are left, %v", n, db.calls.Left())
 	}
 }

@@ -279,6 +279,21 @@ func (w *writer) stop(cause error) {
 	}
 }
 
+// rest waits after stop until nobody commits. From then on nobody will.
+func (w *writer) rest() {
+	tick := time.NewTicker(busyPause)
+	defer tick.Stop()
+	for w.isLeading() {
+		<-tick.C
+	}
+}
+
+func (w *writer) isLeading() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.leading
+}
+
 // statements are those that write, prepared.
 type statements struct {
 	immediate, end, undo, upsert, clear, clearRange, reserve *driver.Stmt

@@ -4,8 +4,8 @@ package fdb
 
 import "sync"
 
-// calls counts what Close waits for. The zero value is open.
-type calls struct {
+// commits counts the commits that were sent and whose outcome is not known yet. The zero value is open.
+type commits struct {
 	mu     sync.Mutex
 	count  int
 	closed bool
@@ -13,7 +13,7 @@ type calls struct {
 }
 
 // enter reports false after close.
-func (c *calls) enter() bool {
+func (c *commits) enter() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -23,7 +23,7 @@ func (c *calls) enter() bool {
 	return true
 }
 
-func (c *calls) leave() {
+func (c *commits) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.count--; c.closed && c.count == 0 {
@@ -31,8 +31,8 @@ func (c *calls) leave() {
 	}
 }
 
-// close refuses what comes and returns what is closed when all that was there has left.
-func (c *calls) close() <-chan struct{} {
+// close refuses what comes and returns what is closed when the outcome of all that was there is known.
+func (c *commits) close() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed, c.idle = true, make(chan struct{})
