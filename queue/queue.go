@@ -1,6 +1,12 @@
 // Package queue is a durable first-in-first-out queue of bytes over a backend's transactions. It knows nothing of
 // servers, messages or consumers.
 //
+// A program of durable servers needs nothing of it: a server's mailbox is one of these queues, and package dserver does
+// all that is to be done to it. It is for programs that work on a [backend.Database] themselves and want a queue there
+// that is part of their own transactions: [At] is the queue at a key, [Queue.Push] appends, [Queue.Read] and
+// [Queue.Remove] take. The others ([Queue.Rows], [Queue.Parse], [Queue.Drop] and so on) read the queue together with other
+// keys, or by place, as the library does.
+//
 // An item's place is the versionstamp of the commit that pushed it, so the order of the queue is the order of commits,
 // and pushes never conflict with each other or with a take:
 //

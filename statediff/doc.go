@@ -1,6 +1,11 @@
 // Package statediff turns a Go value into rows, and a changed value into the fewest edits of the rows that were committed
 // before. It is pure: it knows CBOR and the tuple encoding of keys, and no store.
 //
+// A program of durable servers uses three things of it: the rules below for the fields of a state, with their tags; and
+// the types [Map] and [List], for collections too large to load for each message. The rest ([For], [Schema], [Rows],
+// [Edit], [Loader]) is what package dserver does with a state, and is of use where values are to be kept in another store
+// in the same way.
+//
 //	          Schema: how values of one Go type become rows
 //	             │
 //	value ──── Diff(committed rows, value) ──── edits ──── the store's transaction

@@ -82,3 +82,53 @@ func ExampleList() {
 	// bob 2
 	// bob: bye
 }
+
+// What could not come back as it was is refused, with the path of the field.
+func ExampleFor() {
+	type Line struct {
+		SKU   string `dserver:"id"`
+		Price func() int
+	}
+	type Cart struct{ Lines []Line }
+	_, err := statediff.For(reflect.TypeFor[Cart]())
+	fmt.Println(err)
+	// Output: statediff: statediff_test.Cart.Lines[].Price: a func cannot be stored
+}
+
+// A field that was added is zero in older states, and one that is written is the only row that changes.
+func ExampleSchema_Decode() {
+	type Before struct{ Name string }
+	type After struct {
+		Name  string
+		Years map[string]int
+	}
+	old, err := statediff.For(reflect.TypeFor[Before]())
+	if err != nil {
+		log.Fatal(err)
+	}
+	rows := statediff.NewRows()
+	edits, err := old.Diff(rows, &Before{"ann"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	rows.Apply(edits)
+
+	schema, err := statediff.For(reflect.TypeFor[After]())
+	if err != nil {
+		log.Fatal(err)
+	}
+	var state After
+	if err := schema.Decode(rows, &state); err != nil {
+		log.Fatal(err)
+	}
+	state.Years["born"] = 1990 // maps are never nil
+	if edits, err = schema.Diff(rows, &state); err != nil {
+		log.Fatal(err)
+	}
+	rows.Apply(edits)
+	fmt.Print(len(edits), " edit\n", rows)
+	// Output:
+	// 1 edit
+	// Name = "ann"
+	// Years.born = 1990
+}
