@@ -77,12 +77,13 @@ func decodeRows(def *definition, rows *statediff.Rows) (value any, err error) {
 	return value, nil
 }
 
-// diff is what has to be written for value to be the state: all of it when the rows have an older form.
+// diff is what has to be written for value to be the state: all of it when the rows have an older form, of which then goes
+// what the older version knew and this one does not.
 func (s state) diff(def *definition, value any) ([]statediff.Edit, error) {
 	if s.version.IsZero() || s.meta.Schema == def.version {
 		return def.schema.Diff(s.rows, value)
 	}
-	return def.schema.Rewrite(s.rows, value)
+	return def.schema.Rewrite(s.rows, def.upgrades[s.meta.Schema].schema, value)
 }
 
 // bind lets the tracked collections of a value load their entries. Those of an upgraded value hold all of theirs.

@@ -146,10 +146,33 @@ func (c *compiler) entry(t reflect.Type) (n node, err error) {
 	}
 	s := structOf(t)
 	if s == nil || !splits(s, tag{}) {
-		return c.leaf(t, always)
+		return c.plain(t, s)
 	}
 	err = c.within(s, func() error { n, err = c.record(t, s); return err })
 	return n, err
+}
+
+// plain is an entry or item all of which is in its row. A newer program may have added maps or lists to a struct, which
+// have rows of their own below it.
+func (c *compiler) plain(t, s reflect.Type) (node, error) {
+	n, err := c.leaf(t, always)
+	if err != nil || s == nil {
+		return n, err
+	}
+	list, _, err := c.fields(s)
+	if err != nil {
+		return nil, err
+	}
+	e := n.(*entity)
+	e.open, e.inRow = true, elementsOfFields(list)
+	return e, nil
+}
+
+func elementsOfFields(list []field) (elements []string) {
+	for _, f := range list {
+		elements = append(elements, string(tuple.AppendString(nil, f.name)))
+	}
+	return elements
 }
 
 // marked puts a row that says that an inner collection exists in front of its entries.
@@ -179,6 +202,7 @@ func (c *compiler) record(t, s reflect.Type) (node, error) {
 	if e.row, err = c.copied(s, plain, below...); err != nil {
 		return nil, err
 	}
+	e.inRow = elementsOfFields(plain)
 	if err := c.children(e, s, func(f field) bool { return splits(f.typ, f.tag) }); err != nil {
 		return nil, err
 	}

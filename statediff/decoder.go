@@ -48,7 +48,7 @@ func (d *decoder) fail(g group, err error) error {
 // own returns the value at the key of the group, put together when it is large, and the rows that remain without that
 // of its place in a list. It is nil when there is none, and is valid until the next call.
 func (d *decoder) own(g group) (value []byte, rest group, err error) {
-	if g.lo == g.hi || int(d.list[g.lo].klen) != g.klen {
+	if g.lo == g.hi || d.list[g.lo].keyLen() != g.klen {
 		return nil, g, nil
 	}
 	d.buf = append(d.buf[:0], d.list[g.lo].value()...)

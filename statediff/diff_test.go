@@ -435,7 +435,7 @@ func TestRemovedFieldStaysUntilRewrite(t *testing.T) {
 	mustBeSame(t, decode[before](t, old, r), &before{7, 2, inner{3, 4}, map[string]int{"x": 5, "y": 6}})
 	v.Inner.B = 0
 	mustCount(t, commit(t, now, r, v), 1)
-	edits, err := now.Rewrite(r, v)
+	edits, err := now.Rewrite(r, old, v)
 	if err != nil {
 		t.Fatal(err)
 	}

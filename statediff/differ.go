@@ -17,33 +17,59 @@ const MaxKeyBytes = 6 << 10
 var errDuplicate = errors.New("this key or id occurs twice")
 
 // Diff returns the edits that turn the committed rows into those of the value that ptr points to: first what is
-// cleared, then what is set. They are the fewest that do. It changes neither the value nor
-// the rows. Rows under names that the type does not have are left alone, as a newer program may have written them.
+// cleared, then what is set. They are the fewest that do, and there are none for what was not changed since it was
+// decoded, however it is stored. It changes neither the value nor the rows. What the type does not have is left alone, as
+// a newer program may have written it: rows under other names, and fields of other names inside of a value.
 //
 // It fails, and nothing is lost, when an id occurs twice in a list, when an item of a list is nil, when a value is
 // larger than 4 MiB or a key than MaxKeyBytes, or when a value cannot be encoded. The same value fails again.
 func (s *Schema) Diff(committed *Rows, ptr any) ([]Edit, error) {
-	return s.diff(committed, ptr, false)
+	d := s.differs.Get().(*differ)
+	defer d.release()
+	d.begin(committed)
+	return d.diff(ptr)
 }
 
-// Rewrite is Diff that also clears rows under names that the type does not have: fields that were removed or renamed.
-func (s *Schema) Rewrite(committed *Rows, ptr any) ([]Edit, error) {
-	return s.diff(committed, ptr, true)
-}
-
-func (s *Schema) diff(committed *Rows, ptr any, rewrite bool) ([]Edit, error) {
-	v, err := s.value(ptr)
-	if err != nil {
-		return nil, err
+// Rewrite is Diff for rows that were written as the type of another schema, the one that an older version of the program
+// had: fields that this one had, and this type has not, are cleared. What neither knows is left alone; without the older
+// schema, nothing is.
+func (s *Schema) Rewrite(committed *Rows, older *Schema, ptr any) ([]Edit, error) {
+	var rows *Rows
+	if older != nil {
+		rows = older.canonical(committed)
 	}
 	d := s.differs.Get().(*differ)
 	defer d.release()
 	d.begin(committed)
-	d.rewrite = rewrite
-	if err := s.root.diff(d, v); err != nil {
+	d.rewrite, d.from, d.older = true, older, rows
+	return d.diff(ptr)
+}
+
+// canonical returns the rows that this schema would write of what it decodes from r; nil when it cannot, and then
+// nobody knows which fields of a value it does not have.
+func (s *Schema) canonical(r *Rows) *Rows {
+	v := s.New().Interface()
+	if s.Decode(r, v) != nil {
+		return nil
+	}
+	rows := NewRows()
+	edits, err := s.Diff(rows, v)
+	if err != nil {
+		return nil
+	}
+	rows.Apply(edits)
+	return rows
+}
+
+func (d *differ) diff(ptr any) ([]Edit, error) {
+	v, err := d.schema.value(ptr)
+	if err != nil {
 		return nil, err
 	}
-	if err := d.finish(rewrite); err != nil {
+	if err := d.schema.root.diff(d, v); err != nil {
+		return nil, err
+	}
+	if err := d.finish(); err != nil {
 		return nil, err
 	}
 	return d.edits(), nil
@@ -54,12 +80,19 @@ type differ struct {
 	schema  *Schema
 	rows    *Rows
 	epoch   uint32
-	met     int // committed rows that are still there
-	at      int // the row met last
-	rewrite bool
+	met     int  // committed rows that are still there
+	at      int  // the row met last
+	rewrite bool // the rows have an older form
+	merged  bool // d.buf has more than this schema's encoding of the value
 	path    []byte
 	buf     bytes.Buffer
-	places  []place // of the lists that are being walked
+	spare   bytes.Buffer // of what is encoded again
+	older   *Rows        // with Rewrite: what the schema of the older version makes of the committed rows
+	from    *Schema      // with Rewrite: the schema of the older version
+	apart   []string     // the keys of entries that are others than the rows there
+	parted  int          // the length of the key of such an entry, while it is compared; else 0
+	origin  string       // the key at which it was committed, "" of a new one
+	places  []place      // of the lists that are being walked
 	scratch []scratch
 	cleared []Edit // trees that are set anew
 	sets    []Edit
@@ -77,8 +110,9 @@ func newDiffer(s *Schema) *differ {
 }
 
 func (d *differ) begin(committed *Rows) {
-	d.rows, d.epoch = committed, committed.mark()
+	d.rows, d.epoch = committed, committed.mark(d.schema.serial)
 	d.met, d.at, d.path, d.places = 0, -1, d.path[:0], d.places[:0]
+	d.rewrite, d.merged, d.parted, d.origin, d.apart = false, false, 0, "", d.apart[:0]
 	if len(committed.list) >= indexFrom && committed.index == nil {
 		committed.index = newIndex(committed.list)
 	}
@@ -88,9 +122,11 @@ func (d *differ) begin(committed *Rows) {
 const keptBytes = 256 << 10
 
 func (d *differ) release() {
-	d.rows, d.cleared, d.sets = nil, nil, nil
-	if d.buf.Cap() > keptBytes {
-		d.buf = bytes.Buffer{}
+	d.rows, d.cleared, d.sets, d.older, d.from = nil, nil, nil, nil, nil
+	for _, buf := range []*bytes.Buffer{&d.buf, &d.spare} {
+		if buf.Cap() > keptBytes {
+			*buf = bytes.Buffer{}
+		}
 	}
 	d.schema.differs.Put(d)
 }
@@ -111,7 +147,7 @@ func (d *differ) fail(err error) error {
 	return placed(d.schema.typ, string(d.path), err)
 }
 
-// emit compares the encoded value in d.buf with the row at d.path, and the rows below it when it is large.
+// emit writes the encoded value in d.buf to the row at d.path, and to rows below it when it is large.
 func (d *differ) emit(e *entity) error {
 	value := d.buf.Bytes()
 	if len(value) <= chunk.Bytes && !mayBeFirstPart(value) {
@@ -124,6 +160,7 @@ func (d *differ) emit(e *entity) error {
 	if err != nil {
 		return d.fail(err)
 	}
+	d.forgetBase()
 	at := len(d.path)
 	for i, part := range parts {
 		if i > 0 {
@@ -135,13 +172,6 @@ func (d *differ) emit(e *entity) error {
 	}
 	d.path = d.path[:at]
 	return nil
-}
-
-// isCommitted tells whether the row at d.path is what d.buf holds.
-func (d *differ) isCommitted() bool {
-	i, found := d.find()
-	encoded := d.buf.Bytes()
-	return found && d.rows.list[i].value() == string(encoded)
 }
 
 // shrink clears the rows of a value that was large and is not any more, in one edit instead of one for each.
@@ -190,7 +220,11 @@ func (d *differ) set(key string, value []byte) error {
 	if len(key) > MaxKeyBytes {
 		return d.fail(fmt.Errorf("a key of %d bytes; at most %d", len(key), MaxKeyBytes))
 	}
-	d.sets = append(d.sets, Edit{Key: key, Value: bytes.Clone(value)})
+	e := Edit{Key: key, Value: bytes.Clone(value)}
+	if !d.merged {
+		e.base = d.schema.serial
+	}
+	d.sets = append(d.sets, e)
 	return nil
 }
 
@@ -203,6 +237,9 @@ func (d *differ) find() (int, bool) {
 	if d.rows.index != nil {
 		return d.rows.index.find(list, d.path)
 	}
+	if d.isBetween(next) {
+		return next, false
+	}
 	return slices.BinarySearchFunc(list, d.path, func(r row, path []byte) int {
 		switch {
 		case r.key() < string(path):
@@ -214,6 +251,12 @@ func (d *differ) find() (int, bool) {
 	})
 }
 
+// isBetween tells whether d.path is between the row met last and the next one: where fields are zero that have no row.
+func (d *differ) isBetween(next int) bool {
+	list := d.rows.list
+	return (d.at < 0 || list[d.at].key() < string(d.path)) && (next == len(list) || string(d.path) < list[next].key())
+}
+
 // meetTree notes that all rows below a key are still there.
 func (d *differ) meetTree(key string) {
 	for i, _ := d.rows.search(key); i < len(d.rows.list) && isBelow(d.rows.list[i].key(), key); i++ {
@@ -222,7 +265,7 @@ func (d *differ) meetTree(key string) {
 }
 
 // finish brings the edits in order and adds what has to be cleared.
-func (d *differ) finish(rewrite bool) error {
+func (d *differ) finish() error {
 	if len(d.sets) > 1 {
 		slices.SortFunc(d.sets, func(a, b Edit) int { return cmp.Compare(a.Key, b.Key) })
 	}
@@ -235,9 +278,7 @@ func (d *differ) finish(rewrite bool) error {
 	if d.met == len(d.rows.list) {
 		return nil
 	}
-	if !rewrite {
-		d.keepUnknown()
-	}
+	d.keepUnknown()
 	d.cleared = append(d.cleared, d.clears()...)
 	return nil
 }

@@ -1,7 +1,6 @@
 package statediff
 
 import (
-	"bytes"
 	"fmt"
 	"reflect"
 	"slices"
@@ -27,8 +26,9 @@ type entity struct {
 	pointer  bool   // the value is a pointer to what has the children
 	open     bool   // a struct: it ignores what is below it under other names
 	children []child
-	inner    node   // the map or list
-	fill     filler // of what has the children
+	inner    node     // the map or list
+	fill     filler   // of what has the children
+	inRow    []string // the tuple elements of the fields that are in the row
 }
 
 // child is a field with a key of its own.
@@ -73,31 +73,6 @@ func (e *entity) diff(d *differ, v reflect.Value) error {
 	}
 	d.path = d.path[:at]
 	return nil
-}
-
-func (e *entity) diffRow(d *differ, v reflect.Value) error {
-	d.buf.Reset()
-	switch {
-	case !e.pointer:
-		if err := e.row.encode(&d.buf, v, d.made(e.row)); err != nil {
-			return d.fail(err)
-		}
-	case v.IsNil():
-		d.buf.WriteByte(cborNull)
-	default:
-		if err := e.row.encode(&d.buf, v.Elem(), d.made(e.row)); err != nil {
-			return d.fail(err)
-		}
-	}
-	if e.presence == nonZero && bytes.Equal(d.buf.Bytes(), e.zero) {
-		return nil
-	}
-	if e.row.verify && !d.isCommitted() {
-		if err := e.row.check(d.buf.Bytes(), v.Type()); err != nil {
-			return d.fail(err)
-		}
-	}
-	return d.emit(e)
 }
 
 func (e *entity) decode(d *decoder, g group, v reflect.Value) error {
@@ -163,7 +138,7 @@ func (e *entity) child(element string) (node, bool) {
 	if c := e.field(element); c != nil {
 		return c.node, true
 	}
-	return nil, !e.open || element == "" || element[0] != codeString
+	return nil, !e.open || element == "" || element[0] != codeString || slices.Contains(e.inRow, element)
 }
 
 // isLeaf tells whether there can be nothing below the row but rows of the same value.

@@ -1,9 +1,6 @@
 package statediff
 
-import (
-	"reflect"
-	"time"
-)
+import "reflect"
 
 // filler makes the nil maps of a value empty, so that handlers can write to them. It looks into structs, arrays,
 // slices and pointers that are not nil, not into the entries of maps. A nil filler has nothing to do.
@@ -78,20 +75,4 @@ func pointerFiller(inner filler) filler {
 			inner(v.Elem())
 		}
 	}
-}
-
-// hasTime tells whether values of the type hold times.
-func hasTime(t reflect.Type) bool {
-	switch t.Kind() {
-	case reflect.Struct:
-		if t == reflect.TypeFor[time.Time]() {
-			return true
-		}
-		return !marshals(t) && !isTracked(t) && anyField(t, func(f reflect.StructField, g tag) bool { return !g.skip && hasTime(f.Type) })
-	case reflect.Map:
-		return hasTime(t.Key()) || hasTime(t.Elem())
-	case reflect.Slice, reflect.Array, reflect.Pointer:
-		return hasTime(t.Elem())
-	}
-	return false
 }

@@ -44,7 +44,7 @@ func FuzzDecode(f *testing.F) {
 			_ = err.Error()
 			v = w
 		}
-		edits, err := s.Rewrite(r, v)
+		edits, err := s.Rewrite(r, nil, v)
 		if err != nil {
 			return // a value that its type's own decoder accepts and its encoder refuses
 		}

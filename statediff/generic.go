@@ -74,7 +74,7 @@ func (d generic) decode(data []byte) (any, error) {
 func (d generic) isList(g group) bool {
 	for below := range d.groups(g) {
 		next := below.lo + 1
-		if next < below.hi && len(d.key(below)) == int(d.list[below.lo].klen) && d.list[next].key()[below.klen:] == orderElement {
+		if next < below.hi && len(d.key(below)) == d.list[below.lo].keyLen() && d.list[next].key()[below.klen:] == orderElement {
 			return true
 		}
 	}

@@ -2,6 +2,7 @@ package statediff
 
 import (
 	"cmp"
+	"encoding/binary"
 	"iter"
 	"slices"
 	"strings"
@@ -13,19 +14,67 @@ import (
 type Rows struct {
 	list  []row
 	index *index // nil until a Diff needs it
-	size  int64  // of the keys and values
+	size  int64  // of the keys and values, and of the bases
 	epoch uint32 // of the latest Diff
+	based uint32 // the serial of the schema whose bases the rows have; 0: none
 }
 
-// row is a key and its value in one string.
+// row is a key and its value in one string, and perhaps behind them a base, with its length: what the value is when a
+// schema has decoded it and encodes it again, where that is something else (merge.go).
 type row struct {
 	data string
-	klen uint32
+	klen uint32 // of the key, with hasBase or isBase
 	seen uint32 // the epoch of the Diff that last met this row
 }
 
-func (r *row) key() string   { return r.data[:r.klen] }
-func (r *row) value() string { return r.data[r.klen:] }
+const (
+	hasBase   = 1 << 31
+	isBase    = 1 << 30 // the value is its own base
+	baseBytes = 4       // of the length of a base
+)
+
+func (r *row) keyLen() int { return int(r.klen &^ (hasBase | isBase)) }
+func (r *row) key() string { return r.data[:r.keyLen()] }
+
+func (r *row) value() string {
+	if r.klen < hasBase {
+		return r.data[r.keyLen():]
+	}
+	return r.data[r.keyLen() : len(r.data)-baseBytes-r.baseLen()]
+}
+
+func (r *row) baseLen() int {
+	return int(binary.BigEndian.Uint32([]byte(r.data[len(r.data)-baseBytes:])))
+}
+
+// base returns what setBase was given, if it is not the value.
+func (r *row) base() (base string, found bool) {
+	if r.klen < hasBase {
+		return "", false
+	}
+	end := len(r.data) - baseBytes
+	return r.data[end-r.baseLen() : end], true
+}
+
+func (r *row) isBase() bool { return r.klen&isBase != 0 }
+
+func (r *row) setBase(base []byte) {
+	key, value := r.key(), r.value()
+	var b strings.Builder
+	b.Grow(len(key) + len(value) + len(base) + baseBytes)
+	b.WriteString(key)
+	b.WriteString(value)
+	b.Write(base)
+	b.Write(binary.BigEndian.AppendUint32(nil, uint32(len(base))))
+	r.data, r.klen = b.String(), uint32(len(key))|hasBase
+}
+
+func (r *row) dropBase() {
+	if r.klen >= hasBase {
+		r.data = strings.Clone(r.data[:r.keyLen()+len(r.value())])
+	}
+	r.klen = uint32(r.keyLen())
+}
 
 func newRow(key string, value []byte) row {
 	var b strings.Builder
@@ -73,7 +122,7 @@ func (r *Rows) Get(key string) (value []byte, found bool) {
 
 // Clone returns rows that can be changed apart. It shares the memory of keys and values, which never change.
 func (r *Rows) Clone() *Rows {
-	return &Rows{list: slices.Clone(r.list), size: r.size, epoch: r.epoch}
+	return &Rows{list: slices.Clone(r.list), size: r.size, epoch: r.epoch, based: r.based}
 }
 
 // All yields the rows in the order of their keys. The values are copies.
@@ -161,11 +210,12 @@ func (r *Rows) insert(edits []Edit) {
 			continue
 		}
 		if i, found := r.search(e.Key); found {
-			r.size += int64(len(e.Value)) - int64(len(r.list[i].value()))
-			r.list[i].data = newRow(e.Key, e.Value).data
+			r.size -= int64(len(r.list[i].data))
+			r.list[i] = r.rowOf(e)
+			r.size += int64(len(r.list[i].data))
 			continue
 		}
-		added = append(added, newRow(e.Key, e.Value))
+		added = append(added, r.rowOf(e))
 	}
 	if len(added) == 0 {
 		return
@@ -178,6 +228,15 @@ func (r *Rows) insert(edits []Edit) {
 		return
 	}
 	r.merge(added)
+}
+
+// rowOf is the row that an edit sets.
+func (r *Rows) rowOf(e Edit) row {
+	set := newRow(e.Key, e.Value)
+	if e.base != 0 && e.base == r.based {
+		set.klen |= isBase
+	}
+	return set
 }
 
 func hasTwins(sorted []row) bool {
@@ -206,8 +265,32 @@ func (r *Rows) merge(added []row) {
 	r.index = nil
 }
 
-// mark begins a Diff: rows that it meets get the new epoch.
-func (r *Rows) mark() uint32 {
+// setBase keeps a base of row i.
+func (r *Rows) setBase(i int, base []byte) {
+	r.size -= int64(len(r.list[i].data))
+	r.list[i].setBase(base)
+	r.size += int64(len(r.list[i].data))
+}
+
+func (r *Rows) dropBase(i int) {
+	r.size -= int64(len(r.list[i].data))
+	r.list[i].dropBase()
+	r.size += int64(len(r.list[i].data))
+}
+
+// dropBases forgets the bases that another schema left.
+func (r *Rows) dropBases() {
+	for i := range r.list {
+		r.dropBase(i)
+	}
+}
+
+// mark begins a Diff of a schema: rows that it meets get the new epoch.
+func (r *Rows) mark(schema uint32) uint32 {
+	if r.based != schema && r.based != 0 {
+		r.dropBases()
+	}
+	r.based = schema
 	r.epoch++
 	if r.epoch == dead {
 		r.epoch = 1

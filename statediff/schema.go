@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+	"sync/atomic"
 )
 
 // Schema is how values of one Go type become rows. It is immutable and safe for concurrent use.
 type Schema struct {
 	typ      reflect.Type
+	serial   uint32 // no other schema of the process has it, and it is not 0
 	codec    codec
 	root     node
 	fill     filler
@@ -16,6 +18,9 @@ type Schema struct {
 	trackeds []*tracked // in the order of their keys
 	differs  sync.Pool
 }
+
+// serials numbers the schemas, for what Rows remember of one. (A pointer would make the rows of small states larger.)
+var serials atomic.Uint32
 
 // node is a part of the schema: how the values at one place are stored.
 type node interface {
@@ -47,7 +52,7 @@ func For(t reflect.Type) (*Schema, error) {
 		return nil, err
 	}
 	sortTracked(c.trackeds)
-	s := &Schema{typ: t, codec: codec, root: root, fill: fillerFor(t), slots: c.slots, trackeds: c.trackeds}
+	s := &Schema{typ: t, serial: serials.Add(1), codec: codec, root: root, fill: fillerFor(t), slots: c.slots, trackeds: c.trackeds}
 	s.differs.New = func() any { return newDiffer(s) }
 	return s, nil
 }

@@ -1,5 +1,7 @@
 package statediff
 
+import "slices"
+
 // What a Diff did not meet is gone from the value, or was never known to the type. This file tells them apart and clears
 // the first with the fewest edits.
 
@@ -16,7 +18,7 @@ func (d *differ) keepUnknown() {
 func (d *differ) isUnknown(key string) bool {
 	n := d.schema.root
 	for at := 0; ; {
-		if n.owns() && !d.isMet(key[:at]) {
+		if n.owns() && !d.isMet(key[:at]) || slices.Contains(d.apart, key[:at]) {
 			return false
 		}
 		size := elementLen(key[at:])
@@ -25,10 +27,27 @@ func (d *differ) isUnknown(key string) bool {
 		}
 		next, known := n.child(key[at : at+size])
 		if next == nil {
-			return !known
+			return !known && !(d.rewrite && (d.from == nil || d.from.knows(key[:at+size])))
 		}
 		n, at = next, at+size
 	}
+}
+
+// knows tells whether rows of the schema may have the key.
+func (s *Schema) knows(key string) bool {
+	n := s.root
+	for at := 0; at < len(key); {
+		size := elementLen(key[at:])
+		if size == 0 {
+			return false
+		}
+		next, known := n.child(key[at : at+size])
+		if next == nil {
+			return known
+		}
+		n, at = next, at+size
+	}
+	return true
 }
 
 func (d *differ) isMet(key string) bool {

@@ -130,8 +130,10 @@ func (l *List[V]) Move(at, before Place) (Place, bool) {
 	if at == before {
 		return at, true
 	}
+	from := t.committedAt(at.element())
 	t.remove(at.element())
 	place := l.add(before, *v)
+	t.separate(place.element(), from)
 	return place, place != ""
 }
 
@@ -196,18 +198,20 @@ func makeRoom(places []place, at int, whole ends) bool {
 func (l *List[V]) relabel(old, places []place, at int) {
 	type moved struct {
 		to    Place
+		from  string // where it was committed
 		value V
 	}
 	var items []moved
 	for i, p := range places {
 		from := old[i].label.place().element()
 		if v := l.t.get(from); i != at && p.changed && v != nil {
-			items = append(items, moved{p.label.place(), *v})
+			items = append(items, moved{p.label.place(), l.t.committedAt(from), *v})
 			l.t.remove(from)
 		}
 	}
 	for _, m := range items {
 		l.t.set(m.to.element(), m.value)
+		l.t.separate(m.to.element(), m.from)
 	}
 }
 

@@ -10,10 +10,11 @@ import (
 // tracker is what Map and List have in common. It holds the entries that were touched, by the tuple element of their
 // key, with the rows that they had; Diff compares just these. Entries that were not touched stay in the store.
 type tracker[V any] struct {
-	bound   *binding      // nil when all entries are in memory
-	touched map[string]*V // nil pointers are entries that are not there
-	order   []string      // the keys of touched, sorted
-	rows    *Rows         // the committed rows of what was touched
+	bound   *binding          // nil when all entries are in memory
+	touched map[string]*V     // nil pointers are entries that are not there
+	order   []string          // the keys of touched, sorted
+	rows    *Rows             // the committed rows of what was touched
+	apart   map[string]string // entries that are others than the rows at their key; from where they were moved, or ""
 	count   int64
 	counted bool // count is known
 	err     error
@@ -94,7 +95,29 @@ func (t *tracker[V]) remove(element string) bool {
 	t.length()
 	t.count--
 	t.touch(element, nil)
+	t.separate(element, "")
 	return true
+}
+
+// separate notes that what is at a key from now on is another entry than the committed one: a new one, or one that was
+// committed elsewhere. What this program does not know of an entry goes with it, and nowhere else.
+func (t *tracker[V]) separate(element, from string) {
+	if from == element {
+		delete(t.apart, element)
+		return
+	}
+	if t.apart == nil {
+		t.apart = map[string]string{}
+	}
+	t.apart[element] = from
+}
+
+// committedAt is where the entry was committed that is at a key now; "" for a new one.
+func (t *tracker[V]) committedAt(element string) string {
+	if from, isApart := t.apart[element]; isApart {
+		return from
+	}
+	return element
 }
 
 // length returns the number of entries. It is stored; the entries are counted only when they were a plain map's before.
@@ -261,7 +284,7 @@ func (t *tracker[V]) diff(d *differ, n *tracked) error {
 	if err := t.diffEntries(part, n); err != nil {
 		return err
 	}
-	if err := part.finish(d.rewrite); err != nil {
+	if err := part.finish(); err != nil {
 		return err
 	}
 	d.cleared, d.sets = appendAside(d.cleared, part.cleared), appendAside(d.sets, part.sets)
@@ -294,7 +317,13 @@ func (t *tracker[V]) diffEntries(d *differ, n *tracked) error {
 			continue
 		}
 		d.path = append(d.path[:at], element...)
+		if from, isApart := t.apart[element]; isApart {
+			d.part(n.prefix, from)
+		}
 		if err := n.entry.diff(d, reflect.ValueOf(v).Elem()); err != nil {
+			return err
+		}
+		if err := d.rejoin(len(n.prefix) + len(element)); err != nil {
 			return err
 		}
 	}

@@ -17,7 +17,7 @@ type whole struct {
 	foreign int          // the number of further fields of made, which must not be there when it is read
 	slot    int          // of the scratch space for made
 	pointer bool         // to the struct whose fields are copied
-	verify  bool         // holds times, which can be too far away to be read back
+	verify  *verifier    // nil when all that is written can be read back
 	fill    filler
 }
 
@@ -49,7 +49,7 @@ func (c *compiler) whole(t reflect.Type) (*whole, error) {
 }
 
 func (c *compiler) direct(t reflect.Type) *whole {
-	return &whole{codec: c.codec, verify: hasTime(t), fill: fillerFor(t)}
+	return &whole{codec: c.codec, verify: verifierFor(t), fill: fillerFor(t)}
 }
 
 // marker returns an empty row: a CBOR map without entries, whatever the value is.
@@ -73,7 +73,7 @@ func (c *compiler) copied(t reflect.Type, list []field, foreign ...string) (*who
 		fields = append(fields, madeField(len(fields), reflect.TypeFor[cbor.RawMessage](), name+",omitempty"))
 	}
 	w.made = reflect.StructOf(fields)
-	w.verify = hasTime(w.made) // which is known not to contain itself, as t is not yet
+	w.verify = verifierFor(w.made) // which is known not to contain itself, as t is not yet
 	return w, nil
 }
 
@@ -144,17 +144,6 @@ func (w *whole) decode(data []byte, v reflect.Value) error {
 		v.FieldByIndex(index).Set(made.Field(i))
 	}
 	return nil
-}
-
-// check reports why data, which was encoded from a value of type t, cannot be read back.
-func (w *whole) check(data []byte, t reflect.Type) error {
-	if isNull(data) {
-		return nil
-	}
-	if w.made != nil {
-		t = w.made
-	}
-	return w.codec.decode(data, reflect.New(t).Elem())
 }
 
 const cborNull = 0xf6
