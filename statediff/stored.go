@@ -5,7 +5,6 @@ import (
 	"reflect"
 
 	"github.com/dserver-go/dserver/internal/chunk"
-
 	"github.com/dserver-go/dserver/internal/wire"
 )
 
