@@ -48,10 +48,17 @@
 //
 // # When types change
 //
-// A field that was added is zero in older states; rows of one that was removed are ignored by Decode and left alone by
-// Diff, and cleared by Rewrite. Decode refuses rows of another shape than the field has now, such as those of a map where
-// there is one value: nothing is dropped unasked. A plain map can become a Map and back, and a map of structs a list with
-// ids, in the order of the keys.
+// A field that was added is zero in older states, and is written where something is changed. What a type does not have,
+// be it rows or fields inside of a value, is ignored by Decode and left as it is by Diff, for as long as the entry, item or
+// value exists that has it: an older program does not harm what a newer one wrote. Entries are told by their keys, items
+// by their ids, and those of a List wherever they are moved. Elements of a slice that have no id are found again when they
+// are equal, and between such at their index if no other was inserted or removed there; else what is not known of them
+// goes. Rewrite clears what an older type had and this one has not.
+//
+// Decode refuses rows of another shape than the field has now, such as those of a map where there is one value: nothing is
+// dropped unasked. A plain map can become a Map and back, and a map of structs a list with ids, in the order of the keys.
+//
+// What a type's own methods write is decoded and encoded again before Diff returns it, and must give the same bytes.
 //
 // # Tracked collections
 //
