@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -263,8 +264,20 @@ func TestTheCodeOfEachLogLineNamesItsFieldsOnce(t *testing.T) {
 	}
 }
 
+// Operators find each line in the documents, with what to do about it.
+func TestOperationsTellsOfEachLineOfTheLog(t *testing.T) {
+	document, err := os.ReadFile("../docs/operations.md")
+	must(t, err)
+	for _, call := range logCalls(t) {
+		if text, err := strconv.Unquote(call.text); err == nil && !bytes.Contains(document, []byte("`"+text+"`")) {
+			t.Errorf("%s: docs/operations.md does not tell of %q", call.place, text)
+		}
+	}
+}
+
 type logCall struct {
 	place  string
+	text   string // as the code has it
 	fields []string
 }
 
@@ -284,7 +297,7 @@ func logCalls(t *testing.T) (calls []logCall) {
 		must(t, err)
 		ast.Inspect(file, func(n ast.Node) bool {
 			if call, ok := n.(*ast.CallExpr); ok && methodOf(call) == "Msg" {
-				c := logCall{place: files.Position(call.Pos()).String()}
+				c := logCall{place: files.Position(call.Pos()).String(), text: textOf(text, files, call.Args[0])}
 				for inner := receiverOf(call); inner != nil; inner = receiverOf(inner) {
 					c.fields = append(c.fields, fieldsOf(text, files, inner)...)
 				}
@@ -309,7 +322,11 @@ func fieldsOf(text []byte, files *token.FileSet, call *ast.CallExpr) []string {
 	if len(call.Args) < 2 {
 		return nil
 	}
-	return []string{string(text[files.Position(call.Args[0].Pos()).Offset:files.Position(call.Args[0].End()).Offset])}
+	return []string{textOf(text, files, call.Args[0])}
+}
+
+func textOf(text []byte, files *token.FileSet, n ast.Node) string {
+	return string(text[files.Position(n.Pos()).Offset:files.Position(n.End()).Offset])
 }
 
 func methodOf(call *ast.CallExpr) string {
