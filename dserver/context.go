@@ -122,7 +122,7 @@ func prepareSend(to Ref, m any, opts []Option) (*parcel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newParcel(to, how, newEnvelope(message, ""))
+	return newParcel(to, how, newEnvelope(message, "")), nil
 }
 
 // AfterCommit runs fn in this process after the commit, in order, at most once: for logs, metrics and hints to caches.

@@ -20,7 +20,7 @@ import (
 // An item that makes the letter larger than a row stands in rows of its own below it. So whatever fits on the queue can
 // be set aside, with all that is added here.
 type letter struct {
-	Item     []byte `cbor:"item,omitempty"` // the message as it was on the queue, readable or not
+	Item     []byte `cbor:"item,omitzero"` // the message as it was on the queue, readable or not; nil: in rows below
 	Err      Error  `cbor:"error"`
 	Stack    string `cbor:"stack,omitempty"`
 	Attempts int    `cbor:"attempts"`
@@ -33,7 +33,7 @@ func newLetter(r result) letter {
 		l.Stack, l.Attempts = truncate(r.released.stack, maxStack), r.released.attempt
 	}
 	if r.item != nil {
-		l.Item = r.item.Body
+		l.Item = append([]byte{}, r.item.Body...) // one of no bytes is not one in rows below
 		return l
 	}
 	l.Item = encodeRecord(newEnvelope(r.arrival.message, ""))
@@ -114,7 +114,7 @@ type DeadLetter struct {
 	Stamp    backend.Versionstamp // when it was pushed, in commit order; names it
 	Message  Message              // without a Name when it cannot be read: then Body is all that is stored
 	Err      Error
-	Stack    string // of a panic
+	Stack    string // of a panic; of a message that could not be decoded, why
 	Attempts int
 	Since    time.Time // when it was set aside, by the clock of the consumer
 }
@@ -223,6 +223,7 @@ func (h handle) retry(ctx context.Context, d DeadLetter, lane queue.Lane) error 
 	if err != nil {
 		return err
 	}
+	unread := bytes.Clone(d.Message.Body) // of one without a Name
 	return h.change(ctx, "Retry", func(tx backend.Tx, keys tenant) error {
 		l, err := keys.findLetter(tx, d.Stamp)
 		if err != nil {
@@ -231,7 +232,7 @@ func (h handle) retry(ctx context.Context, d DeadLetter, lane queue.Lane) error 
 		again := item
 		if again == nil {
 			again = l.Item
-			if !bytes.Equal(again, d.Message.Body) {
+			if !bytes.Equal(again, unread) {
 				return errNameless
 			}
 		}
@@ -252,7 +253,7 @@ func (h handle) retried(ctx context.Context, m Message) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newEnvelope(message, "").encode()
+	return newEnvelope(message, "").encode(), nil
 }
 
 // Discard removes a dead letter. It is ErrNotFound when the letter is gone.

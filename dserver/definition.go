@@ -151,6 +151,12 @@ func (d *definition) accepts(name string) error {
 	return because(ErrNoHandler, "%q has none for %s", d.name, name)
 }
 
+// hasNoReply reports whether a message is known to have none. An address does not know.
+func (d *definition) hasNoReply(name string) bool {
+	h := d.handlers[name]
+	return h != nil && !h.call && d.locked[name] == nil
+}
+
 func (d *definition) hasHandlers() bool { return len(d.handlers)+len(d.locked) > 0 }
 
 // caller is the place in the user's program that called the function that asks, for panics that name it.

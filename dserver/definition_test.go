@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/dserver"
@@ -35,6 +36,28 @@ type (
 	HasPointer struct{ P *HasFunction }
 	HasError   struct{ Err error }
 
+	HasSecret struct {
+		Secret string `json:"-"`
+	}
+	Left     struct{ Same int }
+	Right    struct{ Same int }
+	HasTwins struct {
+		Left
+		Right
+	}
+	HasCover struct {
+		Left
+		Same string
+	}
+	HasTime struct {
+		time.Time
+		N int
+	}
+	HasPointers struct{ P **int }
+	HasOneWay   struct{ W Writes }
+	Writes      struct{ n int }
+	SecretReply struct{ dserver.Returns[HasSecret] }
+
 	Plain    struct{ N int }
 	Answered struct{ dserver.Returns[int] }
 
@@ -45,6 +68,8 @@ type (
 	HiddenReply        struct{ dserver.Returns[HasHidden] }
 	InterfaceReply     struct{ dserver.Returns[any] }
 )
+
+func (w Writes) MarshalText() ([]byte, error) { return []byte{byte(w.n)}, nil }
 
 func (NoName) MessageName() string { return "" }
 func (SameA) MessageName() string  { return "same" }
@@ -116,6 +141,13 @@ func TestWrongDefinitionsPanicWithTheirPlaces(t *testing.T) {
 		{"message with a function", with(cast[HasFunction]()), 1, []string{"HasFunction.F"}},
 		{"message with a hidden field", with(cast[HasHidden]()), 1, []string{"HasHidden.hidden"}},
 		{"message with a channel deep inside", with(cast[HasDeep]()), 1, []string{"Outer.Inner", "C"}},
+		{"message with a field that json leaves out", with(cast[HasSecret]()), 1, []string{"HasSecret.Secret", `cbor:"-"`}},
+		{"message with two fields of one name", with(cast[HasTwins]()), 1, []string{"HasTwins.Right.Same", "HasTwins", ".Left.Same"}},
+		{"message with a field that covers another", with(cast[HasCover]()), 1, []string{"HasCover.Same", ".Left.Same"}},
+		{"message that embeds a time", with(cast[HasTime]()), 1, []string{"time.Time", "give the field a name"}},
+		{"message with a pointer to a pointer", with(cast[HasPointers]()), 1, []string{"HasPointers.P", "pointer to a pointer"}},
+		{"message that only marshals itself", with(cast[HasOneWay]()), 1, []string{"HasOneWay.W", "cannot decode itself"}},
+		{"reply that json leaves out", with(answers[SecretReply]()), 1, []string{"reply", "HasSecret.Secret"}},
 		{"request given to HandleCast", with(cast[Answered]()), 1, []string{"Answered", "HandleCall"}},
 		{"reply with a hidden field", with(answers[HiddenReply]()), 1, []string{"reply", "HasHidden.hidden"}},
 		{"reply that is an interface", with(answers[InterfaceReply]()), 1, []string{"reply", "interface"}},

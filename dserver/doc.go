@@ -91,7 +91,7 @@
 //
 // # Limits
 //
-//	a message, a reply                            nearly 4 MiB
+//	a message, a reply                            nearly 4 MiB, and 256 arrays and maps within one another
 //	all that one turn writes                      9 MB
 //	the name of a type, an id                     1 KiB each
 //	the time of a turn's handlers                 4 s
@@ -112,12 +112,14 @@
 //	ctx ended during the commit of a Cast         errors.Is(err, backend.ErrCommitUnknown), and ctx's error as well;
 //	                                              the message may have been sent: as above
 //	this process was taken for dead while a       errors.Is(err, dserver.ErrReplyLost); the message may have taken
-//	  call waited                                 effect
+//	  call waited, or cannot read its answer      effect
 //	killed, or taken off the queue by an          errors.Is(err, dserver.ErrKilled), dserver.ErrWithdrawn; the message
 //	  operator, while a call waited               took no effect
 //	the server has no state; the message or       errors.Is(err, dserver.ErrNotFound)
 //	  dead letter is gone
 //	a message that is too large                   errors.Is(err, backend.ErrTooLarge); nothing was sent
+//	a message that could not be read again, as    an error with text only; nothing was sent
+//	  of a type that loses something
 //	the database was closed, or ended itself      errors.Is(err, backend.ErrClosed); open it again
 //	  after a failed write
 //	the stored bytes are damaged                  errors.Is(err, backend.ErrCorrupt); an operator must look

@@ -43,8 +43,8 @@ var (
 	// was rolled back each time. An operator finds the message among the dead letters.
 	ErrFault = &Error{Code: "dserver/fault", Text: "dserver: set aside"}
 
-	// When waiting: this process was taken for dead by the others, so its replies were removed. The message may have
-	// taken effect: call again with Once.
+	// When waiting: this process was taken for dead by the others, so its replies were removed, or it cannot read the
+	// reply. The message may have taken effect: call again with Once.
 	ErrReplyLost = &Error{Code: "dserver/reply-lost", Text: "dserver: the reply was lost"}
 
 	// When waiting: the server was killed before it handled the message.

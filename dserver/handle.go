@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/wire"
 )
 
 // DServer is a handle to one server: a value without a process, safe for concurrent use. It is for outside of handlers
@@ -61,17 +62,27 @@ func (s *DServer[S]) CastAll(ctx context.Context, ms []any, opts ...Option) erro
 }
 
 // Call sends m and waits until it has taken effect, durably; then it decodes the answer into reply, a pointer, or
-// drops it when reply is nil. Any message can be called, one without a reply too. What the handler returned as error
+// drops it when reply is nil. Any message can be called, one without a reply too, for which reply is nil. What the handler returned as error
 // comes back as *Error. The wait is as long as ctx: when it ends, m is not withdrawn and may yet take effect; call
 // again with Once. Without a consumer and a deadline it waits for ever; at its deadline the error tells when no process
 // was seen that runs the type.
 func (s *DServer[S]) Call(ctx context.Context, m, reply any, opts ...Option) error {
-	body, err := s.call(ctx, m, opts)
-	if err != nil || reply == nil || body == nil {
+	message, how, err := s.prepare(ctx, "Call", m, opts)
+	if err != nil {
 		return err
 	}
-	if err := decoder.Unmarshal(body, reply); err != nil {
-		return fmt.Errorf("dserver: decode the reply of %v: %w", s.Ref(), err)
+	if reply != nil && s.def.hasNoReply(message.Name) {
+		return fmt.Errorf("dserver: nothing was sent: %s has no reply: call it with nil for one", message.Name)
+	}
+	body, err := s.call(ctx, message, how)
+	switch {
+	case err != nil || reply == nil:
+		return err
+	case body == nil:
+		return fmt.Errorf("dserver: %v has handled %s, which has no reply: call it with nil for one", s.Ref(), message.Name)
+	}
+	if err := wire.Decode(body, reply); err != nil {
+		return fmt.Errorf("dserver: decode the reply of %v, which has handled %s: %w", s.Ref(), message.Name, err)
 	}
 	return nil
 }
@@ -125,11 +136,7 @@ func (h handle) inline(ctx context.Context, m Message, call bool) outcome {
 	return c.await(ctx, s, a)
 }
 
-func (h handle) call(ctx context.Context, m any, opts []Option) ([]byte, error) {
-	message, how, err := h.prepare(ctx, "Call", m, opts)
-	if err != nil {
-		return nil, err
-	}
+func (h handle) call(ctx context.Context, message Message, how sending) ([]byte, error) {
 	if err := h.checkSelf(ctx, how); err != nil {
 		return nil, err
 	}
@@ -182,11 +189,8 @@ func (h handle) push(ctx context.Context, how sending, envelopes ...envelope) (*
 
 // pushWith is push with further writes.
 func (h handle) pushWith(ctx context.Context, also func(tx backend.Tx) error, how sending, envelopes ...envelope) (*onceRecord, error) {
-	p, err := newParcel(h.Ref(), how, envelopes...)
-	if err != nil {
-		return nil, err
-	}
-	err = h.db.Transact(ctx, func(tx backend.Tx) error {
+	p := newParcel(h.Ref(), how, envelopes...)
+	err := h.db.Transact(ctx, func(tx backend.Tx) error {
 		p.look(tx)
 		if err := p.write(tx); err != nil {
 			return err

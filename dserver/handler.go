@@ -1,9 +1,14 @@
 package dserver
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"runtime/debug"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/dserver-go/dserver/internal/wire"
 )
 
 // handler runs the function that a definition has for a message.
@@ -42,13 +47,14 @@ func HandleCast[S, M any](fn func(ctx *Context, s *S, m M) error) Part[S] {
 }
 
 // HandleCall handles messages of type M, which are answered with the R that M's Returns[R] says.
-// The reply is encoded when fn returns, so it may be a part of the state.
+// The reply is encoded when fn returns, so it may be a part of the state. One that cannot be sent, as it is too large, or
+// could not be read again, is an error as if fn had returned it.
 func HandleCall[S any, M Request[R], R any](fn func(ctx *Context, s *S, m M) (R, error)) Part[S] {
 	place := caller()
 	return part[S](func(d *definition) {
 		h := newHandler[M](d, place)
 		h.call = true
-		if err := checkStorable(reflect.TypeFor[R]()); err != nil {
+		if err := wire.Of(reflect.TypeFor[R]()).Err(); err != nil {
 			panic(fmt.Sprintf("dserver: the reply to %v cannot be sent: %v (handler at %s)", h.typ, err, place))
 		}
 		h.run = func(ctx *Context, state any, body []byte) ([]byte, error) {
@@ -94,10 +100,11 @@ func newHandler[M any](d *definition, place string) *handler {
 	case reflect.Interface:
 		fail("%v is an interface: a message has a type of its own", t)
 	}
-	if err := checkStorable(t); err != nil {
+	k := kindOf(t)
+	if err := k.wire.Err(); err != nil {
 		fail("the message %v cannot be sent: %v", t, err)
 	}
-	name, err := messageName(t, *new(M))
+	name, err := k.nameOf(*new(M))
 	if err != nil {
 		panic(fmt.Sprintf("%v (a handler of %q at %s)", err, d.name, place))
 	}
@@ -120,18 +127,36 @@ func addHandler(d *definition, handlers map[string]*handler, h *handler) {
 // decodeMessage reads a message for a handler. Its error is a fault: somebody else may be able to read it.
 func decodeMessage[M any](body []byte) (M, error) {
 	var m M
-	if err := decoder.Unmarshal(body, &m); err != nil {
-		return m, &fault{Text: fmt.Sprintf("decode: %v", err)}
+	if err := wire.Decode(body, &m); err != nil {
+		return m, undecoded(reflect.TypeFor[M](), err)
 	}
 	return m, nil
 }
 
-func encodeReply(reply any) ([]byte, error) {
-	b, err := encoder.Marshal(reply)
-	if err != nil {
-		return nil, fmt.Errorf("encode the reply: %w", err)
+// undecoded is the fault of a message that cannot be decoded. Its text is logged, so nothing of the message may stand in
+// it: errors of times, and of types of the program's own, quote what they could not read. They are for who reads the
+// dead letter, which has the message as well.
+func undecoded(t reflect.Type, err error) *fault {
+	f := &fault{Text: fmt.Sprintf("decode: it is no %v", t), Stack: err.Error()}
+	var kind *cbor.UnmarshalTypeError
+	var p *wire.Panic
+	switch {
+	case errors.As(err, &kind):
+		f.Text += ": " + kind.Error()
+	case errors.As(err, &p):
+		f.Text += ": a method of its type panicked"
+		f.Stack += "\n" + string(p.Stack)
+	default:
+		f.Text += ": what says why may quote it, so only its dead letter has that"
 	}
-	return b, checkSize("the reply", b)
+	return f
+}
+
+func encodeReply(reply any) ([]byte, error) {
+	if reply == nil {
+		return nil, errors.New("dserver: nil as a reply: it has no type")
+	}
+	return encodeValue(wire.Of(reflect.TypeOf(reply)), "the reply", reply)
 }
 
 // fault is a failure that is no decision of the handler: the message is tried again.
@@ -148,12 +173,28 @@ func panicked(p any) *fault {
 	return &fault{Text: fmt.Sprintf("panic: %v", p), Stack: string(debug.Stack())}
 }
 
-// invoke runs one handler, and makes a fault of its panic.
+// invoke runs one handler, and makes a fault of its panic. No method of the error that it returns is the program's: they
+// are asked here, where they may panic.
 func invoke(h *handler, ctx *Context, state any, body []byte) (reply []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			reply, err = nil, panicked(p)
 		}
 	}()
-	return h.run(ctx, state, body)
+	reply, err = h.run(ctx, state, body)
+	return reply, inert(err)
+}
+
+// inert is err as an error of the library's own.
+func inert(err error) error {
+	var f *fault
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &f):
+		return f
+	case isKept(err):
+		return &kept{asError(err)}
+	}
+	return asError(err)
 }

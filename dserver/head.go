@@ -148,19 +148,3 @@ func (h *head) large(tx backend.Reader, r backend.Range, q queue.Queue) error {
 	}
 	return err
 }
-
-func decodeRecord(value []byte, into any) error {
-	if err := decoder.Unmarshal(value, into); err != nil {
-		return fmt.Errorf("%w: %w", backend.ErrCorrupt, err)
-	}
-	return nil
-}
-
-// encodeRecord encodes one of the library's own records, which cannot fail.
-func encodeRecord(record any) []byte {
-	b, err := encoder.Marshal(record)
-	if err != nil {
-		panic("dserver: encode a record: " + err.Error())
-	}
-	return b
-}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/wire"
 )
 
 // lockedHandler is the two functions of HandleLocked.
@@ -63,7 +64,7 @@ func HandleLockedCall[S any, M Request[R], T, R any](
 	place := caller()
 	return part[S](func(d *definition) {
 		h := newHandler[M](d, place)
-		if err := checkStorable(reflect.TypeFor[R]()); err != nil {
+		if err := wire.Of(reflect.TypeFor[R]()).Err(); err != nil {
 			panic(fmt.Sprintf("dserver: the reply to %v cannot be sent: %v (handler at %s)", h.typ, err, place))
 		}
 		d.addLocked(h.name, newLocked(h, work, func(ctx *Context, s *S, m M, t T) ([]byte, error) {

@@ -86,9 +86,6 @@ func (p *process) look(ctx context.Context) error {
 		items, err = presenceOf(p.id).mail().Read(tx, p.last, maxMail)
 		return err
 	})
-	if err == nil {
-		err = p.accept(items)
-	}
 	if err != nil {
 		p.ignore()
 		if ctx.Err() != nil {
@@ -96,6 +93,7 @@ func (p *process) look(ctx context.Context) error {
 		}
 		return fmt.Errorf("read the mailbox: %w", err)
 	}
+	p.accept(items)
 	if len(items) > 0 && p.isAwaited() {
 		p.ignore()
 	}
@@ -109,24 +107,23 @@ func (p *process) isAwaited() bool {
 	return len(p.pending) > 0
 }
 
-func (p *process) accept(items []queue.Item) error {
+// accept delivers what was read, and passes what cannot be: it would be met again by each later call.
+func (p *process) accept(items []queue.Item) {
 	for _, item := range items {
-		var m mail
-		if err := decodeRecord(item.Body, &m); err != nil {
-			return err
+		d, known, err := readMail(item.Body)
+		if err != nil {
+			log := p.logger()
+			log.Error().Err(err).Stringer(logKey, item.Stamp).Msg("an answer cannot be read; its caller is told so, if it is known")
 		}
-		d := delivery{call: m.Call, reply: m.Body}
-		if m.Err != nil {
-			d.err = m.Err
+		if known {
+			p.deliver(d)
 		}
-		p.deliver(d)
 	}
 	if len(items) > 0 {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.last, p.stale = items[len(items)-1], p.stale+len(items)
 	}
-	return nil
 }
 
 // unwatch cancels the watch of the mailbox, unless a call waits for it.

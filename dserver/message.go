@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/wire"
 )
 
 // Returns is embedded, first, in a message that is answered with an R. It adds no bytes, in memory or on the wire.
@@ -37,13 +39,14 @@ type Message struct {
 // named is a message that chooses its wire name.
 type named interface{ MessageName() string }
 
-// encodeMessage turns what a user gave to Cast or Call into its wire form.
+// encodeMessage turns what a user gave to Cast or Call into its wire form, which shares no memory with it. What could
+// not be handled, as nobody could read it, is refused here.
 func encodeMessage(m any) (Message, error) {
 	switch m := m.(type) {
 	case nil:
 		return Message{}, errors.New("dserver: a nil message")
 	case Message:
-		return m, checkRaw(m)
+		return copyRaw(m)
 	}
 	t := reflect.TypeOf(m)
 	if t.Kind() == reflect.Pointer {
@@ -51,27 +54,56 @@ func encodeMessage(m any) (Message, error) {
 		if v.IsNil() {
 			return Message{}, fmt.Errorf("dserver: a nil %v as a message", t)
 		}
-		return encodeMessage(v.Elem().Interface())
+		if raw, ok := m.(*Message); ok {
+			return copyRaw(*raw)
+		}
+		t = t.Elem()
 	}
-	name, err := messageName(t, m)
+	k := kindOf(t)
+	name, err := k.nameOf(m)
 	if err != nil {
 		return Message{}, err
 	}
-	body, err := encoder.Marshal(m)
+	body, err := encodeValue(k.wire, name, m)
 	if err != nil {
-		return Message{}, fmt.Errorf("dserver: encode %s: %w", name, err)
+		return Message{}, err
 	}
-	return Message{name, body}, checkSize(name, body)
+	return Message{name, body}, nil
 }
 
-func checkRaw(m Message) error {
+// encodeValue encodes what a user gave, and looks whether it will be read.
+func encodeValue(t *wire.Type, name string, v any) ([]byte, error) {
+	if err := t.Err(); err != nil {
+		return nil, fmt.Errorf("dserver: %s cannot be sent: %w", name, err)
+	}
+	b, err := t.Encode(v)
+	if err == nil {
+		err = checkSize(name, b)
+	}
+	if err == nil {
+		err = t.Verify(b)
+	}
+	if errors.Is(err, backend.ErrTooLarge) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dserver: encode %s: %w", name, err)
+	}
+	return b, nil
+}
+
+func copyRaw(m Message) (Message, error) {
 	if m.Name == "" {
-		return errors.New("dserver: a Message without a Name")
+		return Message{}, errors.New("dserver: a Message without a Name")
 	}
-	if err := decoder.Wellformed(m.Body); err != nil {
-		return fmt.Errorf("dserver: the body of %s is not CBOR: %w", m.Name, err)
+	if err := checkSize(m.Name, m.Body); err != nil {
+		return Message{}, err
 	}
-	return checkSize(m.Name, m.Body)
+	body, err := wire.Copy(m.Body)
+	if err != nil {
+		return Message{}, fmt.Errorf("dserver: the body of %s is not CBOR that can be read: %w", m.Name, err)
+	}
+	return Message{m.Name, body}, nil
 }
 
 // maxBodyBytes is the largest message or reply as it is encoded. An item of the queue has room for its envelope too.
@@ -87,20 +119,52 @@ func checkSize(name string, body []byte) error {
 	return nil
 }
 
-// messageName is the wire name of messages of type t; m is one of them.
-func messageName(t reflect.Type, m any) (string, error) {
-	if n, ok := m.(named); ok {
-		if name := n.MessageName(); name != "" {
-			return name, nil
-		}
-		return "", fmt.Errorf("dserver: the MessageName of %v is empty", t)
+// kind is what is known of a message's Go type.
+type kind struct {
+	typ   reflect.Type
+	wire  *wire.Type
+	names bool // its MessageName says how it is called
+	name  string
+	err   error // it has no name
+}
+
+var kinds sync.Map // reflect.Type -> *kind
+
+func kindOf(t reflect.Type) *kind {
+	if known, ok := kinds.Load(t); ok {
+		return known.(*kind)
 	}
-	name := t.Name()
+	k := &kind{typ: t, wire: wire.Of(t), name: t.Name()}
 	switch {
-	case name == "" || t.PkgPath() == "":
-		return "", fmt.Errorf("dserver: a %v is no message: declare a type for it", t)
-	case strings.Contains(name, "["):
-		return "", fmt.Errorf("dserver: the generic message %v needs a method MessageName() string", t)
+	case reflect.PointerTo(t).Implements(reflect.TypeFor[named]()):
+		k.names = true
+	case k.name == "" || t.PkgPath() == "":
+		k.err = fmt.Errorf("dserver: a %v is no message: declare a type for it", t)
+	case strings.Contains(k.name, "["):
+		k.err = fmt.Errorf("dserver: the generic message %v needs a method MessageName() string", t)
+	}
+	known, _ := kinds.LoadOrStore(t, k)
+	return known.(*kind)
+}
+
+// nameOf is the wire name of m, which is of this type or a pointer to it.
+func (k *kind) nameOf(m any) (name string, err error) {
+	if !k.names {
+		return k.name, k.err
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("dserver: the MessageName of %v panicked: %v", k.typ, p)
+		}
+	}()
+	n, ok := m.(named)
+	if !ok { // the method has a pointer receiver
+		p := reflect.New(k.typ)
+		p.Elem().Set(reflect.ValueOf(m))
+		n = p.Interface().(named)
+	}
+	if name = n.MessageName(); name == "" {
+		return "", fmt.Errorf("dserver: the MessageName of %v is empty", k.typ)
 	}
 	return name, nil
 }
@@ -124,17 +188,22 @@ func newEnvelope(m Message, from string) envelope {
 
 func (e envelope) message() Message { return Message{e.Name, e.Body} }
 
-func (e envelope) encode() ([]byte, error) {
-	b, err := encoder.Marshal(e)
-	if err != nil {
-		return nil, fmt.Errorf("dserver: encode %s: %w", e.Name, err)
-	}
-	return b, nil
+// encode writes the envelope around the body as it is, which was looked at when it was sent. It cannot fail.
+func (e envelope) encode() []byte {
+	b := wire.AppendMap(make([]byte, 0, len(e.Name)+len(e.Body)+len(e.From)+64), 3+count(e.From != "", e.Once != "", e.Word != "", e.Timer != "", e.Set != ""))
+	b = wire.AppendText(wire.AppendText(b, "name"), e.Name)
+	b = wire.AppendValue(wire.AppendText(b, "body"), e.Body)
+	b = appendText(b, "from", e.From)
+	b = wire.AppendInt(wire.AppendText(b, "sent"), e.Sent)
+	b = appendText(b, "once", e.Once)
+	b = appendText(b, "word", e.Word)
+	b = appendText(b, "timer", e.Timer)
+	return appendText(b, "set", e.Set)
 }
 
 func decodeEnvelope(b []byte) (envelope, error) {
 	var e envelope
-	if err := decoder.Unmarshal(b, &e); err != nil {
+	if err := wire.DecodeRecord(b, &e); err != nil {
 		return e, fmt.Errorf("dserver: decode a message: %w", err)
 	}
 	return e, nil

@@ -11,6 +11,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/wire"
 )
 
 // Idempotency keys. The first push with a key writes a record under it, in its commit, and the turn that consumes the
@@ -36,6 +37,20 @@ type onceRecord struct {
 	Done   bool            `cbor:"done"`
 	Body   cbor.RawMessage `cbor:"body,omitempty"`
 	Err    *Error          `cbor:"error,omitempty"`
+}
+
+func (r onceRecord) encode() []byte {
+	b := wire.AppendMap(make([]byte, 0, len(r.Body)+128),
+		2+count(r.Word != "", len(r.Sum) > 0, r.Waited, r.Later, len(r.Body) > 0, r.Err != nil))
+	b = appendText(b, "word", r.Word)
+	if len(r.Sum) > 0 {
+		b = wire.AppendBytes(wire.AppendText(b, "sum"), r.Sum)
+	}
+	b = wire.AppendInt(wire.AppendText(b, "until"), r.Until)
+	b = appendIf(b, "waited", r.Waited)
+	b = appendIf(b, "later", r.Later)
+	b = wire.AppendBool(wire.AppendText(b, "done"), r.Done)
+	return appendError(appendBody(b, r.Body), r.Err)
 }
 
 // keepOnce keeps a record for onceKept, which begins after a while.

@@ -1,6 +1,7 @@
 package dserver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -67,7 +68,7 @@ func (h handle) named(verb string, err error) error {
 func readable(item []byte) (Message, envelope) {
 	env, err := decodeEnvelope(item)
 	if err != nil || env.Name == "" {
-		return Message{Body: item}, envelope{}
+		return Message{Body: bytes.Clone(item)}, envelope{}
 	}
 	return env.message(), env
 }

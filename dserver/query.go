@@ -7,6 +7,7 @@ import (
 	"reflect"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/wire"
 )
 
 // Query runs m's HandleCall on a snapshot of the state, here and now: past the queue and the lock, without a consumer,
@@ -18,7 +19,7 @@ func Query[S, R any](ctx context.Context, s *DServer[S], m Request[R]) (R, error
 	if err != nil {
 		return reply, err
 	}
-	if err := decoder.Unmarshal(body, &reply); err != nil {
+	if err := wire.Decode(body, &reply); err != nil {
 		return reply, fmt.Errorf("dserver: decode the reply of %v: %w", s.Ref(), err)
 	}
 	return reply, nil

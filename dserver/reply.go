@@ -8,6 +8,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/wire"
 	"github.com/dserver-go/dserver/queue"
 )
 
@@ -20,6 +21,33 @@ type mail struct {
 	Call uint64          `cbor:"call"`
 	Body cbor.RawMessage `cbor:"body,omitempty"`
 	Err  *Error          `cbor:"error,omitempty"`
+}
+
+func (m mail) encode() []byte {
+	b := wire.AppendMap(make([]byte, 0, len(m.Body)+64), 1+count(len(m.Body) > 0, m.Err != nil))
+	b = wire.AppendUint(wire.AppendText(b, "call"), m.Call)
+	return appendError(appendBody(b, m.Body), m.Err)
+}
+
+// readMail reads an answer. One that cannot be read, as another version or somebody else wrote it, is an error to its
+// caller, whose call is all that is asked of it then; known tells whether that is there.
+func readMail(b []byte) (d delivery, known bool, err error) {
+	var m mail
+	if err = decodeRecord(b, &m); err == nil {
+		d = delivery{call: m.Call, reply: m.Body}
+		if m.Err != nil {
+			d.err = m.Err
+		}
+		return d, true, nil
+	}
+	var address struct {
+		Call uint64 `cbor:"call"`
+	}
+	d.err = because(ErrReplyLost, "the answer cannot be read, as another version of the program or somebody else wrote it: %v", err)
+	if wire.Salvage(b, &address) == nil {
+		d.call = address.Call
+	}
+	return d, address.Call != 0, err
 }
 
 // delivery is an answer to a call of this process.

@@ -3,6 +3,7 @@ package dserver
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"time"
 
@@ -50,6 +51,9 @@ func options(opts []Option) (sending, error) {
 	}
 	var s sending
 	for _, o := range opts {
+		if o == nil {
+			return s, errors.New("dserver: a nil option")
+		}
 		o(&s)
 	}
 	return s, s.err
@@ -80,7 +84,7 @@ type parcel struct {
 	known    *onceRecord
 }
 
-func newParcel(to Ref, how sending, envelopes ...envelope) (*parcel, error) {
+func newParcel(to Ref, how sending, envelopes ...envelope) *parcel {
 	p := &parcel{to: to, how: how, envelopes: envelopes}
 	if how.once != "" {
 		p.word, p.sum = rand.Text(), sumOf(envelopes)
@@ -89,13 +93,9 @@ func newParcel(to Ref, how sending, envelopes ...envelope) (*parcel, error) {
 		if i == len(envelopes)-1 {
 			envelopes[i].Once, envelopes[i].Word = how.once, p.word // the last one's outcome is the batch's
 		}
-		item, err := envelopes[i].encode()
-		if err != nil {
-			return nil, err
-		}
-		p.items = append(p.items, item)
+		p.items = append(p.items, envelopes[i].encode())
 	}
-	return p, nil
+	return p
 }
 
 // look starts what has to be read before anything of the transaction is written.
@@ -118,8 +118,8 @@ func (p *parcel) write(tx backend.Tx) error {
 		}
 		if value != nil {
 			p.known = new(onceRecord)
-			if err := decodeRecord(value, p.known); err != nil {
-				return err
+			if err := decodeRecord(value, p.known); err != nil { // a turn that sends it would fail at it for ever
+				return because(ErrKeyReused, "the record of %q of %v cannot be read: %v", p.how.once, p.to, err)
 			}
 			return p.checkKey(p.known.Sum)
 		}

@@ -79,7 +79,7 @@ func (p *process) sweepOnce(ctx context.Context, c *consumer, seen map[string]si
 // isConsumer reports whether a record says that its process runs consumers.
 func isConsumer(value []byte) bool {
 	var r record
-	return decoder.Unmarshal(value, &r) == nil && r.Consumes
+	return decodeRecord(value, &r) == nil && r.Consumes
 }
 
 // remove clears a process if it still is as it was seen.

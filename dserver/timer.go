@@ -41,12 +41,7 @@ func (c *Context) SetTimer(name string, d time.Duration, m any) {
 	}
 	e := newEnvelope(message, "")
 	e.Timer, e.Set = name, rand.Text()
-	item, err := e.encode()
-	if err != nil {
-		c.fail(err)
-		return
-	}
-	c.setTimer(name, timerOp{timerRecord{At: dueIn(d), Set: e.Set, Item: item}})
+	c.setTimer(name, timerOp{timerRecord{At: dueIn(d), Set: e.Set, Item: e.encode()}})
 }
 
 // CancelTimer stops a timer: its message will not be handled, even if it is queued already.

@@ -30,6 +30,11 @@ func AppendMap(b []byte, n int) []byte { return append(b, 0xa0|byte(n)) }
 // AppendText writes a text.
 func AppendText(b []byte, s string) []byte { return append(appendHead(b, 0x60, uint64(len(s))), s...) }
 
+// AppendBytes writes bytes.
+func AppendBytes(b, bytes []byte) []byte {
+	return append(appendHead(b, 0x40, uint64(len(bytes))), bytes...)
+}
+
 // AppendInt writes a number.
 func AppendInt(b []byte, n int64) []byte {
 	if n < 0 {

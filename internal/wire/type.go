@@ -77,6 +77,9 @@ func Decode(data []byte, into any) (err error) {
 	return values.Unmarshal(data, into)
 }
 
+// EncodeRecord encodes a record of plain fields.
+func EncodeRecord(record any) ([]byte, error) { return messages.Marshal(record) }
+
 // DecodeRecord reads a record of the library, which may hold a value of the greatest depth.
 func DecodeRecord(data []byte, into any) error { return records.Unmarshal(data, into) }
 
