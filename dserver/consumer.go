@@ -39,7 +39,7 @@ const (
 	maxRunnable = 4096
 )
 
-// Run is Consumer{}.Run.
+// Run is Consumer{}.Run. It warns through slog.Default, as it has no Logger.
 func Run(ctx context.Context, db backend.Database, types ...Type) error {
 	return Consumer{}.Run(ctx, db, types...)
 }
