@@ -162,7 +162,7 @@ func TestLinesOfALogAreJSONWithEachNameOnce(t *testing.T) {
 		"a message that was not queued broke its handler", "locked work failed, and is tried again",
 		"locked work for a call failed in its last attempt; its caller is told", "an AfterCommit function panicked",
 		"the server halts until an operator acts", "the server halts under its lock until an operator acts",
-		"took over the lock of a consumer that vanished", "a turn did not commit",
+		"took over the lock of a consumer that vanished",
 	} {
 		if !slices.Contains(log.texts(), text) {
 			t.Errorf("%q was not logged, but %q", text, log.texts())
