@@ -155,12 +155,12 @@ func (p *process) consumerOf(typ string) *consumer {
 	return nil
 }
 
-// logger is that of a consumer of this process, and the zero value when none runs.
+// logger is that of a consumer of this process; one that only sends warns as a consumer without a Logger does.
 func (p *process) logger() zerolog.Logger {
 	for _, list := range *p.consumers.Load() {
 		return list[0].log
 	}
-	return zerolog.Logger{}
+	return loggerOf(zerolog.Logger{})
 }
 
 // wake tells the consumers of this process that a server has a new message, so that they need no bell.
