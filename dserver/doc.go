@@ -92,6 +92,7 @@
 // # Limits
 //
 //	a message, a reply                            nearly 4 MiB, and 256 arrays and maps within one another
+//	  the lists and maps of one, when it is read  256 MiB of memory
 //	all that one turn writes                      9 MB
 //	the name of a type, an id                     1 KiB each
 //	the time of a turn's handlers                 4 s

@@ -28,6 +28,7 @@ type Traits struct {
 	Raw       bool // it holds CBOR that was encoded elsewhere
 	Recursive bool // it contains itself
 	Depth     int  // how deep it is nested, when it does not contain itself
+	Wide      int  // the bytes of the largest element, in memory
 }
 
 // Refusal is why values of a type do not come back.
@@ -155,6 +156,7 @@ func (c *checker) checkComposite(t reflect.Type, depth int) error {
 }
 
 func (c *checker) checkParts(t reflect.Type, depth int) error {
+	c.traits.Wide = max(c.traits.Wide, wideOf(t))
 	switch t.Kind() {
 	case reflect.Struct:
 		return c.checkStruct(t, depth+1)
@@ -167,6 +169,17 @@ func (c *checker) checkParts(t reflect.Type, depth int) error {
 		return c.check(t.Elem(), depth)
 	}
 	return c.at("[]", func() error { return c.check(t.Elem(), depth+1) })
+}
+
+// wideOf is what an element takes in memory, of a type of which there may be any number.
+func wideOf(t reflect.Type) int {
+	switch t.Kind() {
+	case reflect.Slice, reflect.Pointer:
+		return int(t.Elem().Size())
+	case reflect.Map:
+		return int(t.Key().Size() + t.Elem().Size())
+	}
+	return 0
 }
 
 func (c *checker) checkMap(t reflect.Type, depth int) error {

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"runtime/debug"
@@ -57,6 +58,9 @@ func (t *Type) Encode(v any) (data []byte, err error) {
 
 // Verify reports why a value that was encoded would not be read. It reads nothing of types that tell all by themselves.
 func (t *Type) Verify(data []byte) (err error) {
+	if err := t.weigh(data); err != nil {
+		return err
+	}
 	switch {
 	case t.traits.Own, t.traits.Times, t.traits.Keys:
 		defer recovered(&err)
@@ -74,6 +78,12 @@ func (t *Type) Verify(data []byte) (err error) {
 // Decode reads a value into what the pointer points to. A panic of a method that reads a part of it is an error, *Panic.
 func Decode(data []byte, into any) (err error) {
 	defer recovered(&err)
+	t := Of(reflect.TypeOf(into).Elem())
+	if t.isLarge(data) {
+		if err := cmp.Or(values.Wellformed(data), t.weigh(data)); err != nil {
+			return err
+		}
+	}
 	return values.Unmarshal(data, into)
 }
 
