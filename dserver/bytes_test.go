@@ -454,3 +454,46 @@ func clearMail(t testing.TB, db backend.Database) {
 		return nil
 	}))
 }
+
+// Relay is answered when what it sends to another journal, with a key, is sent.
+type Relay struct {
+	dserver.Returns[int]
+	Line, Key string
+}
+
+// A key whose record cannot be read, as a newer version or somebody else wrote it, is taken: who sends with it is told,
+// and a server whose handler does is not stopped by it.
+func TestKeyWhoseRecordCannotBeReadStopsNobody(t *testing.T) {
+	relays := dserver.Define("relay",
+		dserver.HandleCall(func(ctx *dserver.Context, j *Journal, m Relay) (int, error) {
+			ctx.Cast(journal.Ref("a"), Write{m.Line}, dserver.Once(m.Key))
+			return 1, nil
+		}))
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		db, far, ctx := open(), open(), within(t)
+		record := backend.NewKey("s", "journal", "a", "e", "k")
+		set := func(change func(tx backend.Tx)) {
+			t.Helper()
+			must(t, far.Transact(ctx, func(tx backend.Tx) error {
+				change(tx)
+				return nil
+			}))
+		}
+		set(func(tx backend.Tx) { tx.Set(record, []byte{0xff}) })
+		start(t, db, journals, relays)
+		for _, db := range []backend.Database{db, far} {
+			if err := journal.At(db, "a").Cast(ctx, Write{"x"}, dserver.Once("k")); !errors.Is(err, dserver.ErrKeyReused) {
+				t.Errorf("a cast with the key: %v", err)
+			}
+			if _, err := dserver.Call(ctx, journal.At(db, "a"), Append{Line: "x"}, dserver.Once("k")); !errors.Is(err, dserver.ErrKeyReused) {
+				t.Errorf("a call with the key: %v", err)
+			}
+			if err := relays.At(db, "r").Call(ctx, Relay{Line: "x", Key: "k"}, nil); !errors.Is(err, dserver.ErrKeyReused) {
+				t.Errorf("a turn that sends with the key: %v", err)
+			}
+			must(t, relays.At(db, "r").Call(ctx, Relay{Line: "y", Key: "k2"}, nil))
+		}
+		eventually(t, "the good one is handled", func() bool { return slices.Equal(lines(t, journal.At(db, "a")), []string{"y"}) })
+		set(func(tx backend.Tx) { tx.Clear(record.Tree()) })
+	})
+}
