@@ -132,7 +132,7 @@ func (k *checkpoints) checkpoint(mode string) (p progress, err error) {
 	return p, stmt.Reset()
 }
 
-// reap ends snapshots that are over their time limit, until the database ends.
+// reap ends snapshots that are over their time limit, and the handle when its files are gone, until the database ends.
 func (db *DB) reap() {
 	ticker := time.NewTicker(reapEvery)
 	defer ticker.Stop()
@@ -142,6 +142,9 @@ func (db *DB) reap() {
 			return
 		case now := <-ticker.C:
 			db.pool.endOlder(now.Add(-backend.MaxDuration), errTooOld)
+			if err := db.files.check(); err != nil {
+				db.fail(err)
+			}
 		}
 	}
 }

@@ -23,6 +23,10 @@ func (w *writer) commit(members []*tx) {
 		w.failed(members, w.db.judge("commit", err, unknownBy))
 		return
 	}
+	if err := w.db.checkFiles(); err != nil {
+		w.failed(members, unknownBy(err))
+		return
+	}
 	if group.foreign {
 		w.metForeign()
 	}

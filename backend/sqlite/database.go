@@ -22,7 +22,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +34,7 @@ import (
 // DB is an open file. It implements [backend.Database].
 type DB struct {
 	path        string
+	files       *files
 	opened      time.Time
 	pool        pool
 	writer      *writer
@@ -50,24 +50,28 @@ type DB struct {
 	closeOnce  sync.Once
 }
 
-// Open opens the file at path and creates it if it is not there; its folder must be. It waits up to 10 s for locks of
-// other processes. It refuses what is not a database of this package or was written by a newer release, and files that
-// it may not write. Damage found later is reported as [backend.ErrCorrupt].
+// Open opens the file at path and creates it if it is not there, readable for its owner alone; its folder must be. To
+// give it another mode, make an empty file of that mode first. It waits up to 10 s for locks of other processes. It
+// refuses what is not a database of this package or was written by a newer release, and files that it may not write.
+// Damage found later is reported as [backend.ErrCorrupt].
+//
+// The handle ends when the file, or one of the two that SQLite keeps beside it (-wal and -shm), is removed, moved or
+// replaced while it is open: calls get [backend.ErrClosed] with that as the reason.
 func Open(path string, opts ...Option) (*DB, error) {
 	var o options
 	for _, opt := range opts {
 		opt(&o)
 	}
-	if err := checkPath(path); err != nil {
+	if err := checkName(path); err != nil {
 		return nil, err
 	}
-	path, err := filepath.Abs(path) // the program may change its folder
+	f, err := findFiles(path)
 	if err != nil {
-		return nil, fmt.Errorf("sqlite: open: %w", err)
+		return nil, err
 	}
-	db := newDB(path)
+	db := newDB(f)
 	if err := db.connect(o); err != nil {
-		return nil, describe("open", path, err)
+		return nil, describe("open", db.path, err)
 	}
 	db.background.Go(db.writer.run)
 	db.background.Go(db.watches.poll)
@@ -76,9 +80,9 @@ func Open(path string, opts ...Option) (*DB, error) {
 	return db, nil
 }
 
-func newDB(path string) *DB {
-	db := &DB{path: path, opened: time.Now(), stopped: make(chan struct{})}
-	db.pool = pool{path: path, limit: maxReaders, pause: db.pause}
+func newDB(f *files) *DB {
+	db := &DB{path: f.path, files: f, opened: time.Now(), stopped: make(chan struct{})}
+	db.pool = pool{path: f.path, limit: maxReaders, connect: db.openConnection, pause: db.pause}
 	db.watches = watches{db: db, kick: make(chan struct{}, 1), keys: map[string][]*watch{}}
 	db.checkpoints = checkpoints{db: db, wanted: make(chan struct{}, 1), duePages: duePages, maxBytes: logMaxBytes}
 	return db
@@ -86,7 +90,7 @@ func newDB(path string) *DB {
 
 // connect opens the two connections that are always there: the writer's and that of the checkpoints.
 func (db *DB) connect(o options) error {
-	first, err := connect(db.path)
+	first, err := connect(db.files.real)
 	if err != nil {
 		return err
 	}
@@ -96,9 +100,12 @@ func (db *DB) connect(o options) error {
 	if db.writer, err = newWriter(db, first); err != nil {
 		return err
 	}
-	second, err := connect(db.path)
+	second, err := connect(db.files.real)
 	if err == nil {
 		err = patiently(func() error { return executeAll(second, syncPragmas(o)...) })
+	}
+	if err == nil {
+		err = db.files.opened()
 	}
 	if err != nil {
 		return errors.Join(err, closeAll(second, first))
@@ -251,7 +258,7 @@ func (db *DB) close() error {
 		db.writer.rest()
 		close(db.writer.quit)
 		db.background.Wait()
-		err := errors.Join(db.pool.close(), closeAll(db.checkpoints.conn, db.writer.conn.conn))
+		err := errors.Join(db.pool.close(), db.closeFiles())
 		if left != nil {
 			err = errors.Join(fmt.Errorf("sqlite: close %s: %w", db.path, left), err)
 		}
@@ -266,6 +273,40 @@ func (db *DB) close() error {
 		return fmt.Errorf("sqlite: close %s: the disk does not answer: %w", db.path,
 			cmp.Or(db.calls.Left(), backend.ErrLeftBehind))
 	}
+}
+
+// closeFiles closes the last connections, but not the very last of files that are others' by now (see files).
+func (db *DB) closeFiles() error {
+	if db.files.check() != nil {
+		return closeAll(db.writer.conn.conn)
+	}
+	return closeAll(db.checkpoints.conn, db.writer.conn.conn)
+}
+
+// openConnection opens one that reads, unless it would read another file.
+func (db *DB) openConnection() (*connection, error) {
+	err := db.checkFiles()
+	if err != nil {
+		return nil, err
+	}
+	c, err := openConnection(db.files.real)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.checkFiles(); err != nil {
+		return nil, errors.Join(err, c.conn.Close())
+	}
+	return c, nil
+}
+
+// checkFiles ends the handle when its files are gone.
+func (db *DB) checkFiles() error {
+	err := db.files.check()
+	if err == nil {
+		return nil
+	}
+	db.fail(err)
+	return closedBy(err)
 }
 
 // fail ends the handle after an error with which nothing more may be written.

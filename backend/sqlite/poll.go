@@ -92,7 +92,7 @@ func (p *poll) connect() error {
 	if p.conn != nil {
 		return nil
 	}
-	c, err := openConnection(p.watches.db.path)
+	c, err := p.watches.db.openConnection()
 	if err != nil {
 		return err
 	}

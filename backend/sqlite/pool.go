@@ -85,9 +85,10 @@ func openConnection(path string) (*connection, error) {
 //     connection comes back. That is so for a transaction that was begun within the function of another, too; it may
 //     wait for the one that its own caller has.
 type pool struct {
-	path  string
-	limit int // maxReaders
-	pause func(ctx context.Context, d time.Duration) error
+	path    string
+	limit   int // maxReaders
+	connect func() (*connection, error)
+	pause   func(ctx context.Context, d time.Duration) error
 
 	mu      sync.Mutex
 	idle    []*connection // the one used last is at the end and has the warmest cache
@@ -234,14 +235,17 @@ func (p *pool) use(ctx context.Context, s *snapshot, g grant) (*connection, erro
 
 // open opens a connection, without the mutex, which others need to give theirs back.
 func (p *pool) open(ctx context.Context) (*connection, error) {
-	c, err := openConnection(p.path)
+	c, err := p.connect()
 	for err != nil && isBusy(err) { // another process mends the log after a crash
 		if err := p.pause(ctx, busyPause); err != nil {
 			return nil, err
 		}
-		c, err = openConnection(p.path)
+		c, err = p.connect()
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, backend.ErrClosed):
+		return nil, err
+	case err != nil:
 		return nil, describe("open another connection to", p.path, err)
 	}
 	return c, nil

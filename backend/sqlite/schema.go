@@ -3,8 +3,6 @@ package sqlite
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
 	"time"
 
@@ -30,35 +28,10 @@ const (
 	busyPause = time.Millisecond
 )
 
-// checkPath finds the mistakes that SQLite reports less clearly. It opens nothing: closing a file that was opened
-// beside SQLite would drop the locks of the whole process.
-func checkPath(path string) error {
-	if path == "" || path == ":memory:" {
-		return fmt.Errorf("sqlite: open %q: the path of a file is needed; tests have dservertest.Start", path)
-	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("sqlite: open %s: it is a %s, not a file; name a file in it, such as %s",
-			path, kindOf(info.Mode()), filepath.Join(path, "dserver.db"))
-	}
-	dir := filepath.Dir(path)
-	if info, err := os.Stat(dir); err != nil {
-		return fmt.Errorf("sqlite: open %s: its folder is not there or not readable; create it first: %w", path, err)
-	} else if !info.IsDir() {
-		return fmt.Errorf("sqlite: open %s: %s is not a folder", path, dir)
-	}
-	return nil
-}
-
-func kindOf(mode os.FileMode) string {
-	if mode.IsDir() {
-		return "folder"
-	}
-	return "special file"
-}
-
-// connect opens a connection for one goroutine at a time. It never waits for locks, so that the waits stay ours.
+// connect opens a connection for one goroutine at a time. It never waits for locks, so that the waits stay ours, and
+// never makes the file.
 func connect(path string) (*driver.Conn, error) {
-	c, err := driver.OpenConn(path, driver.OpenReadWrite, driver.OpenCreate)
+	c, err := driver.OpenConn(path, driver.OpenReadWrite)
 	if err != nil {
 		return nil, err
 	}
