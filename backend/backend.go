@@ -128,6 +128,14 @@ type wrapped struct {
 
 func (w wrapped) Recall(v Versionstamp, known ...Range) bool { return w.recaller.Recall(v, known...) }
 
+// Reporter is a Database that has things to tell which no call returns, such as that it uses more and more of the disk.
+type Reporter interface {
+	Database
+
+	// Report makes the database call to with each such thing, from one goroutine at a time, until stop is called.
+	Report(to func(what error)) (stop func())
+}
+
 // KeyValue is a pair of a range.
 type KeyValue struct {
 	Key   Key

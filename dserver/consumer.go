@@ -147,6 +147,9 @@ func (c *consumer) run(ctx context.Context) error {
 	c.working = scans
 	c.start(scans, kit.From(ctx))
 	c.log.Info().Int(logTypes, len(c.types)).Msg("consumer started")
+	if r, ok := c.db.(backend.Reporter); ok {
+		defer r.Report(func(what error) { c.log.Warn().Err(what).Msg("the store reports") })()
+	}
 
 	select {
 	case <-ctx.Done():

@@ -1,6 +1,10 @@
 package sqlite
 
 import (
+	"fmt"
+
+	driver "zombiezen.com/go/sqlite"
+
 	"github.com/dserver-go/dserver/backend"
 )
 
@@ -17,9 +21,16 @@ func (w *writer) commit(members []*tx) {
 	case group.isEmpty(): // all have lost
 		err = drain(w.undo)
 	default:
+		if err := w.reserveIndex(group); err != nil {
+			w.failed(members, err)
+			return
+		}
 		err = drain(w.end)
 	}
 	if err != nil {
+		if driver.ErrCode(err).ToPrimary() == driver.ResultFull {
+			w.db.checkpoints.press()
+		}
 		w.failed(members, w.db.judge("commit", err, unknownBy))
 		return
 	}
@@ -176,13 +187,9 @@ func (w *writer) write(x *write) error {
 // publish makes a committed group known to this process.
 func (w *writer) publish(group *record) {
 	w.reserved = w.owned.Load()
-	pages := 1
-	for range group.cleared.all() {
-		pages++
-	}
+	pages := group.pages()
 	for _, block := range group.points.blocks {
 		for _, x := range block {
-			pages += 1 + len(x.value)/pageBytes
 			if len(x.value) > recentValue {
 				x.value = nil // the record needs the key alone
 			}
@@ -193,6 +200,33 @@ func (w *writer) publish(group *record) {
 	w.db.recent.age()
 	w.db.watches.fire(group)
 	w.db.checkpoints.count(pages)
+}
+
+// indexBytes are kept free on the disk for the index of the log. SQLite extends it when the frames of a commit are in the
+// log already: a disk that is full just then leaves a commit that may come true later, and so ends the handle.
+const indexBytes = 256 << 10
+
+// reserveIndex fails on a disk that has no room for the group and the index.
+func (w *writer) reserveIndex(group *record) error {
+	if w.db.free(w.db.files.real) >= int64(group.pages())*pageBytes+indexBytes {
+		return nil
+	}
+	w.db.checkpoints.press()
+	return fmt.Errorf("sqlite: commit %s: %s", w.db.path, hints[driver.ResultFull])
+}
+
+// pages is about how many pages c writes.
+func (c *record) pages() int {
+	pages := 1
+	for range c.cleared.all() {
+		pages++
+	}
+	for _, block := range c.points.blocks {
+		for _, x := range block {
+			pages += 1 + len(x.value)/pageBytes
+		}
+	}
+	return pages
 }
 
 // failed ends a group that was not committed, or not for sure.

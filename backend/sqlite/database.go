@@ -41,6 +41,8 @@ type DB struct {
 	recent      recent
 	watches     watches
 	checkpoints checkpoints
+	free        func(path string) int64 // on the disk
+	reports     reports
 
 	ended      atomic.Pointer[error] // why the handle is over
 	calls      backend.Calls
@@ -84,7 +86,8 @@ func newDB(f *files) *DB {
 	db := &DB{path: f.path, files: f, opened: time.Now(), stopped: make(chan struct{})}
 	db.pool = pool{path: f.path, limit: maxReaders, connect: db.openConnection, pause: db.pause}
 	db.watches = watches{db: db, kick: make(chan struct{}, 1), keys: map[string][]*watch{}}
-	db.checkpoints = checkpoints{db: db, wanted: make(chan struct{}, 1), duePages: duePages, maxBytes: logMaxBytes}
+	db.checkpoints = newCheckpoints(db)
+	db.free = freeBytes
 	return db
 }
 

@@ -16,6 +16,7 @@ import (
 const (
 	maxReaders   = 1000                 // connections; each has files and a page cache of its own
 	calmReaders  = 16                   // as many are opened at once when needed, and kept
+	openAtOnce   = 4                    // the others may get one that comes back meanwhile
 	calmWait     = 2 * time.Millisecond // how long one of more waits for another's to come back, before it is opened
 	readerMemory = 1 << 20              // of a connection's page cache
 )
@@ -146,7 +147,7 @@ func (p *pool) grant(s *snapshot, isUrgent bool) (g grant, ok bool) {
 		g.c, p.idle = p.idle[n-1], p.idle[:n-1]
 		p.lend(g.c, s)
 		return g, true
-	case len(p.running)+p.opening < limit:
+	case len(p.running)+p.opening < limit && p.opening < openAtOnce:
 		p.opening++
 		return g, true
 	}
@@ -225,12 +226,12 @@ func (p *pool) use(ctx context.Context, s *snapshot, g grant) (*connection, erro
 		p.mu.Unlock()
 		return p.await(ctx, place, nil)
 	}
-	if err != nil {
-		c = nil
-		p.serve()
-	}
+	p.serve()
 	p.mu.Unlock()
-	return c, err
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // open opens a connection, without the mutex, which others need to give theirs back.

@@ -184,9 +184,12 @@ func (w *writer) gather(served int, limit int64) {
 
 // lead commits the queue and returns how many it served. Where ctx ends before, own is taken off it with ctx's error.
 func (w *writer) lead(ctx context.Context, own *tx) (served int) {
+	err := w.db.checkpoints.room(ctx)
 	w.turn.Lock()
 	defer w.turn.Unlock()
-	err := w.begin(ctx)
+	if err == nil {
+		err = w.begin(ctx)
+	}
 	if err != nil && ctx.Err() != nil && w.withdraw(own) {
 		own.place.result = err
 		return 0
