@@ -148,3 +148,28 @@ func TestWhatComesBackIsTaken(t *testing.T) {
 		t.Error("a type that contains itself was taken where it may not")
 	}
 }
+
+// A value that its type tells all about is not read again: nothing is made of it.
+func TestPlainValuesAreNotReadAgain(t *testing.T) {
+	type plain struct {
+		N    int
+		Text []string
+		At   []time.Time
+		By   map[string]Left
+	}
+	w := Of(typeOf[plain]())
+	long := time.Date(2026, 1, 2, 3, 4, 5, 678_901_234, time.UTC)
+	data, err := w.Encode(plain{Text: []string{"a"}, At: []time.Time{long, long.Truncate(time.Second), {}}, By: map[string]Left{"x": {}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(10, func() { err = w.Verify(data) }); n > 0 || err != nil {
+		t.Errorf("%v allocations, %v", n, err)
+	}
+	for _, year := range []int{-1, 10_000, 36_812, 1_000_000} {
+		data, err := w.Encode(plain{Text: []string{"\xc0"}, At: []time.Time{long, time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC)}})
+		if err != nil || w.Verify(data) == nil {
+			t.Errorf("the year %d is taken: %v", year, err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"reflect"
@@ -62,17 +63,36 @@ func (t *Type) Verify(data []byte) (err error) {
 		return err
 	}
 	switch {
-	case t.traits.Own, t.traits.Times, t.traits.Keys:
+	case t.traits.Own, t.traits.Keys, t.traits.Times && !haveFourDigits(data):
 		defer recovered(&err)
 		if err := strict.Unmarshal(data, reflect.New(t.typ).Interface()); err != nil {
 			return fmt.Errorf("it would not be read again: %w", err)
 		}
-	case t.traits.Recursive, t.traits.Raw, t.traits.Depth > MaxNesting:
+	case t.traits.Recursive || t.traits.Raw || t.traits.Depth > MaxNesting:
 		if err := values.Wellformed(data); err != nil {
 			return fmt.Errorf("it would not be read again: %w", err)
 		}
 	}
 	return nil
+}
+
+// haveFourDigits reports whether the year of each time has: only those are read again. It looks for the tag of times
+// wherever it may stand, so it may be wrong about bytes that look like one, and never about a time.
+func haveFourDigits(data []byte) bool {
+	for {
+		_, after, found := bytes.Cut(data, []byte{0xc0})
+		if !found {
+			return true
+		}
+		text := 1
+		if len(after) > 0 && after[0] == 0x78 { // a text of 24 bytes or more
+			text = 2
+		}
+		if year := text + len("2006"); len(after) <= year || after[year] != '-' {
+			return false
+		}
+		data = after
+	}
 }
 
 // Decode reads a value into what the pointer points to. A panic of a method that reads a part of it is an error, *Panic.
