@@ -19,13 +19,15 @@ import (
 //  5. Every key is one that the library writes, and every record can be read.
 //
 // Else its error joins what it found, at most a hundred findings, each with its place and backend.ErrCorrupt. It
-// changes nothing, and may run while consumers do: what is compared was read in one snapshot. Another error is the
-// store's or ctx's, and then the check is not complete.
+// changes nothing, and may run while consumers do: what is compared was read in one snapshot. Of a queue or of dead
+// letters that are too many for a snapshot the number is not compared. It reads page by page, so that its memory has a
+// bound, but for what one state takes. Another error is the store's or ctx's, and then the check is not complete.
 func Check(ctx context.Context, db backend.Database, types ...Type) error {
 	c := &checker{ctx: ctx, db: db, types: map[string]*definition{}}
 	for _, t := range types {
 		c.types[t.Name()] = t.sealed()
 	}
+	c.parts = c.ofServer()
 	if err := c.all(); err != nil && !errors.Is(err, errEnough) {
 		return fmt.Errorf("dserver: check: %w", err)
 	}
@@ -41,6 +43,7 @@ type checker struct {
 	ctx      context.Context
 	db       backend.Database
 	types    map[string]*definition
+	parts    map[string]func(*glimpse, Ref) error // of a server
 	findings []error
 }
 
@@ -82,18 +85,10 @@ func (c *checker) all() error {
 
 // below calls fn with each name that follows prefix in some key.
 func (c *checker) below(prefix backend.Key, fn func(name string) error) error {
-	var names []string
-	err := c.db.Read(c.ctx, func(tx backend.ReadTx) error {
-		names = nil
-		return children(tx, prefix, func(name string) error {
-			names = append(names, name)
-			return nil
-		})
-	})
-	if err != nil {
-		return c.note(prefix, err)
-	}
-	for _, name := range names {
+	for name, err := range names(c.ctx, c.db, prefix) {
+		if err != nil {
+			return c.note(prefix, err)
+		}
 		if err := fn(name); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package dserver
 
 import (
+	"errors"
 	"maps"
 	"slices"
 
@@ -8,15 +9,9 @@ import (
 	"github.com/dserver-go/dserver/queue"
 )
 
-func (c *checker) servers(prefix backend.Key) error {
-	return c.below(prefix, func(typ string) error {
-		return c.below(prefix.Str(typ), func(id string) error { return c.server(Ref{typ, id}) })
-	})
-}
-
-// server checks one server, each part in a snapshot of its own.
-func (c *checker) server(ref Ref) error {
-	parts := map[string]func(backend.Reader, Ref) error{
+// ofServer is what is checked of a server, by the name below its key. Each part reads one snapshot.
+func (c *checker) ofServer() map[string]func(*glimpse, Ref) error {
+	return map[string]func(*glimpse, Ref) error{
 		keyHead:  c.head,
 		keyQueue: c.queue,
 		keyState: c.state,
@@ -27,26 +22,69 @@ func (c *checker) server(ref Ref) error {
 		keyTimer: c.timers,
 		keyWork:  c.work,
 	}
+}
+
+// partNames is the names of ofServer in their order.
+var partNames = slices.Sorted(maps.Keys((*checker)(nil).ofServer()))
+
+func strange(name string) error { return damage("keys below %q belong to nothing", name) }
+
+// server checks one server that is too large for a page.
+func (c *checker) server(ref Ref) error {
 	err := c.below(tenantOf(ref).key, func(name string) error {
-		if parts[name] == nil {
-			return c.note(ref, damage("keys below %q belong to nothing", name))
+		if c.parts[name] == nil {
+			return c.note(ref, strange(name))
 		}
 		return nil
 	})
-	for _, name := range slices.Sorted(maps.Keys(parts)) {
+	for _, name := range partNames {
 		if err != nil {
 			return err
 		}
-		err = c.note(ref, c.db.Read(c.ctx, func(tx backend.ReadTx) error { return parts[name](tx, ref) }))
+		err = c.note(ref, c.part(name, ref))
 	}
 	return err
 }
 
+// part checks a part of a large server: in pages, each in a snapshot of its own, where each record stands for itself, and
+// else in one. The queue and the dead letters have a counter; where they are too many for one snapshot nothing is said
+// of their number.
+func (c *checker) part(name string, ref Ref) error {
+	s, isSection := c.section(name, ref)
+	if isSection && name != keyDead {
+		return s.walk(c.read)
+	}
+	err := c.read(func(g *glimpse) error { return c.parts[name](g, ref) })
+	switch {
+	case !errors.Is(err, backend.ErrTooOld):
+		return err
+	case isSection:
+		return s.walk(c.read)
+	case name == keyQueue:
+		return c.queueInPages(ref)
+	}
+	return err
+}
+
+func (c *checker) queueInPages(ref Ref) error {
+	for last := (queue.Item{}); ; {
+		var items []queue.Item
+		err := c.read(func(g *glimpse) (err error) {
+			items, err = tenantOf(ref).queue().Read(g, last, checkRows)
+			return err
+		})
+		if err != nil || len(items) == 0 {
+			return err
+		}
+		last = items[len(items)-1]
+	}
+}
+
 // head checks the records of a server.
-func (*checker) head(tx backend.Reader, ref Ref) error {
+func (*checker) head(g *glimpse, ref Ref) error {
 	known := append([]string{recordVersion, recordMeta, recordKilled, recordLock, recordFence, recordBeat, recordOwner}, recordAttempts[:]...)
 	keys := tenantOf(ref)
-	pairs, err := tx.GetRange(keys.head().Tree(), backend.RangeOptions{Limit: headRecords}).Get()
+	pairs, err := g.GetRange(keys.head().Tree(), backend.RangeOptions{Limit: headRecords}).Get()
 	if err != nil {
 		return err
 	}
@@ -66,7 +104,7 @@ func (*checker) head(tx backend.Reader, ref Ref) error {
 		if a == (attempts{}) || !h.killed.IsZero() {
 			continue
 		}
-		if _, waits, err := keys.queue().Find(tx, a.Stamp); err != nil {
+		if _, waits, err := keys.queue().Find(g, a.Stamp); err != nil {
 			return err
 		} else if !waits {
 			return damage("attempts of the message %v, which does not wait", backend.Versionstamp(a.Stamp))
@@ -77,36 +115,33 @@ func (*checker) head(tx backend.Reader, ref Ref) error {
 
 // queue checks that the messages can be found and counted. One that cannot be decoded is no damage: the turn sets it
 // aside.
-func (c *checker) queue(tx backend.Reader, ref Ref) error {
+func (c *checker) queue(g *glimpse, ref Ref) error {
 	var waiting int
-	err := tenantOf(ref).queue().Check(tx, func(queue.Item) error {
+	err := tenantOf(ref).queue().Check(g, func(queue.Item) error {
 		waiting++
 		return nil
 	})
 	if err != nil || waiting == 0 {
 		return err
 	}
-	mark, err := tx.Get(readyMark(ref)).Get()
-	if err == nil && mark == nil {
-		return damage("%d messages and no ready mark", waiting)
-	}
-	return err
+	g.expect(readyMark(ref), damage("%d messages and no ready mark", waiting))
+	return nil
 }
 
 // state decodes the state, when its type is known.
-func (c *checker) state(tx backend.Reader, ref Ref) error {
-	rows, err := loadRows(tx, tenantOf(ref), allRows(tenantOf(ref)))
+func (c *checker) state(g *glimpse, ref Ref) error {
+	rows, err := loadRows(g, tenantOf(ref), allRows(tenantOf(ref)))
 	if err != nil {
 		return err
 	}
-	version, err := tx.Get(tenantOf(ref).version()).Get()
+	version, err := g.Get(tenantOf(ref).version()).Get()
 	if err != nil {
 		return err
 	}
 	if rows.Len() > 0 && version == nil {
 		return damage("a state of %d rows without a version", rows.Len())
 	}
-	about, err := tx.Get(tenantOf(ref).meta()).Get()
+	about, err := g.Get(tenantOf(ref).meta()).Get()
 	if err != nil || about == nil {
 		return err
 	}
@@ -120,99 +155,164 @@ func (c *checker) state(tx backend.Reader, ref Ref) error {
 	return err
 }
 
+// section is a part of a server with a record for each of many names.
+type section struct {
+	prefix backend.Key
+	owner  func(key backend.Key) (backend.Key, error)
+	check  func(g *glimpse, owner backend.Key, rows []backend.KeyValue) error
+	begin  func(g *glimpse) error // a page; it may be nil
+}
+
+// walk checks all records, in pages, each of which is a call of read.
+func (s section) walk(read func(func(*glimpse) error) error) error {
+	for rest := s.prefix.Below(); !rest.IsEmpty(); {
+		var next backend.Range
+		err := read(func(g *glimpse) (err error) {
+			next, err = s.page(g, rest)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		rest = next
+	}
+	return nil
+}
+
+// page checks the first records of a range, and returns the rest of it.
+func (s section) page(g *glimpse, rest backend.Range) (backend.Range, error) {
+	if s.begin != nil {
+		if err := s.begin(g); err != nil {
+			return rest, err
+		}
+	}
+	pairs, all, err := g.page(rest)
+	if err != nil {
+		return rest, err
+	}
+	for isFirst := true; len(pairs) > 0; isFirst = false {
+		owner, err := s.owner(pairs[0].Key)
+		if err != nil {
+			return rest, err
+		}
+		n := countBelow(owner, pairs)
+		rows := pairs[:n]
+		if n == len(pairs) && !all { // it may not be whole
+			if !isFirst {
+				return rest, nil
+			}
+			if rows, err = g.GetRange(owner.Tree(), backend.RangeOptions{Snapshot: true}).Get(); err != nil {
+				return rest, err
+			}
+		}
+		if err := s.check(g, owner, rows); err != nil {
+			return rest, err
+		}
+		rest.Begin, pairs = owner.Tree().End, pairs[n:]
+	}
+	if all {
+		return backend.Range{}, nil
+	}
+	return rest, nil
+}
+
+// countBelow is how many of the pairs, which begin at key, are it or below it.
+func countBelow(key backend.Key, pairs []backend.KeyValue) int {
+	end := key.Tree().End
+	n, _ := slices.BinarySearchFunc(pairs, end, func(p backend.KeyValue, k backend.Key) int { return p.Key.Compare(k) })
+	return n
+}
+
+// section finds the records of a part that has a section.
+func (c *checker) section(name string, ref Ref) (section, bool) {
+	if name == keyDead {
+		return c.letterSection(ref, new(int64)), true
+	}
+	checks := map[string]func(g *glimpse, ref Ref, name string, value []byte) error{
+		keyLater: checkDelayed, keySent: checkSent, keyOnce: checkOnce, keyTimer: checkTimer,
+	}
+	check, ok := checks[name]
+	prefix := tenantOf(ref).key.Str(name)
+	s := section{
+		prefix: prefix,
+		owner: func(key backend.Key) (backend.Key, error) {
+			child, err := childOf(prefix, key)
+			return prefix.Str(child), err
+		},
+		check: func(g *glimpse, owner backend.Key, rows []backend.KeyValue) error {
+			child, err := childOf(prefix, owner)
+			if err != nil {
+				return err
+			}
+			value, err := largeRead{owner, backend.Ready(rows, nil)}.get()
+			if err != nil {
+				return err
+			}
+			return check(g, ref, child, value)
+		},
+	}
+	if name == keyLater {
+		s.begin = func(g *glimpse) (err error) {
+			g.killed, err = tenantOf(ref).killedAt(g)
+			return err
+		}
+	}
+	return s, ok
+}
+
+// walk checks a section in one snapshot.
+func (c *checker) walk(g *glimpse, ref Ref, name string) error {
+	s, _ := c.section(name, ref)
+	return s.walk(g.same)
+}
+
 // delayed checks the messages that were sent with After: each has its row in the index, or it would never come. Those of
 // a server that was killed, which are not buried yet, need none.
-func (c *checker) delayed(tx backend.Reader, ref Ref) error {
-	killed, err := tenantOf(ref).killedAt(tx)
-	if err != nil || !killed.IsZero() {
+func (c *checker) delayed(g *glimpse, ref Ref) error { return c.walk(g, ref, keyLater) }
+
+func checkDelayed(g *glimpse, ref Ref, word string, value []byte) error {
+	var d delayed
+	if err := decodeRecord(value, &d); err != nil || !g.killed.IsZero() {
 		return err
 	}
-	return c.indexed(tx, ref, keyLater, dueMessage, func(value []byte) (at int64, err error) {
-		var d delayed
-		return 0, decodeRecord(value, &d)
-	})
+	return g.expectDue(ref, due{At: d.At, Kind: dueMessage, Name: word})
 }
 
 // sent checks the stamps of messages that were sent with After: each has its message.
-func (c *checker) sent(tx backend.Reader, ref Ref) error {
-	keys := tenantOf(ref)
-	return children(tx, keys.key.Str(keySent), func(word string) error {
-		sent, message := tx.Get(keys.sent(word)), tx.Get(keys.delayed(word))
-		value, err := sent.Get()
-		if err != nil {
-			return err
-		}
-		if _, err := backend.StampOf(value); err != nil {
-			return err
-		}
-		if value, err = message.Get(); err == nil && value == nil {
-			return damage("the stamp of the delayed message %q, which is not there", word)
-		}
-		return err
-	})
+func (c *checker) sent(g *glimpse, ref Ref) error { return c.walk(g, ref, keySent) }
+
+func checkSent(g *glimpse, ref Ref, word string, value []byte) error {
+	g.expect(tenantOf(ref).delayed(word), damage("the stamp of the delayed message %q, which is not there", word))
+	_, err := backend.StampOf(value)
+	return err
 }
 
 // onces checks the idempotency keys: each has its row in the index, or it would stay for ever.
-func (c *checker) onces(tx backend.Reader, ref Ref) error {
-	return c.indexed(tx, ref, keyOnce, dueOnce, func(value []byte) (at int64, err error) {
-		var r onceRecord
-		err = decodeRecord(value, &r)
-		return r.Until, err
-	})
+func (c *checker) onces(g *glimpse, ref Ref) error { return c.walk(g, ref, keyOnce) }
+
+func checkOnce(g *glimpse, ref Ref, key string, value []byte) error {
+	var r onceRecord
+	if err := decodeRecord(value, &r); err != nil {
+		return err
+	}
+	return g.expectDue(ref, due{At: r.Until, Kind: dueOnce, Name: key})
 }
 
 // timers checks the timers. One that has fired has its message on the queue instead of a row in the index.
-func (c *checker) timers(tx backend.Reader, ref Ref) error {
-	return c.records(tx, ref, keyTimer, func(_ string, value []byte) error {
-		var r timerRecord
-		return decodeRecord(value, &r)
-	})
-}
+func (c *checker) timers(g *glimpse, ref Ref) error { return c.walk(g, ref, keyTimer) }
 
-// indexed checks records that need a row in the index of what is due: at the time that read says, or at any if it is 0.
-func (c *checker) indexed(tx backend.Reader, ref Ref, section string, kind dueKind, read func([]byte) (at int64, err error)) error {
-	indexed := map[due]bool{}
-	shard := dueShard(ref.Type, shardOf(ref.ID))
-	pairs, err := tx.GetRange(shard.Below(), backend.RangeOptions{Snapshot: true}).Get()
-	if err != nil {
-		return err
-	}
-	for _, pair := range pairs {
-		if id, d, err := parseDue(shard, pair.Key); err == nil && id == ref.ID && d.Kind == kind {
-			indexed[due{Name: d.Name}], indexed[due{Name: d.Name, At: d.At}] = true, true
-		}
-	}
-	return c.records(tx, ref, section, func(name string, value []byte) error {
-		at, err := read(value)
-		if err != nil {
-			return err
-		}
-		if !indexed[due{Name: name, At: at}] {
-			return damage("%q below %q is not in the index of what is due", name, section)
-		}
-		return nil
-	})
-}
-
-// records calls fn with each large value of a section of the server.
-func (c *checker) records(tx backend.Reader, ref Ref, section string, fn func(name string, value []byte) error) error {
-	prefix := tenantOf(ref).key.Str(section)
-	return children(tx, prefix, func(name string) error {
-		value, err := readLarge(tx, prefix.Str(name)).get()
-		if err != nil {
-			return err
-		}
-		return fn(name, value)
-	})
+func checkTimer(_ *glimpse, _ Ref, _ string, value []byte) error {
+	var r timerRecord
+	return decodeRecord(value, &r)
 }
 
 // work checks that a message that was taken off the queue has its lock.
-func (c *checker) work(tx backend.Reader, ref Ref) error {
-	body, err := readLarge(tx, tenantOf(ref).lockedMessage()).get()
+func (c *checker) work(g *glimpse, ref Ref) error {
+	body, err := readLarge(g, tenantOf(ref).lockedMessage()).get()
 	if err != nil {
 		return err
 	}
-	l, err := readLock(tx, tenantOf(ref))
+	l, err := readLock(g, tenantOf(ref))
 	if err == nil && l.isHeld() != (body != nil) {
 		return damage("the lock is held: %v, and its message is there: %v", l.isHeld(), body != nil)
 	}
@@ -220,9 +320,9 @@ func (c *checker) work(tx backend.Reader, ref Ref) error {
 }
 
 // letters checks the dead letters and their number.
-func (c *checker) letters(tx backend.Reader, ref Ref) error {
+func (c *checker) letters(g *glimpse, ref Ref) error {
 	dead := tenantOf(ref).dead()
-	counter, err := tx.Get(dead).Get()
+	counter, err := g.Get(dead).Get()
 	if err != nil {
 		return err
 	}
@@ -230,17 +330,9 @@ func (c *checker) letters(tx backend.Reader, ref Ref) error {
 	if err != nil {
 		return err
 	}
-	pairs, err := tx.GetRange(dead.Below(), backend.RangeOptions{}).Get()
-	if err != nil {
-		return err
-	}
 	var found int64
-	for ; len(pairs) > 0; found++ {
-		n, err := tenantOf(ref).letterRows(tx, pairs)
-		if err != nil {
-			return err
-		}
-		pairs = pairs[n:]
+	if err := c.letterSection(ref, &found).walk(g.same); err != nil {
+		return err
 	}
 	if found != count {
 		return damage("%d dead letters, and a counter that says %d", found, count)
@@ -248,23 +340,42 @@ func (c *checker) letters(tx backend.Reader, ref Ref) error {
 	return nil
 }
 
-// letterRows reads the letter with which pairs begin, and returns how many of them are its.
-func (t tenant) letterRows(tx backend.Reader, pairs []backend.KeyValue) (int, error) {
-	stamp, ok := pairs[0].Key.CutStamp(t.dead())
-	if !ok {
-		return 0, damage("key %v is no dead letter", pairs[0].Key)
+// letterSection counts the letters as it checks them.
+func (c *checker) letterSection(ref Ref, found *int64) section {
+	keys := tenantOf(ref)
+	return section{
+		prefix: keys.dead(),
+		owner: func(key backend.Key) (backend.Key, error) {
+			if rest, _ := key.CutPrefix(keys.dead()); len(rest) >= stampElement {
+				if stamp, ok := key[:len(keys.dead())+stampElement].CutStamp(keys.dead()); ok {
+					return keys.dead().Stamp(stamp), nil
+				}
+			}
+			return nil, damage("key %v is no dead letter", key)
+		},
+		check: func(g *glimpse, owner backend.Key, rows []backend.KeyValue) error {
+			*found++
+			return keys.checkLetter(g, owner, rows)
+		},
+	}
+}
+
+// stampElement is how many bytes a stamp takes in a key.
+var stampElement = len(backend.Key(nil).Stamp(backend.Versionstamp{}))
+
+// checkLetter checks the rows of one letter.
+func (t tenant) checkLetter(g *glimpse, owner backend.Key, rows []backend.KeyValue) error {
+	stamp, ok := owner.CutStamp(t.dead())
+	if !ok || rows[0].Key.Compare(owner) != 0 {
+		return damage("key %v is no dead letter", rows[0].Key)
 	}
 	var l letter
-	if err := decodeRecord(pairs[0].Value, &l); err != nil {
-		return 0, err
+	if err := decodeRecord(rows[0].Value, &l); err != nil {
+		return err
 	}
-	n := 1
-	for n < len(pairs) && pairs[n].Key.Compare(t.dead().Stamp(stamp).Int(int64(n-1))) == 0 {
-		n++
+	if isWhole := len(rows) == 1; isWhole != (l.Item != nil) {
+		return damage("the dead letter %v has %d rows, and its item in it is %v", stamp, len(rows), isWhole)
 	}
-	if isWhole := n == 1; isWhole != (l.Item != nil) {
-		return 0, damage("the dead letter %v has %d rows, and its item in it is %v", stamp, n, isWhole)
-	}
-	_, err := t.letterOf(tx, stamp, pairs[0].Value)
-	return n, err
+	_, err := t.letterOf(g, stamp, rows[0].Value)
+	return err
 }

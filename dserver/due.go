@@ -40,6 +40,7 @@ type due struct {
 type delayed struct {
 	Items [][]byte `cbor:"items"`
 	Lane  int      `cbor:"lane"`
+	At    int64    `cbor:"at,omitempty"` // Unix milliseconds, as in the index; 0 in records of older versions
 }
 
 // dueIn is the first millisecond at which d has passed: a row has whole ones, and must not be due before its time.

@@ -139,7 +139,7 @@ func (b burial) page(tx backend.Tx, ref Ref) (next burial, err error) {
 	if err != nil {
 		return b, err
 	}
-	if later, err = later.before(tx, keys, killed); err != nil {
+	if later, err = later.of(tx, keys, killed, false); err != nil {
 		return b, err
 	}
 	answers, err := dismiss(tx, append(items, later.all()...), ErrKilled)
@@ -204,23 +204,23 @@ func (p delayedPage) all() (items []queue.Item) {
 	return items
 }
 
-// before leaves out what was not sent before a kill.
-func (p delayedPage) before(tx backend.Reader, keys tenant, killed backend.Versionstamp) (delayedPage, error) {
+// of leaves only what was sent after a kill, or only what was sent before it.
+func (p delayedPage) of(tx backend.Reader, keys tenant, killed backend.Versionstamp, alive bool) (delayedPage, error) {
 	sent := make([]backend.Future[[]byte], len(p.found))
 	for i, d := range p.found {
 		sent[i] = tx.Get(keys.sent(d.word))
 	}
-	var dead []delayedFound
+	var left []delayedFound
 	for i, d := range p.found {
-		alive, err := isAfter(sent[i], killed)
+		is, err := isAfter(sent[i], killed)
 		if err != nil {
 			return p, err
 		}
-		if !alive {
-			dead = append(dead, d)
+		if is == alive {
+			left = append(left, d)
 		}
 	}
-	p.found = dead
+	p.found = left
 	return p, nil
 }
 

@@ -38,7 +38,8 @@ func Once(key string) Option {
 	}
 }
 
-// After queues the message when d has passed, by the clock of a consumer: then it is behind all that is queued.
+// After queues the message when d has passed, by the clock of a consumer: then it is behind all that is queued. Until then
+// Delayed shows it, and WithdrawDelayed takes it back.
 func After(d time.Duration) Option { return func(s *sending) { s.after = d } }
 
 // Priority sends ahead of the queue and past the lock, in order among its like. However many of them wait, a message
@@ -173,7 +174,8 @@ func writeParcels(tx backend.Tx, parcels []*parcel) error {
 // writeLater keeps the messages by the server, with a row in the index of what is due.
 func (p *parcel) writeLater(tx backend.Tx, keys tenant) error {
 	name := rand.Text()
-	record := encodeRecord(delayed{Items: p.items, Lane: int(p.how.lane())})
+	at := dueIn(p.how.after)
+	record := encodeRecord(delayed{Items: p.items, Lane: int(p.how.lane()), At: at})
 	if len(record) > queue.MaxItemBytes {
 		return fmt.Errorf("%w: messages of %d bytes with After; at most %d", backend.ErrTooLarge, len(record), queue.MaxItemBytes)
 	}
@@ -181,6 +183,6 @@ func (p *parcel) writeLater(tx backend.Tx, keys tenant) error {
 		return err
 	}
 	tx.Stamp(keys.sent(name))
-	setDue(tx, p.to, due{At: dueIn(p.how.after), Kind: dueMessage, Name: name})
+	setDue(tx, p.to, due{At: at, Kind: dueMessage, Name: name})
 	return nil
 }

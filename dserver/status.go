@@ -10,6 +10,7 @@ import (
 // Status is how a server is. That of a server of which nothing is stored is zero.
 type Status struct {
 	Queued, DeadLetters int64
+	Delayed             int // sends with After that are not due yet; at most 1,000 are counted
 	Locked, Halted      bool
 	Attempts            int       // of a message that faulted and is tried again, or of locked work
 	Version             int       // of the state's schema
@@ -33,7 +34,7 @@ func (s *DServer[S]) Status(ctx context.Context) (Status, error) {
 }
 
 func statusOf(tx backend.Reader, keys tenant) (Status, error) {
-	dead := tx.Get(keys.dead())
+	dead, later := tx.Get(keys.dead()), keys.countDelayed(tx)
 	records, err := tx.GetRange(keys.head().Tree(), backend.RangeOptions{}).Get()
 	if err != nil {
 		return Status{}, err
@@ -54,6 +55,10 @@ func statusOf(tx backend.Reader, keys tenant) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	s.DeadLetters, err = backend.Counter(counter)
+	if s.DeadLetters, err = backend.Counter(counter); err != nil {
+		return Status{}, err
+	}
+	delayed, err := later.Get()
+	s.Delayed = len(delayed)
 	return s, err
 }
