@@ -261,7 +261,7 @@ func (db *DB) close() error {
 		db.writer.rest()
 		close(db.writer.quit)
 		db.background.Wait()
-		err := errors.Join(db.pool.close(), db.closeFiles())
+		err := errors.Join(db.pool.close(), closeAll(db.checkpoints.conn, db.writer.conn.conn))
 		if left != nil {
 			err = errors.Join(fmt.Errorf("sqlite: close %s: %w", db.path, left), err)
 		}
@@ -276,14 +276,6 @@ func (db *DB) close() error {
 		return fmt.Errorf("sqlite: close %s: the disk does not answer: %w", db.path,
 			cmp.Or(db.calls.Left(), backend.ErrLeftBehind))
 	}
-}
-
-// closeFiles closes the last connections, but not the very last of files that are others' by now (see files).
-func (db *DB) closeFiles() error {
-	if db.files.check() != nil {
-		return closeAll(db.writer.conn.conn)
-	}
-	return closeAll(db.checkpoints.conn, db.writer.conn.conn)
 }
 
 // openConnection opens one that reads, unless it would read another file.

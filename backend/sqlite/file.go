@@ -18,8 +18,9 @@ import (
 //     or in the microseconds between that look and the return.
 //  2. Four times a second, for handles that only read.
 //  3. Around the opening of each connection. None but Open makes the file.
-//  4. Before the last connection is closed: that one would remove the log of its name, which is another's by then. It
-//     stays open until the process ends.
+//
+// The last connection to be closed removes the log. SQLite does not where the file is not that of its name any more, as
+// the log would be another's.
 //
 // Nothing here opens a file that SQLite has open: closing it would drop the locks of the whole process.
 type files struct {
