@@ -280,9 +280,8 @@ func (b *batch) invoke(ctx *Context, m *work) ([]byte, error) {
 	if m.arrival != nil && m.arrival.info {
 		h = b.def.infos[m.envelope.Name]
 	}
-	locked := b.def.locked[m.envelope.Name] != nil
-	if h == nil && !locked {
-		return nil, &fault{Text: "no handler for " + m.envelope.Name + " in this consumer", later: true}
+	if h == nil && b.def.locked[m.envelope.Name] == nil { // of a call that nobody living handles (unheard.go)
+		return nil, &fault{Text: "no handler for " + m.envelope.Name + " in this consumer"}
 	}
 	if b.fresh && b.def.init != nil {
 		if _, err := invoke(b.def.init, ctx, b.state.value, nil); err != nil {

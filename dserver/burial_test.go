@@ -8,6 +8,7 @@ import (
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/backendtest"
+	"github.com/dserver-go/dserver/queue"
 )
 
 // A burial that finds its server killed again begins anew: what the next server was sent in the meantime may be where
@@ -102,7 +103,7 @@ func TestKillEndsAmongSendersThatNeverPause(t *testing.T) {
 // leaves nothing.
 func TestTheDeadOfAKillAreNoSuspects(t *testing.T) {
 	db := backendtest.NewModel()
-	def := Define("marked", HandleCast(func(*Context, *marked, toil) error { return nil }))
+	def := Define("marked", HandleCast(func(*Context, *marked, toil) error { return nil }), Settings[marked]{MaxAttempts: 1})
 	ref := def.Ref("a")
 	keys := tenantOf(ref)
 	ctx, stop := context.WithCancel(t.Context())
@@ -112,11 +113,16 @@ func TestTheDeadOfAKillAreNoSuspects(t *testing.T) {
 		}
 	}
 	err := db.Transact(ctx, func(tx backend.Tx) error {
-		if _, err := kill(tx, keys, ref, false); err != nil {
-			return err
-		}
-		tx.Set(readyClaim(ref), []byte("vanished"))
-		return nil
+		_, err := kill(tx, keys, ref, false)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Transact(ctx, func(tx backend.Tx) error {
+		items, err := keys.queue().Read(tx, queue.Item{}, 1)
+		tx.Set(readyClaim(ref, "vanished"), encodeRecord(claim{Stamp: items[0].Stamp, Last: true}))
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -129,9 +135,9 @@ func TestTheDeadOfAKillAreNoSuspects(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = db.Read(ctx, func(tx backend.ReadTx) error {
-		a, err := keys.readAttempts(tx, 1)
-		if a != (attempts{}) {
-			t.Errorf("counted: %+v", a)
+		dead, err := tx.Get(keys.dead()).Get()
+		if dead != nil {
+			t.Errorf("dead letters are counted: %v", dead)
 		}
 		return err
 	})

@@ -15,7 +15,8 @@ import (
 //  2. The length of each queue, and the number of dead letters, are those that the counters say; each item is whole.
 //     Attempts are those of a message that waits.
 //  3. A server that has a state has a version and a record of its creation, and the state of one of types can be decoded.
-//  4. Nothing is in the mailbox of a process that has no record, since nobody will read it.
+//  4. Nothing is in the mailbox of a process that has no record, since nobody will read it. A claim is of a server with
+//     a ready mark, and of a process with a record.
 //  5. Every key is one that the library writes, and every record can be read.
 //
 // Else its error joins what it found, at most a hundred findings, each with its place and backend.ErrCorrupt. It
@@ -115,15 +116,44 @@ func (c *checker) dues(prefix backend.Key) error {
 // marks checks that each ready mark is where consumers look for it. One of an empty queue is no damage: it costs a
 // look, and is cleared.
 func (c *checker) marks(prefix backend.Key) error {
-	return c.each(prefix, func(key backend.Key, elements []any, _ []byte) error {
+	return c.each(prefix, func(key backend.Key, elements []any, value []byte) error {
+		if ref, process, ok := claimOf(key); ok {
+			return c.claim(ref, process, value)
+		}
 		if len(elements) == 4 {
 			typ, isType := elements[0].(string)
 			id, isID := elements[2].(string)
-			if isType && isID && (key.Compare(readyMark(Ref{typ, id})) == 0 || key.Compare(readyClaim(Ref{typ, id})) == 0) {
+			if isType && isID && (key.Compare(readyMark(Ref{typ, id})) == 0 || key.Compare(readyClaims(Ref{typ, id})) == 0) {
 				return nil
 			}
 		}
 		return damage("%v is no ready mark", key)
+	})
+}
+
+// claim checks a claim: it goes with the mark of its server, and before the record of its process. It is read anew with
+// these, as it may have gone with them.
+func (c *checker) claim(ref Ref, process string, value []byte) error {
+	var written claim
+	if err := decodeRecord(value, &written); err != nil {
+		return err
+	}
+	return c.db.Read(c.ctx, func(tx backend.ReadTx) error {
+		row, mark, record := tx.Get(readyClaim(ref, process)), tx.Get(readyMark(ref)), tx.Get(presenceOf(process).record())
+		if value, err := row.Get(); err != nil || value == nil {
+			return err
+		}
+		value, err := mark.Get()
+		if err == nil && value == nil {
+			err = damage("a claim of a server that has no ready mark")
+		}
+		if err != nil {
+			return err
+		}
+		if value, err = record.Get(); err == nil && value == nil {
+			err = damage("a claim of the process %s, which has no record", process)
+		}
+		return err
 	})
 }
 

@@ -1,13 +1,16 @@
 package dserver_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"testing"
 	"time"
 
+	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/dserver/internal/kit"
 )
 
 type Die struct{}
@@ -23,6 +26,19 @@ var deadly = counters.With(
 	dserver.Settings[Counter]{MaxAttempts: 2},
 )
 
+// runQuickly runs a consumer among whose like it is soon known who is dead.
+func runQuickly(t *testing.T, db backend.Database, types dserver.Type) {
+	ctx, cancel := context.WithCancel(kit.With(context.Background(), kit.Request{Beat: 100 * time.Millisecond}))
+	ended := make(chan error, 1)
+	go func() { ended <- dserver.Run(ctx, db, types) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil && !errors.Is(err, backend.ErrClosed) {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
 // TestDeadlyChild is the process that TestMessageThatKillsItsProcessIsSetAside starts.
 func TestDeadlyChild(t *testing.T) {
 	name := os.Getenv(deadlyEnv)
@@ -31,7 +47,7 @@ func TestDeadlyChild(t *testing.T) {
 	}
 	db := openNamed(t, name)
 	defer db.Close()
-	start(t, db, deadly)
+	runQuickly(t, db, deadly)
 	expectState(t, deadly.At(db, "a"), "{3 map[]}")
 }
 

@@ -2,6 +2,7 @@ package dserver
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"runtime"
@@ -81,6 +82,7 @@ type consumer struct {
 
 	working context.Context // of locked work: it ends with Run's
 	caution *caution
+	left    leftAlone
 
 	cold  bool     // no state is kept from one turn to the next
 	steps *stepper // nil but in tests that run each turn by hand
@@ -116,7 +118,7 @@ func newConsumer(c Consumer, db backend.Database, types []Type) *consumer {
 
 		holding: map[Ref]backend.Versionstamp{},
 		strays:  map[*stray]struct{}{},
-		caution: newCaution(),
+		caution: &caution{name: rand.Text(), until: time.Now().Add(youth)},
 		cache:   cache{limit: c.Cache},
 	}
 	if run.max <= 0 {
@@ -170,6 +172,9 @@ func (c *consumer) run(ctx context.Context) error {
 // start begins to look for work, unless a test asked to run each turn by hand.
 func (c *consumer) start(ctx context.Context, asked kit.Request) {
 	c.cold = asked.Cold
+	if asked.Beat > 0 {
+		c.process.others.setInterval(asked.Beat)
+	}
 	if asked.Steps != nil {
 		c.steps, c.max = newStepper(ctx, c), 0
 		asked.Steps(c.steps)

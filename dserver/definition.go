@@ -47,13 +47,21 @@ func (p part[S]) addTo(d *Definition[S]) { p(d.core) }
 type Settings[S any] struct {
 	MaxAttempts int           // attempts of a message that faults before it is set aside; 5
 	WorkLimit   time.Duration // how long one attempt of locked work may take; a minute
-	Halt        bool          // a message with no attempts left stops the server until an operator acts, and is not set aside
+
+	// NoHandlerWait is how long a message waits for a consumer that has a handler for it, before it is set aside, or
+	// halts its server; 2 minutes, and when it is negative, for ever. A consumer without the handler counts from its
+	// own first sight. While a living consumer has the handler, nothing is counted.
+	NoHandlerWait time.Duration
+
+	Halt bool // a message with no attempts left stops the server until an operator acts, and is not set aside
 }
 
 type settings struct {
 	maxAttempts int
 	workLimit   time.Duration
 	halt        bool
+
+	noHandlerWait time.Duration
 }
 
 const defaultMaxAttempts = 5
@@ -67,6 +75,9 @@ func (s Settings[S]) addTo(d *Definition[S]) {
 	}
 	if s.WorkLimit > 0 {
 		d.core.settings.workLimit = s.WorkLimit
+	}
+	if s.NoHandlerWait != 0 {
+		d.core.settings.noHandlerWait = s.NoHandlerWait
 	}
 	d.core.settings.halt = d.core.settings.halt || s.Halt
 }
@@ -91,7 +102,7 @@ func Define[S any](name string, parts ...Part[S]) *Definition[S] {
 		infos:    map[string]*handler{},
 		locked:   map[string]*lockedHandler{},
 		upgrades: map[int]upgrade{},
-		settings: settings{maxAttempts: defaultMaxAttempts, workLimit: defaultWorkLimit},
+		settings: settings{maxAttempts: defaultMaxAttempts, workLimit: defaultWorkLimit, noHandlerWait: defaultNoHandlerWait},
 	}
 	return (&Definition[S]{core}).add(parts)
 }

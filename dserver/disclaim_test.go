@@ -2,6 +2,7 @@ package dserver
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,17 +11,20 @@ import (
 	"github.com/dserver-go/dserver/backend/backendtest"
 )
 
-// claimOf is who claims a server.
-func claimOf(t *testing.T, db backend.Database, ref Ref) (holder []byte) {
+// claimants is the processes that claim a server.
+func claimants(t *testing.T, db backend.Database, ref Ref) (found []string) {
 	t.Helper()
 	err := db.Read(t.Context(), func(tx backend.ReadTx) (err error) {
-		holder, err = tx.Get(readyClaim(ref)).Get()
-		return err
+		found = nil
+		return children(tx, readyClaims(ref), func(process string) error {
+			found = append(found, process)
+			return nil
+		})
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return holder
+	return found
 }
 
 // A consumer that ends gives up its own claims alone: another's tells what may have killed it.
@@ -28,23 +32,22 @@ func TestConsumerThatEndsLeavesTheClaimsOfOthers(t *testing.T) {
 	db := backendtest.NewModel()
 	def := Define("marked", HandleCast(func(*Context, *marked, toil) error { return nil }))
 	c := newConsumer(Consumer{}, db, []Type{def})
-	mine, others := def.Ref("mine"), def.Ref("others")
+	p, release := acquireProcess(db)
+	defer release()
+	c.process = p
+	ref := def.Ref("a")
 	err := db.Transact(t.Context(), func(tx backend.Tx) error {
-		tx.Set(readyClaim(mine), []byte(c.caution.name))
-		tx.Set(readyClaim(others), []byte("another"))
+		tx.Set(readyClaim(ref, p.id), encodeRecord(claim{}))
+		tx.Set(readyClaim(ref, "another"), encodeRecord(claim{}))
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.caution.claims.Store(mine, nil)
-	c.caution.claims.Store(others, nil) // until the other took it over
+	c.caution.claims.Store(ref, new(claimed))
 	c.disclaim(t.Context())
-	if holder := claimOf(t, db, mine); holder != nil {
-		t.Errorf("its own is left: %s", holder)
-	}
-	if holder := claimOf(t, db, others); string(holder) != "another" {
-		t.Errorf("the other's is %q", holder)
+	if left := claimants(t, db, ref); !slices.Equal(left, []string{"another"}) {
+		t.Errorf("the claims of %q are left", left)
 	}
 }
 
@@ -68,13 +71,13 @@ func TestServerIsClaimedAnewAfterItsQueueWasEmpty(t *testing.T) {
 				t.Fatal(err)
 			}
 			<-entered
-			if claimOf(t, far, ref) == nil {
+			if claimants(t, far, ref) == nil {
 				t.Error("it is handled without a claim")
 			}
 			goOn <- struct{}{}
 			<-time.After(time.Second)
-			if holder := claimOf(t, far, ref); holder != nil {
-				t.Errorf("it is empty, and claimed by %s", holder)
+			if left := claimants(t, far, ref); left != nil {
+				t.Errorf("it is empty, and claimed by %s", left)
 			}
 		}
 		stop()

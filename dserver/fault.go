@@ -19,7 +19,6 @@ type attempts struct {
 	Count int           `cbor:"count"`
 	Wait  time.Duration `cbor:"wait"`            // nanoseconds
 	Halts bool          `cbor:"halts,omitempty"` // the server stops until an operator acts
-	Begun bool          `cbor:"begun,omitempty"` // one more attempt was begun, and its end is not known
 }
 
 func (a attempts) isOf(item queue.Item) bool { return a.Stamp == item.Stamp }
@@ -41,8 +40,7 @@ func (t tenant) readAttempts(tx backend.Reader, lane queue.Lane) (a attempts, er
 	return a, err
 }
 
-// The back-off is four times longer after each attempt. A message that this consumer has no handler for waits longest,
-// as consumers of a newer version may be starting.
+// The back-off is four times longer after each attempt.
 const (
 	firstBackOff   = 100 * time.Millisecond
 	backOffFactor  = 4
@@ -50,14 +48,12 @@ const (
 )
 
 // backOff is how long to wait after the attempt number count, with up to a quarter less so that consumers spread.
-func (f *fault) backOff(count int) time.Duration {
+func backOff(count int) time.Duration {
 	wait := firstBackOff
 	for i := 1; i < count && wait < longestBackOff; i++ {
 		wait *= backOffFactor
 	}
-	if wait = min(wait, longestBackOff); f.later {
-		wait = longestBackOff
-	}
+	wait = min(wait, longestBackOff)
 	return wait - rand.N(wait/4)
 }
 
@@ -122,24 +118,13 @@ func (t *turn) faultedStored(w work, f *fault) nextTurn {
 func (t *turn) count(w work, f *fault) (n counted, err error) {
 	err = t.c.db.Transact(t.c.base, func(tx backend.Tx) error {
 		t.mine, n = nil, counted{}
-		_, found, err := t.keys.queue().Find(tx, w.item.Stamp)
-		if err != nil {
+		now, isThere, err := t.unchanged(tx, w)
+		if err != nil || !isThere {
 			return err
-		}
-		now, err := t.keys.readAttempts(tx, w.item.Lane)
-		if err != nil {
-			return err
-		}
-		killed, err := t.keys.killedAt(tx)
-		if err != nil {
-			return err
-		}
-		if !found || !killed.IsZero() || now != t.head.attempts[w.item.Lane] {
-			return nil
 		}
 		count := now.of(*w.item) + 1
 		last := count >= t.s.def.settings.maxAttempts
-		n = counted{attempts: count, wait: f.backOff(count), last: last, halts: last && t.s.def.settings.halt}
+		n = counted{attempts: count, wait: backOff(count), last: last, halts: last && t.s.def.settings.halt}
 		if last && !n.halts {
 			return t.giveUp(tx, w, f, count)
 		}

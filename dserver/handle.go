@@ -125,6 +125,9 @@ func (h handle) inline(ctx context.Context, m Message, call bool) outcome {
 	if err := ctx.Err(); err != nil {
 		return outcome{err: fmt.Errorf("dserver: %s was not sent: %w", m.Name, err)}
 	}
+	if isTaken, err := c.takes(ctx, h.def.name, m.Name, call); err != nil || !isTaken {
+		return outcome{declined: err == nil, err: err}
+	}
 	a := newArrival(m, call)
 	s, mine := c.offer(h.Ref(), a, ctx.Done() == nil)
 	if s == nil {

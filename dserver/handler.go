@@ -163,7 +163,6 @@ func encodeReply(reply any) ([]byte, error) {
 type fault struct {
 	Text  string
 	Stack string
-	later bool // another consumer may be able to: wait long
 	halts bool // it was the last attempt, and the server stops
 }
 

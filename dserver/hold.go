@@ -287,7 +287,7 @@ func (h *holder) change(fn func(tx backend.Tx, keys tenant) error) error {
 // again counts a failed attempt. The lock stays.
 func (h *holder) again(f *fault) bool {
 	r := h.lock.record
-	r.Wait = f.backOff(r.Attempt)
+	r.Wait = backOff(r.Attempt)
 	if r.Halted = f.halts; !r.Halted {
 		h.about(h.c.log.Warn()).Stringer(logWait, r.Wait.Round(time.Millisecond)).Str(zerolog.ErrorFieldName, f.Text).
 			Msg("locked work failed, and is tried again")

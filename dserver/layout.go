@@ -24,9 +24,10 @@ import (
 //	due     type shard time id kind name word                   when a server has to be told of one of the last three
 //	alarm   type shard                                          a counter to watch: something due was set
 //	ready   type shard id  mark                                 the server has something to do
-//	                       claim                                who handles it, while consumers are careful
+//	                       claim process                        what a process begins there, while consumers are careful
 //	bell    type shard                                          a counter to watch: a mark of the shard was set
 //	process id  record | bell | mail …                          a process that waits for replies, and its mailbox
+//	process id  ability type                                    what its consumers can handle
 const (
 	keyServer  = "s"
 	keyReady   = "r"
@@ -56,8 +57,9 @@ const (
 	keyMark  = "m"
 	keyClaim = "c"
 
-	keyRecord = "r"
-	keyMail   = "m"
+	keyRecord  = "r"
+	keyMail    = "m"
+	keyAbility = "s"
 )
 
 // shards is how many bells a type has. It is part of the stored format.
@@ -104,7 +106,22 @@ func readyShard(typ string, shard int64) backend.Key {
 
 func readyServer(r Ref) backend.Key { return readyShard(r.Type, shardOf(r.ID)).Str(r.ID) }
 func readyMark(r Ref) backend.Key   { return readyShard(r.Type, shardOf(r.ID)).Str(r.ID, keyMark) }
-func readyClaim(r Ref) backend.Key  { return readyShard(r.Type, shardOf(r.ID)).Str(r.ID, keyClaim) }
+func readyClaims(r Ref) backend.Key { return readyShard(r.Type, shardOf(r.ID)).Str(r.ID, keyClaim) }
+func readyClaim(r Ref, process string) backend.Key {
+	return readyShard(r.Type, shardOf(r.ID)).Str(r.ID, keyClaim, process)
+}
+
+// claimOf tells whose claim a key is, and of which server.
+func claimOf(key backend.Key) (ref Ref, process string, ok bool) {
+	elements, err := key.Elements()
+	if err != nil || len(elements) != 6 || elements[0] != keyReady || elements[4] != keyClaim {
+		return ref, "", false
+	}
+	typ, isType := elements[1].(string)
+	id, isID := elements[3].(string)
+	process, isProcess := elements[5].(string)
+	return Ref{typ, id}, process, isType && isID && isProcess
+}
 
 func bell(typ string, shard int64) backend.Key { return backend.Key(nil).Str(keyBell, typ).Int(shard) }
 
@@ -125,4 +142,8 @@ func presenceOf(process string) presence { return presence{backend.NewKey(keyPro
 
 func (p presence) record() backend.Key { return p.key.Str(keyRecord) }
 func (p presence) bell() backend.Key   { return p.key.Str(keyBell) }
-func (p presence) mail() queue.Queue   { return queue.At(p.key.Str(keyMail)) }
+func (p presence) abilities() backend.Key {
+	return p.key.Str(keyAbility)
+}
+func (p presence) ability(typ string) backend.Key { return p.key.Str(keyAbility, typ) }
+func (p presence) mail() queue.Queue              { return queue.At(p.key.Str(keyMail)) }

@@ -46,6 +46,9 @@ type process struct {
 	seen map[string]time.Time // other processes' records, when they were there
 
 	roster roster
+
+	crews  map[string]crew // by type
+	others witness
 }
 
 // pendingCall waits for an answer. answer is set before done is closed.
@@ -298,12 +301,17 @@ func (p *process) beat(ctx context.Context) error {
 }
 
 // beatAlways is beat for a process that runs a consumer, or that has just stopped to.
-func (p *process) beatAlways(ctx context.Context) error {
+func (p *process) beatAlways(ctx context.Context) error { return p.tell(ctx, false) }
+
+// tell beats, and tells what this process runs when that has changed.
+func (p *process) tell(ctx context.Context, changed bool) error {
 	p.mu.Lock()
 	known, absent := p.isKnown(), false
 	p.mu.Unlock()
 	err := p.db.Transact(ctx, func(tx backend.Tx) (err error) {
-		absent, err = p.renew(tx, known)
+		if absent, err = p.renew(tx, known); err == nil && changed && !absent {
+			err = p.writeAbilities(tx)
+		}
 		return err
 	})
 	if err == nil {
@@ -332,7 +340,10 @@ func (p *process) renew(tx backend.Tx, known bool) (absent bool, err error) {
 		absent = old == nil
 	}
 	tx.Set(key, p.newRecord())
-	return absent, nil
+	if absent { // removed, with what stood beside it
+		err = p.writeAbilities(tx)
+	}
+	return absent, err
 }
 
 // renewed makes a beat known. When others had removed this process, taking it for dead, the answers to the calls before

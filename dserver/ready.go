@@ -105,11 +105,11 @@ func (c *consumer) wakeMarked(ctx context.Context, typ string, marks, key backen
 	if err != nil {
 		return err
 	}
-	if len(elements) != 2 {
-		return fmt.Errorf("%w: the ready mark %v", backend.ErrCorrupt, key)
+	if len(elements) > 1 && elements[1] == keyClaim {
+		return nil
 	}
-	if elements[1] != keyMark {
-		return nil // a claim
+	if len(elements) != 2 || elements[1] != keyMark {
+		return fmt.Errorf("%w: the ready mark %v", backend.ErrCorrupt, key)
 	}
 	id, ok := elements[0].(string)
 	if !ok {
@@ -138,7 +138,7 @@ var (
 	errLocked   = errors.New("dserver: the server is locked")
 )
 
-// confirmEmpty clears the ready mark and the claim of a server whose queue is empty and that is not locked, and makes it
+// confirmEmpty clears the ready mark and the claims of a server whose queue is empty and that is not locked, and makes it
 // looked at otherwise: the mark of a locked server is what leads others to it when the holder dies. The end of locked
 // work that runs here makes us look by itself. Of a server without a state the queue's counters go as well, which
 // would be all that is left of it.

@@ -1,6 +1,7 @@
 package dserver
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -15,8 +16,8 @@ func (t *turn) choose() ([]work, error) {
 		return nil, nil
 	}
 	if t.head.meta.Schema > t.s.def.version {
-		t.c.log.Warn().Stringer(logServer, t.s.ref()).Int(logSchema, t.head.meta.Schema).
-			Msg("the state was written by a newer version of the program: left to consumers that have it")
+		t.c.leaves(t.s.ref(), fmt.Sprintf("the state was written by a newer version of the program, with schema version %d: "+
+			"left to consumers that have it", t.head.meta.Schema))
 		return nil, nil
 	}
 	if t.info != nil {
@@ -31,10 +32,7 @@ func (t *turn) choose() ([]work, error) {
 		limit = max(1, limit>>(t.runs-3))
 	}
 	stored := t.ready(limit)
-	messages := make([]work, 0, len(stored)+len(t.locals))
-	for i := range stored {
-		messages = append(messages, storedWork(&stored[i]))
-	}
+	messages := slices.Grow(stored, len(t.locals))
 	if t.head.all && len(stored) == len(t.head.items) && t.runs <= 1 && !t.head.lock.isHeld() {
 		t.joined = min(len(t.locals), limit-len(stored))
 		for _, a := range t.locals[:t.joined] {
@@ -54,11 +52,12 @@ func (t *turn) chooseRelease(r *release) ([]work, error) {
 	return []work{{envelope: env, item: &r.item, released: r}}, nil
 }
 
-// ready is the stored messages that may be handled now: of the lanes that do not back off, and under a lock of the
-// priority lane alone. A lane is taken from its head on, and a normal message has its place among those of priority
+// ready is the stored messages that may be handled now, and here: of the lanes that do not back off, and under a lock of
+// the priority lane alone. A lane is taken from its head on, and a normal message has its place among those of priority
 // (lanes.go). A limit cuts the end off: a batch that is tried again has the messages that it had, up to the one that
 // stopped it.
-func (t *turn) ready(limit int) []queue.Item {
+func (t *turn) ready(limit int) []work {
+	t.unheard = [2]*work{}
 	var lanes [2][]queue.Item
 	for _, item := range t.head.items {
 		lanes[item.Lane] = append(lanes[item.Lane], item)
@@ -81,7 +80,7 @@ func (t *turn) ready(limit int) []queue.Item {
 	ahead := t.s.passed.ahead(len(priority), len(normal))
 	first := min(1, len(normal))
 	batch := slices.Concat(priority[:ahead], normal[:first], priority[ahead:], normal[first:])
-	return batch[:min(len(batch), limit)]
+	return t.ours(batch[:min(len(batch), limit)])
 }
 
 // soonest is the shorter of two waits, of which 0 is none.

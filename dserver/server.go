@@ -39,10 +39,11 @@ type server struct {
 
 // rare is what a consumer keeps of a server while something is wrong with it.
 type rare struct {
-	doubted  time.Time            // when what was remembered was wrong (recall.go)
-	waiting  [2]waiting           // of the lanes
-	sight    sight                // of another process's lock
-	suspects backend.Versionstamp // the messages up to here may have killed a consumer
+	doubted time.Time  // when what was remembered was wrong (recall.go)
+	waiting [2]waiting // of the lanes
+	sight   sight      // of another process's lock
+	unheard [2]unheard // of the lanes: their next message has no handler here
+	rests   time.Time  // until when it is left alone, as others handle its next message
 }
 
 // trouble is the rare part, made when it is needed.

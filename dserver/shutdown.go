@@ -63,9 +63,9 @@ func (c *consumer) farewell() {
 	c.resign(ctx)
 }
 
-// resign tells the other consumers that this one ended in order.
+// resign tells the other consumers that this one ended in order, and handles nothing any more.
 func (c *consumer) resign(ctx context.Context) {
-	if err := c.process.beatAlways(ctx); err != nil && !isFatal(err) {
+	if err := c.process.introduce(ctx); err != nil && !isFatal(err) {
 		c.log.Warn().Err(err).Msg("the consumer's end could not be recorded; others will be careful for a while")
 	}
 }

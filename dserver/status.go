@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/queue"
 )
 
 // Status is how a server is. That of a server of which nothing is stored is zero.
@@ -15,6 +16,10 @@ type Status struct {
 	Attempts            int       // of a message that faulted and is tried again, or of locked work
 	Version             int       // of the state's schema
 	Created             time.Time // when it first had a state, by the clock of the consumer; zero when it has none
+
+	// Unhandled is the name of a message that is next and that none of the consumers that run the type has a handler
+	// for, or that waits as none of them knows the form of the state; "" when there is none, or no consumer runs.
+	Unhandled string
 }
 
 // Status tells how the server is, in one snapshot.
@@ -24,13 +29,58 @@ func (s *DServer[S]) Status(ctx context.Context) (Status, error) {
 	}
 	var status Status
 	err := s.read(ctx, "read the status", func(tx backend.ReadTx, keys tenant) (err error) {
-		status, err = statusOf(tx, keys)
+		if status, err = statusOf(tx, keys); err == nil && (status.Queued > 0 || status.Locked) {
+			status.Unhandled, err = unhandledOf(tx, s.db, s.Ref(), status.Version)
+		}
 		return err
 	})
 	if err != nil {
 		return Status{}, err
 	}
 	return status, nil
+}
+
+// unhandledOf is the name of a message that is next on a lane, or under the lock, and that no consumer of the type can
+// handle.
+func unhandledOf(tx backend.Reader, db backend.Database, ref Ref, schema int) (string, error) {
+	found, err := ablesOf(tx, ref.Type)
+	if err != nil {
+		return "", err
+	}
+	if p := processOf(db); p != nil {
+		found = p.others.living(found, time.Now())
+	}
+	if len(found) == 0 {
+		return "", nil
+	}
+	names, err := tenantOf(ref).nextMessages(tx)
+	for _, name := range names {
+		if !isHandledBy(found, name, schema) {
+			return name, nil
+		}
+	}
+	return "", err
+}
+
+// nextMessages is the names of what is under the lock and of the first message of each lane, as far as they can be read.
+func (t tenant) nextMessages(tx backend.Reader) (names []string, err error) {
+	l, err := readLock(tx, t)
+	if err != nil {
+		return nil, err
+	}
+	if l.isHeld() {
+		names = append(names, l.record.Name)
+	}
+	for _, lane := range []queue.Lane{queue.Priority, queue.Normal} {
+		item, ok, err := t.queue().First(tx, t.queue().Lane(lane))
+		if err != nil {
+			return nil, err
+		}
+		if env, err := decodeEnvelope(item.Body); ok && err == nil {
+			names = append(names, env.Name)
+		}
+	}
+	return names, nil
 }
 
 func statusOf(tx backend.Reader, keys tenant) (Status, error) {

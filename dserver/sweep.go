@@ -8,38 +8,37 @@ import (
 	"github.com/dserver-go/dserver/backend"
 )
 
-// sighting is a process record as it was first seen unchanged, by this process's clock.
-type sighting struct {
-	record []byte
-	since  time.Time
-}
-
 // attend keeps the record of a process that runs a consumer, and removes what dead processes left: records that did not
 // change for long, with the answers that nobody will read. No clock but this process's own is compared, and looks that
-// are far apart prove nothing.
+// are far apart prove nothing (witness.go).
 func (p *process) attend(ctx context.Context, c *consumer) {
-	seen, last := map[string]sighting{}, time.Now()
+	introduced := false
 	for ctx.Err() == nil {
-		err := p.beatAlways(ctx)
-		if now := time.Now(); err == nil {
-			if now.Sub(last) > vanishedAfter {
-				clear(seen) // the store was away, for the others as well
-			}
-			if err = p.sweepOnce(ctx, c, seen, now); err == nil {
-				last = now
-			}
-		}
-		if err != nil && ctx.Err() == nil {
+		wait := jittered(p.others.interval())
+		if err := p.attendOnce(ctx, c, &introduced); err != nil && ctx.Err() == nil {
 			c.log.Warn().Err(err).Msg("the process's record was not kept")
+			wait = min(wait, jittered(retryInterval)) // others may take it for dead
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(jittered(consumerBeat)):
+		case <-time.After(wait):
 		}
 	}
 }
 
-func (p *process) sweepOnce(ctx context.Context, c *consumer, seen map[string]sighting, now time.Time) error {
+func (p *process) attendOnce(ctx context.Context, c *consumer, introduced *bool) error {
+	if !*introduced {
+		if err := p.introduce(ctx); err != nil {
+			return err
+		}
+		*introduced = true
+	} else if err := p.beatAlways(ctx); err != nil {
+		return err
+	}
+	return p.sweepOnce(ctx, c, time.Now())
+}
+
+func (p *process) sweepOnce(ctx context.Context, c *consumer, now time.Time) error {
 	found := map[string][]byte{}
 	err := p.db.Read(ctx, func(tx backend.ReadTx) error {
 		clear(found)
@@ -52,22 +51,17 @@ func (p *process) sweepOnce(ctx context.Context, c *consumer, seen map[string]si
 	if err != nil {
 		return err
 	}
-	for id := range seen {
-		if _, ok := found[id]; !ok {
-			delete(seen, id)
-		}
-	}
 	p.see(found, now)
+	p.others.noteAll(found, now)
 	vanished := false
 	defer func() { c.caution.vanished.Store(vanished) }()
 	for id, record := range found {
-		s, ok := seen[id]
-		if !ok || !bytes.Equal(s.record, record) {
-			seen[id] = sighting{record, now}
+		if id == p.id {
 			continue
 		}
-		vanished = vanished || id != p.id && now.Sub(s.since) > vanishedAfter && isConsumer(record)
-		if id != p.id && (record == nil || now.Sub(s.since) > sweepAfter) {
+		s, life := p.others.of(id)
+		vanished = vanished || life == dead && isConsumer(record)
+		if record == nil && s.still() > 0 || s.still() > sweepAfter {
 			if err := p.remove(ctx, id, record); err != nil {
 				return err
 			}
@@ -85,6 +79,11 @@ func isConsumer(value []byte) bool {
 // remove clears a process if it still is as it was seen.
 func (p *process) remove(ctx context.Context, id string, seen []byte) error {
 	keys := presenceOf(id)
+	if isConsumer(seen) { // before its record, or nobody would come back for them
+		if err := p.dropClaims(ctx, id); err != nil {
+			return err
+		}
+	}
 	return p.db.Transact(ctx, func(tx backend.Tx) error {
 		record, err := tx.Get(keys.record()).Get()
 		if err != nil || !bytes.Equal(record, seen) {

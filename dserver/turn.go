@@ -51,6 +51,7 @@ type turn struct {
 	waits    time.Duration // a lane's head backs off for so long
 	able     int           // how many stored messages could be handled now, if the batch had room
 	passes   bool          // some of them are of priority, and some are not
+	unheard  [2]*work      // the first of each lane that this consumer has no handler for
 	joined   int           // how many locals are in the batch
 	loader   *loader
 	batch    *batch
@@ -79,21 +80,22 @@ func (c *consumer) turn(t *turn) nextTurn {
 		t.s.state, t.limit = state{}, 1
 	}
 	t.locals, t.marked = c.cut(t.s) // 1
-	if suspected, err := t.careful(); err != nil {
+	if t.rests() {
+		return nextTurn{}
+	}
+	switch care, err := t.careful(); {
+	case err != nil:
 		return t.failed(err)
-	} else if suspected {
+	case care == patient:
+		t.giveBack(t.locals)
+		return nextTurn{after: jittered(c.process.others.interval() / claimLooks)}
+	case care == aside:
+		t.giveBack(t.locals)
+		return nextTurn{now: true}
+	case care == alone:
 		t.limit = 1
 	}
 	return t.run()
-}
-
-// careful does what is due when consumers have vanished (claim.go), and reports whether the head of the queue is a
-// suspect, which is handled alone.
-func (t *turn) careful() (bool, error) {
-	if err := t.claim(); err != nil {
-		return false, err
-	}
-	return t.suspect()
 }
 
 func (t *turn) run() nextTurn {
@@ -171,6 +173,7 @@ func (t *turn) attempt(tx backend.Tx) (err error) {
 	if !isKnown {
 		t.runs++
 	}
+	t.unheard = [2]*work{}
 	t.batch, t.mine, t.joined, t.stamped, t.owned, t.waits, t.able, t.passes = nil, nil, 0, false, false, 0, 0, false
 	if !isKnown {
 		t.proves = t.mayProve()
@@ -326,8 +329,15 @@ func (t *turn) next() nextTurn {
 // another process has to be looked at, or never. Its ready mark is cleared when its queue has been empty for a while.
 func (t *turn) idle() nextTurn {
 	switch {
-	case t.head.meta.Schema > t.s.def.version:
-		return nextTurn{} // with its lock, if there is one: the work could not read the state
+	case !t.s.def.reads(t.head.meta.Schema):
+		return t.rest() // with its lock, if there is one: the work could not read the state
+	}
+	if again, err := t.leave(); err != nil {
+		return t.failed(err)
+	} else if again {
+		return nextTurn{now: true}
+	}
+	switch {
 	case t.head.lock.isHeld():
 		return t.watchLock()
 	case t.waits == forever:
@@ -336,6 +346,9 @@ func (t *turn) idle() nextTurn {
 	if t.waits > 0 {
 		t.s.state = state{} // while it waits, the cache does not count it
 		return nextTurn{after: t.waits}
+	}
+	if t.isAnothers() {
+		return t.rest()
 	}
 	if !t.marked {
 		return nextTurn{}
@@ -347,6 +360,13 @@ func (t *turn) idle() nextTurn {
 	if err := t.c.confirmEmpty(t.s.ref(), t.keys); err != nil {
 		return t.failed(err)
 	}
+	return nextTurn{}
+}
+
+// rest leaves a server alone that others handle. A scan comes back to it.
+func (t *turn) rest() nextTurn {
+	t.s.state = state{}
+	t.s.trouble().rests = time.Now().Add(restFor)
 	return nextTurn{}
 }
 

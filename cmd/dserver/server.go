@@ -24,12 +24,14 @@ type status struct {
 	Halted      bool      `json:"halted,omitempty"`
 	Created     time.Time `json:"created,omitzero"`
 	Version     int       `json:"version,omitempty"` // of the state's schema
+
+	Unhandled string `json:"unhandled,omitempty"` // the next message, when no consumer handles it
 }
 
 func newStatus(r dserver.Ref, s dserver.Status) status {
 	return status{
 		Server: r.String(), Queued: s.Queued, DeadLetters: s.DeadLetters, Attempts: s.Attempts, Locked: s.Locked,
-		Halted: s.Halted, Created: s.Created, Version: s.Version,
+		Halted: s.Halted, Created: s.Created, Version: s.Version, Unhandled: s.Unhandled,
 	}
 }
 
@@ -38,6 +40,8 @@ func (s status) word() string {
 	switch {
 	case s.Halted:
 		return fmt.Sprintf("halted, attempts: %d", s.Attempts)
+	case s.Unhandled != "":
+		return "no consumer handles " + s.Unhandled
 	case s.Locked && s.Attempts > 1:
 		return fmt.Sprintf("locked, attempts: %d", s.Attempts)
 	case s.Locked:

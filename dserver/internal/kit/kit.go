@@ -14,6 +14,10 @@ type Request struct {
 	// Cold makes each message a turn of its own, which decodes the state from the store.
 	Cold bool
 
+	// Beat is how often the process of the consumer tells that it lives; 0: as it always does. Others take it for dead
+	// after a few of these, so all consumers of a store need the same.
+	Beat time.Duration
+
 	// Joined is called, if it is not nil, when the handles of this process find the consumer.
 	Joined func()
 
