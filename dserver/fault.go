@@ -63,7 +63,7 @@ const forever = time.Duration(math.MaxInt64)
 // backOff is how long the head of a lane has to wait still.
 func (s *server) backOff(h head, item queue.Item, now time.Time) time.Duration {
 	a := h.attempts[item.Lane]
-	if a.of(item) == 0 {
+	if !a.isOf(item) {
 		return 0
 	}
 	if a.Halts {
