@@ -48,8 +48,10 @@
 //	returns err                  rolled back        err, as *Error             a dead letter
 //	returns Keep(err)            committed          err, as *Error             a dead letter
 //	panics, overruns, cannot     rolled back;       ErrFault, after            a dead letter, after
-//	be decoded, has no handler   tried again with   MaxAttempts                MaxAttempts
-//	in this consumer             back-off
+//	be decoded                   tried again with   MaxAttempts                MaxAttempts
+//	                             back-off
+//	nobody living has one        -                  ErrFault, after            a dead letter, after
+//	                                                NoHandlerWait              NoHandlerWait
 //	work returns an *Error       rolled back        it                         a dead letter
 //	work ends otherwise          tried again,       ErrFault, after            a dead letter, after
 //	                             still locked       MaxAttempts                MaxAttempts

@@ -410,16 +410,16 @@ func TestResetForgetsTheAttempts(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		db, ctx := open(), within(t)
 		s := ledgers.Ref("x").At(db)
-		must(t, s.Cast(ctx, blocked{}))
+		must(t, s.Cast(ctx, dserver.Message{Name: "Note", Body: []byte{1}})) // which cannot be decoded
 		stop := run(t, dserver.Consumer{}, db, ledgers)
-		eventually(t, "the head backs off", func() bool { return statusOf(t, s).Attempts == 1 })
+		eventually(t, "the head backs off", func() bool { return statusOf(t, s).Attempts > 0 })
 		stop()
 		must(t, s.Reset(ctx))
 		if n := statusOf(t, s).Attempts; n != 0 {
 			t.Errorf("%d attempts", n)
 		}
 		start(t, db, ledgers)
-		eventually(t, "it is tried again", func() bool { return statusOf(t, s).Attempts == 1 })
+		eventually(t, "it is tried again", func() bool { return statusOf(t, s).Attempts > 0 })
 		if status := statusOf(t, s); status.DeadLetters != 0 || status.Queued != 1 {
 			t.Errorf("%+v", status)
 		}

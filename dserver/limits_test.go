@@ -84,7 +84,7 @@ func TestBackOffIsWhatTheDocumentsSay(t *testing.T) {
 		5: 25600 * time.Millisecond, 6: 30 * time.Second, 100: 30 * time.Second,
 	} {
 		for range 100 {
-			if wait := (&fault{}).backOff(count); wait > most || wait < most*3/4 {
+			if wait := backOff(count); wait > most || wait < most*3/4 {
 				t.Fatalf("after attempt %d it waits %v, not up to %v", count, wait, most)
 			}
 		}

@@ -24,6 +24,7 @@ const (
 	logShow        = "show" // the command that shows a message that was set aside
 	logPanic       = "panic"
 	logStack       = "stack"
+	logSchema      = "schema"
 	logFunction    = "function"
 	logKey         = "key"
 	logPlace       = "place" // in the program: file and line

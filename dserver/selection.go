@@ -1,7 +1,6 @@
 package dserver
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -16,8 +15,10 @@ func (t *turn) choose() ([]work, error) {
 		return nil, nil
 	}
 	if t.head.meta.Schema > t.s.def.version {
-		t.c.leaves(t.s.ref(), fmt.Sprintf("the state was written by a newer version of the program, with schema version %d: "+
-			"left to consumers that have it", t.head.meta.Schema))
+		if t.c.left.isNew(t.s.ref()) {
+			t.c.log.Warn().Stringer(logServer, t.s.ref()).Int(logSchema, t.head.meta.Schema).
+				Msg("the state was written by a newer version of the program: left to consumers that have it")
+		}
 		return nil, nil
 	}
 	if t.info != nil {

@@ -112,7 +112,10 @@ func (t *turn) leaveOne(w work) (gone bool, err error) {
 		return false, nil
 	}
 	if unheard < limit {
-		t.c.leaves(t.s.ref(), fmt.Sprintf("no living consumer has a handler for %s: it waits for one", w.envelope.Name))
+		if t.c.left.isNew(t.s.ref()) {
+			t.about(t.c.log.Warn(), w.envelope.Name).Stringer(logWait, limit).
+				Msg("no living consumer has a handler for a message: it waits for one")
+		}
 		t.waits = soonest(t.waits, min(limit-unheard, lookInterval))
 		return false, nil
 	}
@@ -182,11 +185,4 @@ func (l *leftAlone) isNew(ref Ref) bool {
 	}
 	l.refs[ref] = struct{}{}
 	return true
-}
-
-// leaves logs, once, that a server is left to others, and why.
-func (c *consumer) leaves(ref Ref, why string) {
-	if c.left.isNew(ref) {
-		c.log.Warn().Stringer(logServer, ref).Msg(why)
-	}
 }
