@@ -40,6 +40,15 @@ type (
 	}
 )
 
+type embedding struct {
+	hidden `cbor:"-"`
+	N      int
+}
+
+type otherWay struct{ N int }
+
+func (*otherWay) UnmarshalCBOR([]byte) error { return nil }
+
 func (oneWay) MarshalText() ([]byte, error) { return nil, nil }
 
 // What cannot come back is refused before anything is stored, with the field's path and the reason.
@@ -69,6 +78,8 @@ func TestWhatCannotComeBackIsRefused(t *testing.T) {
 		{struct{ A map[string]loops }{}, ".A[].All[]", "contains itself"},
 		{struct{ A *loops }{}, ".A.All[]", "contains itself"},
 		{struct{ A map[string]*kin }{}, ".A[].By", "contains itself"},
+		{struct{ A [][]embedding }{}, ".A[][].hidden", `"hidden"`},
+		{struct{ A map[string]otherWay }{}, ".A[]", "does not encode itself"},
 		{struct{ A oneWay }{}, ".A", "cannot decode itself"},
 		{struct{ A **int }{}, ".A", "pointer to a pointer"},
 		{struct{ A map[*int]int }{}, ".A", "pointers"},

@@ -16,6 +16,9 @@ func marshals(t reflect.Type) bool { return wire.Marshals(t) }
 // dserver tag that would have no effect is refused as well; top is where the tags still have effect.
 func (c *compiler) checkWhole(t reflect.Type, top bool) error {
 	if s := structOf(t); top && s != nil && !isTracked(s) {
+		if why := wire.OneWay(s); why != "" {
+			return c.refuse("%s", why)
+		}
 		return c.within(s, func() error { return c.checkFields(s) })
 	}
 	_, err := wire.Check(t, wire.Rules{Type: c.checkPart, Field: checkTag})
@@ -41,7 +44,7 @@ func (c *compiler) checkPart(t reflect.Type) error {
 // checkTag refuses a field whose dserver tag would have no effect.
 func checkTag(f reflect.StructField) error {
 	t, err := parseTag(f)
-	promoted := f.Anonymous && f.Type.Kind() == reflect.Struct && t.name == ""
+	promoted := f.Anonymous && f.Type.Kind() == reflect.Struct && t.name == "" && cborName(f) == f.Name
 	switch {
 	case err != nil:
 		return err

@@ -76,7 +76,7 @@ func (c *checker) check(t reflect.Type, depth int) error {
 			return err
 		}
 	}
-	if why := oneWay(t); why != "" {
+	if why := OneWay(t); why != "" {
 		return fmt.Errorf("%s", why)
 	}
 	if builtIn[t] || Marshals(t) {

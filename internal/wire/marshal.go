@@ -53,8 +53,8 @@ var trusted = map[reflect.Type]bool{
 	reflect.TypeFor[netip.Prefix]():   true,
 }
 
-// oneWay says why a type does not come back that writes or reads itself; "" when it does.
-func oneWay(t reflect.Type) string {
+// OneWay says why a type does not come back that writes or reads itself; "" when it does.
+func OneWay(t reflect.Type) string {
 	p := reflect.PointerTo(t)
 	if builtIn[t] {
 		return ""

@@ -213,9 +213,9 @@ func Same(a, b reflect.Value) bool {
 	return reflect.DeepEqual(a.Interface(), b.Interface())
 }
 
+// isLeftOut tells whether a field may be lost. A tag for JSON says nothing of that.
 func isLeftOut(f reflect.StructField) bool {
-	tag := f.Tag.Get("cbor")
-	return f.Tag.Get("dserver") == "-" || tag == "-" || tag == "" && f.Tag.Get("json") == "-"
+	return f.Tag.Get("dserver") == "-" || f.Tag.Get("cbor") == "-"
 }
 
 // isNothing tells whether a value is written as null.
