@@ -208,17 +208,27 @@ func (s *DServer[S]) DeadLetter(ctx context.Context, stamp backend.Versionstamp)
 // ErrNotFound when the letter is gone, so of two at once only one sends. A message that cannot be read is sent as it is
 // stored, for a consumer that can, or must be given a Name.
 func (s *DServer[S]) Retry(ctx context.Context, d DeadLetter, opts ...Option) error {
-	how, err := options(opts)
-	if err != nil {
-		return err
-	}
-	if how.once != "" || how.after != 0 {
-		return errors.New("dserver: Retry takes no option but Priority")
-	}
-	return s.retry(ctx, d, how.lane())
+	_, err := s.Requeue(ctx, d, opts...)
+	return err
 }
 
-func (h handle) retry(ctx context.Context, d DeadLetter, lane queue.Lane) error {
+// Requeue is Retry, and returns the stamp that names the message on the queue.
+func (s *DServer[S]) Requeue(ctx context.Context, d DeadLetter, opts ...Option) (backend.Versionstamp, error) {
+	how, err := options(opts)
+	if err == nil && (how.once != "" || how.after != 0) {
+		err = errors.New("dserver: Retry takes no option but Priority")
+	}
+	if err != nil {
+		return backend.Versionstamp{}, err
+	}
+	var version backend.Future[backend.Versionstamp]
+	if err := s.retry(ctx, d, how.lane(), &version); err != nil {
+		return backend.Versionstamp{}, err
+	}
+	return version.Get() // its append was the only one
+}
+
+func (h handle) retry(ctx context.Context, d DeadLetter, lane queue.Lane, version *backend.Future[backend.Versionstamp]) error {
 	item, err := h.retried(ctx, d.Message)
 	if err != nil {
 		return err
@@ -238,6 +248,7 @@ func (h handle) retry(ctx context.Context, d DeadLetter, lane queue.Lane) error 
 		}
 		keys.removeLetter(tx, d.Stamp)
 		setReady(tx, h.Ref())
+		*version = tx.Version()
 		return keys.queue().Push(tx, lane, again)
 	})
 }

@@ -3,6 +3,7 @@ package dserver_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -102,5 +103,27 @@ func TestDelayedMessageIsHandledOrWithdrawn(t *testing.T) {
 			return status.Delayed == 0 && status.Queued == 0 && (err == nil || withdrawn.Load() == count) &&
 				len(state.Seen)+int(withdrawn.Load()) == count
 		})
+	})
+}
+
+// The stamp that Requeue returns names the message on the queue, of whatever size it is.
+func TestRequeueNamesTheMessage(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		db, ctx := open(), within(t)
+		s := journals.At(db, "a")
+		stop := run(t, dserver.Consumer{}, open(), journals)
+		for _, size := range []int{1, 200_000} {
+			must(t, s.Cast(ctx, Reject{strings.Repeat("x", size)}))
+		}
+		eventually(t, "both are set aside", func() bool { return statusOf(t, s).DeadLetters == 2 })
+		stop()
+		for d, err := range s.DeadLetters(ctx) {
+			must(t, err)
+			stamp, err := s.Requeue(ctx, d)
+			must(t, err)
+			if q, err := s.Queued(ctx, stamp); err != nil || len(q.Message.Body) != len(d.Message.Body) {
+				t.Errorf("%v names %d bytes, not %d: %v", stamp, len(q.Message.Body), len(d.Message.Body), err)
+			}
+		}
 	})
 }

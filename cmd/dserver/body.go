@@ -68,6 +68,10 @@ func like(was, edited any) (any, error) {
 			e[i] = v
 		}
 	case map[string]any:
+		if raw, ok := e[notText].(string); ok && len(e) == 1 {
+			b, err := base64.StdEncoding.DecodeString(raw)
+			return string(b), err
+		}
 		return likeMap(was, e)
 	}
 	return edited, nil
@@ -91,7 +95,7 @@ func likeMap(was any, e map[string]any) (any, error) {
 	old, _ := was.(map[any]any)
 	keys := make(map[string]any, len(old)) // as they were, by their text
 	for k := range old {
-		keys[fmt.Sprint(plain(k))] = k
+		keys[keyText(k)] = k
 	}
 	all := make(map[any]any, len(e))
 	for text, v := range e {

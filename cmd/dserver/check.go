@@ -25,7 +25,7 @@ func (*checkCommand) Run(ctx context.Context, t *tool) error {
 	}
 	findings := all.Unwrap()
 	for _, f := range findings {
-		if err := t.out.line(map[string]string{"finding": f.Error()}, "%v", f); err != nil {
+		if err := t.out.line(map[string]string{"finding": jsonText(f.Error())}, "%v", f); err != nil {
 			return err
 		}
 	}

@@ -14,9 +14,10 @@ type commandLine struct {
 	Status statusCommand `cmd:"" help:"Tell how a server is."`
 	State  stateCommand  `cmd:"" help:"Print a server's state."`
 	Queue  queueCommand  `cmd:"" help:"List the messages that wait, in the order in which they will be handled."`
+	Later  laterCommand  `cmd:"" help:"List what was sent to a server with After and is not due yet, each with its id."`
 	Dead   deadCommand   `cmd:"" help:"List the messages of a server that were set aside, oldest first; --all lists those of all servers."`
 	Show   showCommand   `cmd:"" help:"Print a message, waiting or set aside, whole."`
-	Delete deleteCommand `cmd:"" aliases:"withdraw" help:"Delete a message that waits. Its caller, if there is one, is told."`
+	Delete deleteCommand `cmd:"" aliases:"withdraw" help:"Delete a message that waits, on the queue or for its time. Its caller, if there is one, is told."`
 
 	Retry   retryCommand   `cmd:"" help:"Send a message that was set aside again, or all that --code, --message or --all choose."`
 	Edit    editCommand    `cmd:"" help:"Change a message that was set aside, or all that are chosen, and send it again."`
@@ -40,10 +41,16 @@ type tool struct {
 type server struct{ dserver.Ref }
 
 // UnmarshalText makes a mistake in it one of the command line.
-func (s *server) UnmarshalText(text []byte) (err error) {
-	s.Ref, err = dserver.ParseRef(string(text))
+func (s *server) UnmarshalText(text []byte) error {
+	name, err := unquoted(string(text))
+	if err == nil {
+		s.Ref, err = dserver.ParseRef(name)
+	}
 	return err
 }
+
+// String is how it is shown.
+func (s server) String() string { return quoted(s.Ref.String()) }
 
 // stamp is an argument: 24 hexadecimal digits.
 type stamp struct{ backend.Versionstamp }
@@ -57,7 +64,7 @@ func (s *stamp) UnmarshalText(text []byte) (err error) {
 // shown is a server that is asked about, and message one of its messages.
 type (
 	shown struct {
-		Server server `arg:"" help:"The server: type/id."`
+		Server server `arg:"" help:"The server: type/id, or quoted as ls shows it."`
 	}
 	message struct {
 		shown

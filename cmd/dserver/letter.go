@@ -27,8 +27,8 @@ type letter struct {
 
 func newLetter(d dserver.DeadLetter) letter {
 	o := letter{
-		Stamp: d.Stamp.String(), Message: d.Message.Name, Attempts: d.Attempts, Since: d.Since.UTC(),
-		Code: d.Err.Code, Error: d.Err.Text, Stack: d.Stack, Bytes: len(d.Message.Body),
+		Stamp: d.Stamp.String(), Message: jsonName(d.Message.Name), Attempts: d.Attempts, Since: d.Since.UTC(),
+		Code: jsonName(d.Err.Code), Error: jsonText(d.Err.Text), Stack: jsonText(d.Stack), Bytes: len(d.Message.Body),
 	}
 	o.Body, o.Raw = readable(d.Message.Body)
 	return o
@@ -36,12 +36,12 @@ func newLetter(d dserver.DeadLetter) letter {
 
 // filter chooses among messages that were set aside. What is not given chooses all.
 type filter struct {
-	Code    string `help:"Only those whose error has this code." placeholder:"CODE"`
-	Message string `help:"Only those of this name." placeholder:"NAME"`
+	Code    text `help:"Only those whose error has this code." placeholder:"CODE"`
+	Message text `help:"Only those of this name." placeholder:"NAME"`
 }
 
 func (f filter) takes(d dserver.DeadLetter) bool {
-	return (f.Code == "" || f.Code == d.Err.Code) && (f.Message == "" || f.Message == d.Message.Name)
+	return (f.Code == "" || string(f.Code) == d.Err.Code) && (f.Message == "" || string(f.Message) == d.Message.Name)
 }
 
 // deadCommand lists what was set aside.
@@ -49,7 +49,7 @@ type deadCommand struct {
 	Server server `arg:"" optional:"" help:"The server: type/id."`
 	All    bool   `help:"List those of all servers."`
 	filter
-	Limit int `default:"100" help:"How many messages at most; 0 is all."`
+	limit
 }
 
 // Validate is called by the command line's parser.
@@ -95,14 +95,14 @@ func (c *deadCommand) add(ctx context.Context, t *tool, list *list, ref dserver.
 		if !c.takes(found) {
 			continue
 		}
-		if c.Limit > 0 && list.rows == c.Limit {
+		if c.isReached(list) {
 			return errLimit
 		}
 		d := newLetter(found)
-		cells := []any{d.Stamp, name(d.Message), d.Attempts, moment(d.Since), oneLine(d.Body, d.Raw), shorten(firstLine(d.Error), errorRunes)}
+		cells := []any{d.Stamp, name(found.Message.Name), d.Attempts, moment(d.Since), oneLine(d.Body, d.Raw), shorten(firstLine(d.Error), errorRunes)}
 		if c.All {
-			d.Server = ref.String()
-			cells = append([]any{d.Server}, cells...)
+			d.Server = jsonName(ref.String())
+			cells = append([]any{ref}, cells...)
 		}
 		if err := list.add(d, cells...); err != nil {
 			return err
@@ -114,17 +114,18 @@ func (c *deadCommand) add(ctx context.Context, t *tool, list *list, ref dserver.
 func firstLine(s string) string { line, _, _ := strings.Cut(s, "\n"); return line }
 
 // showLetter prints all that is known of one.
-func (t *tool) showLetter(d letter) error {
+func (t *tool) showLetter(found dserver.DeadLetter) error {
+	d := newLetter(found)
 	fields := []field{
-		{"stamp", d.Stamp}, {"status", "set aside"}, {"message", name(d.Message)}, {"attempts", d.Attempts},
-		{"since", moment(d.Since)}, {"error", d.Error},
+		{"stamp", d.Stamp}, {"status", "set aside"}, {"message", name(found.Message.Name)}, {"attempts", d.Attempts},
+		{"since", moment(d.Since)}, {"error", found.Err.Text},
 	}
 	if d.Code != "" {
-		fields = append(fields, field{"code", d.Code})
+		fields = append(fields, field{"code", quoted(found.Err.Code)})
 	}
 	fields = append(fields, field{"bytes", d.Bytes}, body(d.Body, d.Raw))
 	if d.Stack != "" {
-		fields = append(fields, field{"stack", "\n" + d.Stack})
+		fields = append(fields, field{"stack", shownLines(found.Stack)})
 	}
 	return t.out.fields(d, fields...)
 }

@@ -60,28 +60,29 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case helped:
 		return exitDone
 	case err != nil:
-		fmt.Fprintf(stderr, "dserver: %v; see dserver --help\n", err)
+		fmt.Fprintf(stderr, "dserver: %s; see dserver --help\n", visible(err.Error()))
 		return exitUsage
 	}
-	if err := perform(ctx, command, &line, stdout); err != nil {
-		fmt.Fprintln(stderr, "dserver:", strings.TrimPrefix(err.Error(), "dserver: "))
+	if err := perform(ctx, command, &line, stdout, stderr); err != nil {
+		fmt.Fprintln(stderr, "dserver:", visible(strings.TrimPrefix(err.Error(), "dserver: ")))
 		return exitFailed
 	}
 	return exitDone
 }
 
 // perform opens the database, runs the command on it and closes it.
-func perform(ctx context.Context, command *kong.Context, line *commandLine, stdout io.Writer) (err error) {
+func perform(ctx context.Context, command *kong.Context, line *commandLine, stdout, stderr io.Writer) (err error) {
 	db, err := openDatabase(line.DB)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	command.BindTo(ctx, (*context.Context)(nil))
-	return command.Run(&tool{db: db, name: line.DB, out: printer{stdout, line.JSON}})
+	return command.Run(&tool{db: db, name: line.DB, out: printer{stdout, stderr, line.JSON}})
 }
 
 const description = `Looks into a database of durable servers, and mends it, while the application runs or not.
 
 A database is named by its path, or with its kind: sqlite:counter.db, fdb:/etc/foundationdb/fdb.cluster?dir=app. A
-server is named type/id, and a message by its stamp, which queue and dead list. Exit codes: 0 done, 1 it could not be done, 2 the command line was wrong.`
+server is named type/id, and a message by its stamp, which queue and dead list. Names with what cannot be seen are shown
+as Go strings, in quotes, and are taken so: '"counter/\x1b"'. Exit codes: 0 done, 1 it could not be done, 2 the command line was wrong.`

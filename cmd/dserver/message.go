@@ -17,7 +17,7 @@ const (
 
 // queued is a message that waits, as JSON has it.
 type queued struct {
-	Stamp   string    `json:"stamp"`
+	Stamp   string    `json:"stamp,omitempty"` // of one on the queue
 	Lane    string    `json:"lane"`
 	Message string    `json:"message"`       // empty when it is damaged
 	Call    bool      `json:"call"`          // somebody waits for its answer
@@ -29,11 +29,11 @@ type queued struct {
 
 func newQueued(q dserver.Queued) queued {
 	o := queued{
-		Stamp: q.Stamp.String(), Lane: "normal", Message: q.Message.Name, Call: q.Call, Sent: q.Sent,
+		Lane: lane(q.Priority), Message: jsonName(q.Message.Name), Call: q.Call, Sent: q.Sent,
 		Bytes: len(q.Message.Body),
 	}
-	if q.Priority {
-		o.Lane = "priority"
+	if !q.Stamp.IsZero() {
+		o.Stamp = q.Stamp.String()
 	}
 	o.Body, o.Raw = readable(q.Message.Body)
 	return o
@@ -58,7 +58,7 @@ func oneLine(body any, raw []byte) string {
 // queueCommand lists what waits.
 type queueCommand struct {
 	shown
-	Limit int `default:"100" help:"How many messages at most; 0 is all."`
+	limit
 }
 
 // Run prints a row per message.
@@ -68,23 +68,39 @@ func (c *queueCommand) Run(ctx context.Context, t *tool) error {
 		if err != nil {
 			return err
 		}
-		if c.Limit > 0 && list.rows == c.Limit {
+		if c.isReached(list) {
 			return errors.Join(list.flush(""), t.out.more(list.rows))
 		}
 		q := newQueued(found)
-		if err := list.add(q, q.Stamp, q.Lane, name(q.Message), kind(q.Call), moment(q.Sent), q.Bytes, oneLine(q.Body, q.Raw)); err != nil {
+		if err := list.add(q, q.Stamp, q.Lane, name(found.Message.Name), kind(q.Call), moment(q.Sent), q.Bytes, oneLine(q.Body, q.Raw)); err != nil {
 			return err
 		}
 	}
 	return list.flush(fmt.Sprintf("nothing waits for %v", c.Server))
 }
 
-// more tells people that a list was cut.
-func (p printer) more(rows int) error {
-	if p.json {
-		return nil
+// limit is how many rows a list has at most.
+type limit struct {
+	Limit int `default:"-1" help:"How many messages at most; 0 is all. Without it 100, and all with --json."`
+}
+
+// rowsForPeople is how many rows a list has that says no limit.
+const rowsForPeople = 100
+
+func (l limit) isReached(list *list) bool {
+	if l.Limit < 0 {
+		return !list.json && list.rows == rowsForPeople
 	}
-	_, err := fmt.Fprintf(p.w, "… the first %d; --limit 0 shows all\n", rows)
+	return l.Limit > 0 && list.rows == l.Limit
+}
+
+// more tells that a list was cut: programs, whose output has objects alone, on standard error.
+func (p printer) more(rows int) error {
+	w := p.w
+	if p.json {
+		w = p.errs
+	}
+	_, err := fmt.Fprintf(w, "… the first %d; --limit 0 shows all\n", rows)
 	return err
 }
 
@@ -93,7 +109,14 @@ func name(message string) string {
 	if message == "" {
 		return "(damaged)"
 	}
-	return message
+	return quoted(message)
+}
+
+func lane(priority bool) string {
+	if priority {
+		return "priority"
+	}
+	return "normal"
 }
 
 func kind(call bool) string {
@@ -111,7 +134,7 @@ func (c *showCommand) Run(ctx context.Context, t *tool) error {
 	waits, err := c.Server.At(t.db).Queued(ctx, c.Stamp.Versionstamp)
 	if err == nil {
 		q := newQueued(waits)
-		return t.out.fields(q, field{"stamp", q.Stamp}, field{"status", "waits, " + q.Lane + " lane"}, field{"message", name(q.Message)},
+		return t.out.fields(q, field{"stamp", q.Stamp}, field{"status", "waits, " + q.Lane + " lane"}, field{"message", name(waits.Message.Name)},
 			field{"kind", kind(q.Call)}, field{"sent", moment(q.Sent)}, field{"bytes", q.Bytes}, body(q.Body, q.Raw))
 	}
 	if !errors.Is(err, dserver.ErrNotFound) {
@@ -124,14 +147,14 @@ func (c *showCommand) Run(ctx context.Context, t *tool) error {
 	if err != nil {
 		return err
 	}
-	return t.showLetter(newLetter(dead))
+	return t.showLetter(dead)
 }
 
 func body(v any, raw []byte) field {
 	if raw != nil {
 		return field{"raw", fmt.Sprintf("%x", raw)}
 	}
-	return field{"body", "\n" + indented(v)}
+	return field{"body", block("\n" + indented(v))}
 }
 
 // noMessage is the error when there is none of a stamp.
@@ -140,17 +163,80 @@ func (t *tool) noMessage(m message) error {
 		m.Server, m.Stamp, t.self(), m.Server)
 }
 
-// deleteCommand removes a message that waits.
-type deleteCommand struct{ message }
+// deleteCommand removes a message that waits, on the queue or for its time.
+type deleteCommand struct {
+	shown
+	Message string `arg:"" help:"The message's stamp, as queue shows it, or its id, as later does."`
+}
 
 // Run removes it and says so.
 func (c *deleteCommand) Run(ctx context.Context, t *tool) error {
-	err := c.Server.At(t.db).Withdraw(ctx, c.Stamp.Versionstamp)
+	var s stamp
+	if s.UnmarshalText([]byte(c.Message)) != nil {
+		return c.deleteLater(ctx, t)
+	}
+	err := c.Server.At(t.db).Withdraw(ctx, s.Versionstamp)
 	if errors.Is(err, dserver.ErrNotFound) {
-		return t.noMessage(c.message)
+		return t.noMessage(message{c.shown, s})
 	}
 	if err != nil {
 		return err
 	}
-	return t.out.line(map[string]string{"deleted": c.Stamp.String()}, "deleted %v from the queue of %v", c.Stamp, c.Server)
+	return t.out.line(map[string]string{"deleted": s.String()}, "deleted %v from the queue of %v", s, c.Server)
+}
+
+func (c *deleteCommand) deleteLater(ctx context.Context, t *tool) error {
+	err := c.Server.At(t.db).WithdrawDelayed(ctx, c.Message)
+	if errors.Is(err, dserver.ErrNotFound) {
+		return fmt.Errorf("%v has no message %v: %s queue %v (or later, or dead) lists what there is", c.Server, quoted(c.Message), t.self(), c.Server)
+	}
+	if err != nil {
+		return err
+	}
+	return t.out.line(map[string]string{"deleted": c.Message}, "deleted %v, which was delayed, of %v", c.Message, c.Server)
+}
+
+// delayed is what waits for its time, as JSON has it.
+type delayed struct {
+	ID       string    `json:"id"`
+	Due      time.Time `json:"due,omitzero"`
+	Lane     string    `json:"lane"`
+	Call     bool      `json:"call"`
+	Sent     time.Time `json:"sent,omitzero"`
+	Messages []queued  `json:"messages"`
+}
+
+// laterCommand lists what waits for its time.
+type laterCommand struct {
+	shown
+	limit
+}
+
+// Run prints a row per send.
+func (c *laterCommand) Run(ctx context.Context, t *tool) error {
+	list := t.out.list("ID", "DUE", "LANE", "MESSAGE", "KIND", "MESSAGES")
+	for found, err := range c.Server.At(t.db).Delayed(ctx) {
+		if err != nil {
+			return err
+		}
+		if c.isReached(list) {
+			return errors.Join(list.flush(""), t.out.more(list.rows))
+		}
+		d, first := newDelayed(found), "(damaged)"
+		if len(found.Messages) > 0 {
+			first = name(found.Messages[0].Name)
+		}
+		if err := list.add(d, d.ID, moment(d.Due), d.Lane, first, kind(d.Call), len(d.Messages)); err != nil {
+			return err
+		}
+	}
+	return list.flush(fmt.Sprintf("nothing of %v is delayed", c.Server))
+}
+
+func newDelayed(found dserver.Delayed) delayed {
+	d := delayed{ID: jsonName(found.ID), Due: found.Due, Lane: lane(found.Priority), Call: found.Call, Sent: found.Sent, Messages: []queued{}}
+	for _, m := range found.Messages {
+		d.Messages = append(d.Messages, newQueued(dserver.Queued{Message: m, Priority: found.Priority, Sent: found.Sent}))
+	}
+	return d
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -11,6 +10,7 @@ import (
 // printer writes what a command found, for people or for programs.
 type printer struct {
 	w    io.Writer
+	errs io.Writer
 	json bool
 }
 
@@ -45,7 +45,7 @@ func (l *list) add(object any, cells ...any) error {
 	}
 	texts := make([]string, len(cells))
 	for i, c := range cells {
-		texts[i] = fmt.Sprint(c)
+		texts[i] = fmt.Sprint(shownValue(c))
 	}
 	_, err := fmt.Fprintln(l.table, strings.Join(texts, "\t"))
 	return err
@@ -65,9 +65,8 @@ func (l *list) flush(nothing string) error {
 
 // object writes one object on one line.
 func (p printer) object(v any) error {
-	e := json.NewEncoder(p.w)
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	_, err := fmt.Fprintln(p.w, compact(v))
+	return err
 }
 
 // field is a line of what describes one thing.
@@ -83,7 +82,7 @@ func (p printer) fields(object any, fields ...field) error {
 	}
 	t := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
 	for _, f := range fields {
-		if _, err := fmt.Fprintf(t, "%s\t%v\n", f.name, f.value); err != nil {
+		if _, err := fmt.Fprintf(t, "%s\t%v\n", f.name, shownValue(f.value)); err != nil {
 			return err
 		}
 	}
@@ -95,6 +94,10 @@ func (p printer) line(object any, format string, args ...any) error {
 	if p.json {
 		return p.object(object)
 	}
-	_, err := fmt.Fprintf(p.w, format+"\n", args...)
+	shown := make([]any, len(args))
+	for i, a := range args {
+		shown[i] = shownValue(a)
+	}
+	_, err := fmt.Fprintf(p.w, format+"\n", shown...)
 	return err
 }

@@ -40,7 +40,7 @@ func (c *retryCommand) Run(ctx context.Context, t *tool) error {
 // editCommand changes what was set aside, and sends it again.
 type editCommand struct {
 	chosen
-	Name string `help:"Another name for the message." placeholder:"NAME"`
+	Name text   `help:"Another name for the message." placeholder:"NAME"`
 	Body string `help:"The new body, as show prints it; - reads it from standard input." placeholder:"JSON"`
 }
 
@@ -70,7 +70,7 @@ func (c *editCommand) change(d *dserver.DeadLetter, text []byte) (err error) {
 		}
 	}
 	if c.Name != "" {
-		d.Message.Name = c.Name
+		d.Message.Name = string(c.Name)
 	}
 	if d.Message.Name == "" {
 		return errors.New("the message is damaged and has no name: give it one with --name; nothing was sent")
@@ -131,8 +131,9 @@ func (c *chosen) sendOne(ctx context.Context, t *tool, s backend.Versionstamp, c
 	if c.Priority {
 		where, options = "ahead of", []dserver.Option{dserver.Priority()}
 	}
-	if err := srv.Retry(ctx, d, options...); err != nil {
+	now, err := srv.Requeue(ctx, d, options...)
+	if err != nil {
 		return err
 	}
-	return t.out.line(map[string]string{"retried": s.String()}, "%v is %s the queue of %v again", s, where, c.Server)
+	return t.out.line(map[string]string{"retried": s.String(), "stamp": now.String()}, "%v is %s the queue of %v again, as %v", s, where, c.Server, now)
 }

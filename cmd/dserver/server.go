@@ -11,13 +11,14 @@ import (
 
 // lsCommand lists servers.
 type lsCommand struct {
-	Type string `arg:"" optional:"" help:"Only servers of this type."`
+	Type text `arg:"" optional:"" help:"Only servers of this type."`
 }
 
 // status is a server as JSON has it.
 type status struct {
 	Server      string    `json:"server"`
 	Queued      int64     `json:"queued"`
+	Delayed     int       `json:"delayed,omitempty"` // by After; at most 1,000 are counted
 	DeadLetters int64     `json:"dead_letters"`
 	Attempts    int       `json:"attempts,omitempty"` // of the message at the head
 	Locked      bool      `json:"locked,omitempty"`
@@ -30,8 +31,8 @@ type status struct {
 
 func newStatus(r dserver.Ref, s dserver.Status) status {
 	return status{
-		Server: r.String(), Queued: s.Queued, DeadLetters: s.DeadLetters, Attempts: s.Attempts, Locked: s.Locked,
-		Halted: s.Halted, Created: s.Created, Version: s.Version, Unhandled: s.Unhandled,
+		Server: jsonName(r.String()), Queued: s.Queued, DeadLetters: s.DeadLetters, Attempts: s.Attempts, Locked: s.Locked,
+		Halted: s.Halted, Created: s.Created, Version: s.Version, Unhandled: s.Unhandled, Delayed: s.Delayed,
 	}
 }
 
@@ -50,6 +51,8 @@ func (s status) word() string {
 		return fmt.Sprintf("failing, attempts: %d", s.Attempts)
 	case s.Queued > 0:
 		return "has work"
+	case s.Delayed > 0:
+		return fmt.Sprintf("waits, delayed: %d", s.Delayed)
 	}
 	return "idle"
 }
@@ -57,13 +60,13 @@ func (s status) word() string {
 // Run prints a row per server.
 func (c *lsCommand) Run(ctx context.Context, t *tool) error {
 	list := t.out.list("SERVER", "QUEUED", "DEAD", "STATUS")
-	err := t.eachServer(ctx, c.Type, func(ref dserver.Ref) error {
+	err := t.eachServer(ctx, string(c.Type), func(ref dserver.Ref) error {
 		found, err := ref.At(t.db).Status(ctx)
 		if err != nil {
 			return err
 		}
 		s := newStatus(ref, found)
-		return list.add(s, s.Server, s.Queued, s.DeadLetters, s.word())
+		return list.add(s, ref, s.Queued, s.DeadLetters, s.word())
 	})
 	if err != nil {
 		return err
@@ -113,7 +116,7 @@ func (c *statusCommand) Run(ctx context.Context, t *tool) error {
 	}
 	s := newStatus(c.Server.Ref, found)
 	fields := []field{
-		{"server", s.Server}, {"status", s.word()}, {"queued", s.Queued}, {"dead letters", s.DeadLetters},
+		{"server", c.Server.Ref}, {"status", s.word()}, {"queued", s.Queued}, {"delayed", s.Delayed}, {"dead letters", s.DeadLetters},
 	}
 	if !s.Created.IsZero() {
 		fields = append(fields, field{"created", moment(s.Created)}, field{"schema version", s.Version})
@@ -133,7 +136,7 @@ func (c *stateCommand) Run(ctx context.Context, t *tool) error {
 	if err != nil {
 		return err
 	}
-	return t.out.line(plain(state), "%s", indented(plain(state)))
+	return t.out.line(plain(state), "%s", block(indented(plain(state))))
 }
 
 // self is how this program was called, for what to do next.
@@ -159,7 +162,7 @@ func (c *unlockCommand) Run(ctx context.Context, t *tool) error {
 	if err != nil {
 		return err
 	}
-	return t.out.line(map[string]string{"unlocked": c.Server.String()}, "unlocked %v; the message is set aside: %s dead %v",
+	return t.out.line(map[string]string{"unlocked": jsonName(c.Server.Ref.String())}, "unlocked %v; the message is set aside: %s dead %v",
 		c.Server, t.self(), c.Server)
 }
 
@@ -175,7 +178,7 @@ func (c *resumeCommand) Run(ctx context.Context, t *tool) error {
 	if err != nil {
 		return err
 	}
-	return t.out.line(map[string]string{"resumed": c.Server.String()}, "resumed %v", c.Server)
+	return t.out.line(map[string]string{"resumed": jsonName(c.Server.Ref.String())}, "resumed %v", c.Server)
 }
 
 // resetCommand forgets a state.
@@ -192,7 +195,7 @@ func (c *resetCommand) Run(ctx context.Context, t *tool) error {
 	if err := c.Server.At(t.db).Reset(ctx); err != nil {
 		return err
 	}
-	return t.out.line(map[string]string{"reset": c.Server.String()}, "reset %v", c.Server)
+	return t.out.line(map[string]string{"reset": jsonName(c.Server.Ref.String())}, "reset %v", c.Server)
 }
 
 // killCommand removes a server.
@@ -209,7 +212,7 @@ func (c *killCommand) Run(ctx context.Context, t *tool) error {
 	if err := c.Server.At(t.db).Kill(ctx); err != nil {
 		return err
 	}
-	return t.out.line(map[string]string{"killed": c.Server.String()}, "killed %v", c.Server)
+	return t.out.line(map[string]string{"killed": jsonName(c.Server.Ref.String())}, "killed %v", c.Server)
 }
 
 // sure is asked for by what cannot be taken back.

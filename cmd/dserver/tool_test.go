@@ -228,7 +228,7 @@ func TestGoldenTranscript(t *testing.T) {
 		{"show", "counter/visits", dead[0]},
 		{"delete", "mailbox/ada", stamps[2]}, {"delete", "mailbox/ada", stamps[2]}, {"delete", "mailbox/ada", stamps[1], "--json"},
 		{"queue", "mailbox/ada"},
-		{"retry", "counter/visits", stamps[0]}, {"edit", "counter/visits", dead[0], "--body", "{By: 1}"},
+		{"later", "mailbox/ada"}, {"retry", "counter/visits", stamps[0]}, {"edit", "counter/visits", dead[0], "--body", "{By: 1}"},
 		{"dead", "--all"}, {"dead", "--all", "--code", "other"}, {"retry", "counter/visits", "--code", "other"},
 		{"edit", "counter/visits", dead[0], "--body", `{"By": 1}`, "--name", "add"}, {"dead", "counter/visits"}, {"dead", "--all"},
 		{"discard", "counter/visits", dead[0]},
@@ -237,7 +237,7 @@ func TestGoldenTranscript(t *testing.T) {
 		{"kill", "mailbox/ada"}, {"kill", "mailbox/ada", "--yes"}, {"queue", "mailbox/ada"}, {"status", "mailbox/ada"},
 	} {
 		stdout, stderr, code := dserverTool(t, dir, append([]string{"--db", "app.db"}, args...)...)
-		fmt.Fprintf(&transcript, "$ dserver --db app.db %s\n%s%s", quoted(args), stdout, stderr)
+		fmt.Fprintf(&transcript, "$ dserver --db app.db %s\n%s%s", shellWords(args), stdout, stderr)
 		if code != 0 {
 			fmt.Fprintf(&transcript, "(exit code %d)\n", code)
 		}
@@ -246,8 +246,8 @@ func TestGoldenTranscript(t *testing.T) {
 	golden(t, "transcript", steady(transcript.String(), &known))
 }
 
-// quoted is a command line as a shell takes it.
-func quoted(args []string) string {
+// shellWords is a command line as a shell takes it.
+func shellWords(args []string) string {
 	words := make([]string, len(args))
 	for i, a := range args {
 		if words[i] = a; strings.ContainsAny(a, " {") {
@@ -386,13 +386,14 @@ func TestAWrongCommandLineIsExitCode2(t *testing.T) {
 		{[]string{"--db", "x.db", "fly"}, "fly"},
 		{[]string{"--db", "x.db", "queue"}, "<server>"},
 		{[]string{"--db", "x.db", "queue", "visits"}, "type/id"},
-		{[]string{"--db", "x.db", "delete", "counter/visits"}, "<stamp>"},
+		{[]string{"--db", "x.db", "delete", "counter/visits"}, "<message>"},
 		{[]string{"--db", "x.db", "retry", "counter/visits"}, "--code"},
 		{[]string{"--db", "x.db", "retry", "counter/visits", strings.Repeat("0a", 12), "--all"}, "--code"},
 		{[]string{"--db", "x.db", "edit", "counter/visits", "--all"}, "--body"},
 		{[]string{"--db", "x.db", "dead"}, "--all"},
 		{[]string{"--db", "x.db", "dead", "counter/visits", "--all"}, "--all"},
-		{[]string{"--db", "x.db", "delete", "counter/visits", "12"}, "24 hexadecimal digits"},
+		{[]string{"--db", "x.db", "show", "counter/visits", "12"}, "24 hexadecimal digits"},
+		{[]string{"--db", "x.db", "show", `"counter/visits`, strings.Repeat("0a", 12)}, "no Go string"},
 	} {
 		stdout, stderr, code := dserverTool(t, t.TempDir(), c.args...)
 		if code != exitUsage || stdout != "" || !strings.Contains(stderr, c.says) {

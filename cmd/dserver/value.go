@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/big"
 	"time"
+	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -46,6 +47,8 @@ func plain(v any) any {
 		return v.Format(time.RFC3339Nano)
 	case big.Int:
 		return json.Number(v.String())
+	case string:
+		return plainText(v)
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return fmt.Sprint(v)
@@ -71,9 +74,27 @@ func plain(v any) any {
 func plainMap[K comparable](m map[K]any) map[string]any {
 	all := make(map[string]any, len(m))
 	for k, e := range m {
-		all[fmt.Sprint(plain(k))] = plain(e)
+		all[keyText(k)] = plain(e)
 	}
 	return all
+}
+
+// notText is the only key of an object that stands for text that is no UTF-8, in base64: JSON cannot say it.
+const notText = "text that is no UTF-8"
+
+func plainText(s string) any {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return map[string]any{notText: base64.StdEncoding.EncodeToString([]byte(s))}
+}
+
+// keyText is a key of an object for a key of a map.
+func keyText(k any) string {
+	if s, ok := k.(string); ok {
+		return jsonText(s)
+	}
+	return fmt.Sprint(plain(k))
 }
 
 // compact is a value on one line.
@@ -90,7 +111,7 @@ func encode(v any, indent string) string {
 	if err := e.Encode(v); err != nil {
 		return fmt.Sprintf("%v (%v)", v, err)
 	}
-	return string(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+	return escapeJSON(string(bytes.TrimSuffix(b.Bytes(), []byte("\n"))))
 }
 
 // shorten cuts a text for a column.

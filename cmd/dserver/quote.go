@@ -1,0 +1,138 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/dserver-go/dserver/dserver"
+)
+
+// What is stored is anybody's bytes: ids, names of messages, codes, texts. None of it reaches a terminal as it is, where
+// it could move the cursor, turn the direction of what follows, or make rows that are none.
+//
+// A name is shown as it is when all of it can be seen. Else it is quoted as a Go string, as an argument is taken, too:
+// what is shown can be given back, whatever bytes it has. Other texts have only what cannot be seen escaped.
+
+// quoted is a name as it is shown, and as an argument takes it.
+func quoted(name string) string {
+	if name == "" || name[0] == '"' || name[0] == '-' || name[0] == ' ' || name[len(name)-1] == ' ' || !isVisible(name) {
+		return strconv.Quote(name)
+	}
+	return name
+}
+
+// unquoted reads what quoted returns.
+func unquoted(text string) (string, error) {
+	if !strings.HasPrefix(text, `"`) {
+		return text, nil
+	}
+	name, err := strconv.Unquote(text)
+	if err != nil {
+		return "", fmt.Errorf("%s begins with a quote, and is no Go string: write \" within it as \\\"", visible(text))
+	}
+	return name, nil
+}
+
+func isVisible(s string) bool {
+	for _, r := range s {
+		if !strconv.IsPrint(r) {
+			return false
+		}
+	}
+	return utf8.ValidString(s)
+}
+
+// visible is a text on one line, in which what cannot be seen is escaped as in a Go string.
+func visible(s string) string {
+	if isVisible(s) {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		if isVisible(s[:n]) {
+			b.WriteRune(r)
+		} else {
+			escaped := strconv.Quote(s[:n])
+			b.WriteString(escaped[1 : len(escaped)-1])
+		}
+		s = s[n:]
+	}
+	return b.String()
+}
+
+// shownLines is visible with its lines, below each other and indented, so that none of them looks like another row.
+func shownLines(s string) block {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = "  " + visible(strings.ReplaceAll(line, "\t", "    "))
+	}
+	return block("\n" + strings.Join(lines, "\n"))
+}
+
+// block is lines that are made for a terminal.
+type block string
+
+// shownValue is a value as it is shown in a line or a cell.
+func shownValue(v any) any {
+	switch v := v.(type) {
+	case block:
+		return v
+	case dserver.Ref:
+		return quoted(v.String())
+	case server:
+		return v.String()
+	case error:
+		return visible(v.Error())
+	case fmt.Stringer:
+		return visible(v.String())
+	case string:
+		return visible(v)
+	}
+	return v
+}
+
+// jsonName is a name in JSON: as it is, or quoted where JSON could not say it, or it would look so.
+func jsonName(name string) string {
+	if !utf8.ValidString(name) || strings.HasPrefix(name, `"`) {
+		return strconv.Quote(name)
+	}
+	return name
+}
+
+// jsonText is another text in JSON, quoted where JSON could not say it.
+func jsonText(s string) string {
+	if !utf8.ValidString(s) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+// escapeJSON escapes what cannot be seen in JSON, which leaves it in its strings.
+func escapeJSON(encoded string) string {
+	var b strings.Builder
+	for _, r := range encoded {
+		switch {
+		case r == '\n' || strconv.IsPrint(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			r -= 0x10000
+			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
+// text is an argument that names something.
+type text string
+
+// UnmarshalText makes a mistake in it one of the command line.
+func (t *text) UnmarshalText(b []byte) error {
+	name, err := unquoted(string(b))
+	*t = text(name)
+	return err
+}
