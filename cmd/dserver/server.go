@@ -32,7 +32,7 @@ type status struct {
 func newStatus(r dserver.Ref, s dserver.Status) status {
 	return status{
 		Server: jsonName(r.String()), Queued: s.Queued, DeadLetters: s.DeadLetters, Attempts: s.Attempts, Locked: s.Locked,
-		Halted: s.Halted, Created: s.Created, Version: s.Version, Unhandled: s.Unhandled, Delayed: s.Delayed,
+		Halted: s.Halted, Created: s.Created, Version: s.Version, Unhandled: jsonName(s.Unhandled), Delayed: s.Delayed,
 	}
 }
 

@@ -13,7 +13,8 @@ import (
 
 // Settle waits until no message is queued and no locked work runs, of any server: all that was sent has been handled,
 // and what that sent as well. It does not wait for what is due later. It fails the test when a server halts, and after
-// a minute.
+// a minute. In a bubble that minute does not pass while servers send to each other without end, as the bubble's clock
+// stands still: there Hand.Drain, which counts, tells of such a conversation.
 func Settle(t testing.TB, db backend.Database) {
 	t.Helper()
 	settle(t, func() (dserver.Ref, error) { return busyServer(context.Background(), db) })
