@@ -83,7 +83,11 @@ func (l *list) diffItem(d *differ, v reflect.Value) error {
 	if l.pointer && v.IsNil() {
 		return d.fail(errNilItem)
 	}
+	at := len(d.path)
 	path, err := l.key.encode(d.path, l.idOf(v))
+	if err == nil && l.key.own {
+		err = l.key.comesBack(string(path[at:]), l.idOf(v), false)
+	}
 	if err != nil {
 		return d.fail(err)
 	}

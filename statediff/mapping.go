@@ -39,6 +39,11 @@ func (m *mapping) diff(d *differ, v reflect.Value) error {
 			return d.fail(err)
 		}
 		d.path = path
+		if m.key.own {
+			if err := m.key.comesBack(string(path[at:]), s.key, true); err != nil {
+				return d.fail(err)
+			}
+		}
 		s.elem.SetIterValue(&s.iter)
 		if err := m.entry.diff(d, s.elem); err != nil {
 			return err

@@ -55,10 +55,16 @@ func (e *entity) encode(buf *bytes.Buffer, d *differ, v reflect.Value) error {
 
 // write emits what is in d.buf, the encoding of v.
 func (e *entity) write(d *differ, v reflect.Value, isZero bool) error {
-	if e.row.verify != nil {
-		if err := e.comesBack(d, v); err != nil {
-			return d.fail(err)
-		}
+	var err error
+	switch verify := e.row.verify; {
+	case verify == nil:
+	case !isZero:
+		err = e.comesBack(d, v)
+	case verify.alike:
+		err = alike(v, reflect.Zero(v.Type())) // there will be no row
+	}
+	if err != nil {
+		return d.fail(err)
 	}
 	if isZero {
 		return nil

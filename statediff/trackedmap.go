@@ -53,7 +53,15 @@ func (m *Map[K, V]) Get(k K) (v V, found bool) {
 }
 
 // Set sets an entry.
-func (m *Map[K, V]) Set(k K, v V) { m.tracker().set(m.element(k), v) }
+func (m *Map[K, V]) Set(k K, v V) {
+	element := m.element(k)
+	if m.key != nil && m.key.own && m.t.err == nil {
+		if err := m.key.comesBack(element, reflect.ValueOf(&k).Elem(), false); err != nil {
+			m.t.fail(fmt.Errorf("statediff: the key %v of a Map: %w", k, err))
+		}
+	}
+	m.tracker().set(element, v)
+}
 
 // Delete removes an entry and reports whether it was there.
 func (m *Map[K, V]) Delete(k K) bool { return m.tracker().remove(m.element(k)) }

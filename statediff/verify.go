@@ -36,9 +36,8 @@ func (e *entity) comesBack(d *differ, v reflect.Value) error {
 	case verify.own && !bytes.Equal(again, d.buf.Bytes()):
 		err = errAnother
 	case verify.alike:
-		err = alike(v, back)
-	}
-	if err == nil {
+		return alike(v, back)
+	default:
 		return nil
 	}
 	if inner := e.row.culprit(v, 0); inner != nil {
