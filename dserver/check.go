@@ -14,7 +14,8 @@ import (
 //  1. A server with messages has a ready mark, or no consumer would come.
 //  2. The length of each queue, and the number of dead letters, are those that the counters say; each item is whole.
 //     Attempts are those of a message that waits.
-//  3. A server that has a state has a version and a record of its creation, and the state of one of types can be decoded.
+//  3. A server that has a state has a version and a record of its creation, and the state of one of types can be decoded: else
+//     it is ErrState when these types cannot read what is sound, and whether others can is not known.
 //  4. Nothing is in the mailbox of a process that has no record, since nobody will read it. A claim is of a server with
 //     a ready mark, and of a process with a record.
 //  5. Every key is one that the library writes, and every record can be read.
@@ -55,7 +56,7 @@ func damage(format string, args ...any) error {
 
 // note keeps damage as a finding, and leaves other errors alone. It is called outside of the reads, which may run twice.
 func (c *checker) note(place any, err error) error {
-	if !errors.Is(err, backend.ErrCorrupt) {
+	if !errors.Is(err, backend.ErrCorrupt) && !errors.Is(err, ErrState) {
 		return err
 	}
 	c.findings = append(c.findings, fmt.Errorf("%v: %w", place, err))

@@ -82,7 +82,7 @@ func (c *checker) queueInPages(ref Ref) error {
 
 // head checks the records of a server.
 func (*checker) head(g *glimpse, ref Ref) error {
-	known := append([]string{recordVersion, recordMeta, recordKilled, recordLock, recordFence, recordBeat, recordOwner}, recordAttempts[:]...)
+	known := append([]string{recordVersion, recordMeta, recordKilled, recordLock, recordFence, recordBeat, recordOwner, recordUnread}, recordAttempts[:]...)
 	keys := tenantOf(ref)
 	pairs, err := g.GetRange(keys.head().Tree(), backend.RangeOptions{Limit: headRecords}).Get()
 	if err != nil {

@@ -83,7 +83,7 @@ func TestCheckFindsWhatIsDamaged(t *testing.T) {
 			set(server.Str("h", "a").Int(1), "\xa2\x65stamp\x4ctwelve bytes\x65count\x01"),
 			"which does not wait",
 		},
-		{"a state that cannot be decoded", setFirst(server.Str("s"), "\xff"), "decode the state of a journal"},
+		{"a state that cannot be decoded", setFirst(server.Str("s"), "\xff"), "decode the state of a server of type \"journal\""},
 		{"keys of a server that belong to nothing", set(server.Str("z"), ""), `keys below "z"`},
 		{"keys that belong to nothing", set(backend.NewKey("z", "z"), ""), "belong to nothing"},
 		{"a bell that is none", set(backend.NewKey("b", "journal", int64(1)), "x"), "is no bell"},

@@ -118,6 +118,7 @@
 //	  call waited, or cannot read its answer      effect
 //	killed, or taken off the queue by an          errors.Is(err, dserver.ErrKilled), dserver.ErrWithdrawn; the message
 //	  operator, while a call waited               took no effect
+//	this program cannot read the state            errors.Is(err, dserver.ErrState): it says what to write
 //	the server has no state; the message or       errors.Is(err, dserver.ErrNotFound)
 //	  dead letter is gone
 //	a message that is too large                   errors.Is(err, backend.ErrTooLarge); nothing was sent

@@ -53,6 +53,11 @@ var (
 	// When waiting: an operator took the message off the queue before it was handled.
 	ErrWithdrawn = &Error{Code: "dserver/withdrawn", Text: "dserver: withdrawn"}
 
+	// When calling or reading: the state is sound, and this program cannot read it: a field has another type than it was
+	// stored with, or the Upgrade that is needed fails or is missing. The text says what to write. The server's messages
+	// wait for a program that can.
+	ErrState = &Error{Code: "dserver/state", Text: "dserver: this program cannot read the state"}
+
 	// When reading: the server has no state, or what was named is gone.
 	ErrNotFound = &Error{Code: "dserver/not-found", Text: "dserver: not found"}
 )

@@ -181,7 +181,10 @@ func (h handle) absence(ctx context.Context, p *process) string {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return ""
 	}
-	return p.absence(h.def.name)
+	if text := p.absence(h.def.name); text != "" {
+		return text
+	}
+	return h.blindness()
 }
 
 // push appends messages to the queue, in one commit with all that makes them found. It returns what is known of their

@@ -11,15 +11,16 @@ import (
 // head of its queue. It is read as a snapshot, so that pushes do not abort turns; the turn then conflicts on the
 // records, and on the items that it takes.
 type head struct {
-	version  backend.Versionstamp
-	meta     meta
-	about    []byte      // meta's record
-	attempts [2]attempts // of the lanes' heads
-	lock     lock
-	owner    string               // the consumer that wrote the state last, if it may recall
-	killed   backend.Versionstamp // all that was pushed before is dead, and not buried yet
-	items    []queue.Item
-	all      bool // items are all that is stored
+	version    backend.Versionstamp
+	meta       meta
+	about      []byte      // meta's record
+	attempts   [2]attempts // of the lanes' heads
+	lock       lock
+	unreadable unreadableRecord     // why a consumer could not read the state
+	owner      string               // the consumer that wrote the state last, if it may recall
+	killed     backend.Versionstamp // all that was pushed before is dead, and not buried yet
+	items      []queue.Item
+	all        bool // items are all that is stored
 }
 
 // meta is what is known of a server beside its state. Its field names are part of the stored format.
@@ -29,7 +30,7 @@ type meta struct {
 }
 
 // headRecords is more than the records of a head, so that a read of a batch has room for them.
-const headRecords = 10
+const headRecords = 12
 
 // readHead reads a server's head. What is cached of its state saves decoding what it has under the same version. Where
 // the read is no snapshot, a change of what it read is a conflict.
@@ -118,6 +119,8 @@ func (h *head) record(name backend.Key, value []byte) (err error) {
 		h.lock.beat = string(value)
 	case recordOwner:
 		h.owner = string(value)
+	case recordUnread:
+		err = decodeRecord(value, &h.unreadable)
 	case recordKilled:
 		h.killed, err = backend.StampOf(value)
 	}
@@ -132,6 +135,7 @@ var (
 	recordFence    = string(backend.NewKey(keyFence))
 	recordOwner    = string(backend.NewKey(keyOwner))
 	recordBeat     = string(backend.NewKey(keyBeat))
+	recordUnread   = string(backend.NewKey(keyUnread))
 	recordKilled   = string(backend.NewKey(keyKilled))
 	recordAttempts = [2]string{
 		string(backend.NewKey(keyAttempts, int64(queue.Priority))),

@@ -323,6 +323,7 @@ func (t tenant) reset(tx backend.Tx) {
 	tx.Clear(t.state().Tree())
 	tx.Clear(t.meta().Only())
 	tx.Clear(t.owner().Only())
+	tx.Clear(t.unreadable().Only())
 	tx.Clear(t.version().Only())
 	tx.Clear(t.key.Str(keyTimer).Tree())
 	t.clearLock(tx)

@@ -10,7 +10,8 @@ import (
 // All keys of the library are made here. docs/keys.md draws them, and a golden test keeps the drawing true.
 //
 //	server  type id  head                                       the version of the state
-//	                 head  attempts lane | lock | fence | beat | meta | owner | killed
+//	                 head  attempts lane | lock | fence | beat | meta | owner |
+//	                       unreadable | killed
 //	                                                            read together with the queue's rows, in one range
 //	                 queue …                                    package queue
 //	                 state …                                    package statediff
@@ -52,6 +53,7 @@ const (
 	keyLock     = "k"
 	keyMeta     = "m"
 	keyOwner    = "o"
+	keyUnread   = "u"
 	keyKilled   = "x"
 
 	keyMark  = "m"
@@ -80,6 +82,7 @@ func (t tenant) lockedMessage() backend.Key      { return t.key.Str(keyWork) }
 func (t tenant) lock() backend.Key               { return t.key.Str(keyHead, keyLock) }
 func (t tenant) meta() backend.Key               { return t.key.Str(keyHead, keyMeta) }
 func (t tenant) owner() backend.Key              { return t.key.Str(keyHead, keyOwner) }
+func (t tenant) unreadable() backend.Key         { return t.key.Str(keyHead, keyUnread) }
 func (t tenant) version() backend.Key            { return t.head() }
 func (t tenant) killed() backend.Key             { return t.key.Str(keyHead, keyKilled) }
 func (t tenant) queue() queue.Queue              { return queue.At(t.key.Str(keyQueue)) }

@@ -57,7 +57,7 @@ func (h handle) change(ctx context.Context, verb string, fn func(tx backend.Tx, 
 // named says what was being done, but for the library's own errors, which do.
 func (h handle) named(verb string, err error) error {
 	var e *Error
-	if err == nil || errors.As(err, &e) {
+	if err == nil || errors.As(err, &e) && e.Code != ErrState.Code { // which does not say of which server
 		return err
 	}
 	return fmt.Errorf("dserver: %s of %v: %w", verb, h.Ref(), err)

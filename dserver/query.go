@@ -102,7 +102,7 @@ func (s *DServer[S]) State(ctx context.Context) (S, error) {
 	}
 	value, err := st.decode(s.def)
 	if err != nil {
-		return none, err
+		return none, s.named("read the state", err)
 	}
 	return *value.(*S), nil
 }

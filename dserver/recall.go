@@ -96,7 +96,7 @@ func (t *turn) proved() quiet {
 // isQuiet reports whether there is nothing but a state.
 func (h *head) isQuiet() bool {
 	return h.all && len(h.items) == 0 && !h.lock.isHeld() && h.attempts == [2]attempts{} && h.killed.IsZero() &&
-		h.meta.Created != 0
+		h.meta.Created != 0 && h.unreadable == (unreadableRecord{})
 }
 
 // besideVersion is the records of a server but its version, which is the first, and its queue.

@@ -63,16 +63,17 @@ func (s state) decode(def *definition) (any, error) {
 	return decodeRows(def, s.rows)
 }
 
-// decodeRows makes a value of rows. A type of the user's that panics when it reads what it wrote is damage as well.
+// decodeRows makes a value of rows. A type of the user's that panics when it reads what it wrote cannot read it.
 func decodeRows(def *definition, rows *statediff.Rows) (value any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			value, err = nil, fmt.Errorf("%w: decode the state of a %s: panic: %v", backend.ErrCorrupt, def.name, p)
+			value, err = nil, errUnreadable(def, rows, fmt.Errorf("panic: %v", p), "mend the method that reads it")
 		}
 	}()
 	value = def.schema.New().Interface()
 	if err := def.schema.Decode(rows, value); err != nil {
-		return nil, fmt.Errorf("%w: decode the state of a %s: %w", backend.ErrCorrupt, def.name, err)
+		return nil, errUnreadable(def, rows, err, fmt.Sprintf("it was stored as schema version %d; give the field back its type, or another name, "+
+			"or write an Upgrade[Old](%d, ...) with the type as it was (Define at %s)", def.version, def.version, def.place))
 	}
 	return value, nil
 }

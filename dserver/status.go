@@ -15,6 +15,7 @@ type Status struct {
 	Locked, Halted      bool
 	Attempts            int       // of a message that faulted and is tried again, or of locked work
 	Version             int       // of the state's schema
+	Unreadable          string    // why a consumer could not read the state, and what to do; "" when none has said so
 	Created             time.Time // when it first had a state, by the clock of the consumer; zero when it has none
 
 	// Unhandled is the name of a message that is next and that none of the consumers that run the type has a handler
@@ -27,10 +28,13 @@ func (s *DServer[S]) Status(ctx context.Context) (Status, error) {
 	if err := s.check(ctx, "Status"); err != nil {
 		return Status{}, err
 	}
-	var status Status
-	err := s.read(ctx, "read the status", func(tx backend.ReadTx, keys tenant) (err error) {
+	return s.status(ctx)
+}
+
+func (h handle) status(ctx context.Context) (status Status, err error) {
+	err = h.read(ctx, "read the status", func(tx backend.ReadTx, keys tenant) (err error) {
 		if status, err = statusOf(tx, keys); err == nil && (status.Queued > 0 || status.Locked) {
-			status.Unhandled, err = unhandledOf(tx, s.db, s.Ref(), status.Version)
+			status.Unhandled, err = unhandledOf(tx, h.db, h.Ref(), status.Version)
 		}
 		return err
 	})
@@ -94,7 +98,8 @@ func statusOf(tx backend.Reader, keys tenant) (Status, error) {
 		return Status{}, err
 	}
 	s := Status{Locked: h.lock.isHeld(), Attempts: max(h.attempts[0].Count, h.attempts[1].Count, h.lock.record.Attempt),
-		Halted: h.attempts[0].Halts || h.attempts[1].Halts || h.lock.record.Halted, Version: h.meta.Schema}
+		Unreadable: h.unreadable.Text,
+		Halted:     h.attempts[0].Halts || h.attempts[1].Halts || h.lock.record.Halted, Version: h.meta.Schema}
 	if h.meta.Created != 0 {
 		s.Created = time.UnixMilli(h.meta.Created)
 	}

@@ -201,6 +201,9 @@ func (t *turn) attempt(tx backend.Tx) (err error) {
 // load gives the state that the attempt changes: its own value, which no failed handler has touched.
 func (t *turn) load(tx backend.Reader) (state, error) {
 	known := &t.s.state
+	if err := t.s.isBlind(t.head.version); err != nil {
+		return state{}, err
+	}
 	if known.rows == nil || known.version != t.head.version {
 		rows, err := t.rows(tx)
 		if err != nil {
@@ -417,6 +420,9 @@ func (t *turn) giveBack(locals []*arrival) {
 // cannot be handled before an operator looks, is answered with the error: nobody else would tell these callers. The
 // other arrivals go to the queue, where their senders meet the store themselves.
 func (t *turn) failed(err error) nextTurn {
+	if errors.Is(err, ErrState) {
+		return t.unreadable(err)
+	}
 	t.s.state = state{}
 	unknown := errors.Is(err, backend.ErrCommitUnknown)
 	told := fmt.Errorf("dserver: %v: %w", t.s.ref(), err)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"reflect"
 
-	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/statediff"
 )
 
@@ -42,20 +41,34 @@ func Upgrade[Old, S any](v int, fn func(old Old, s *S) error) Part[S] {
 func decodeOlder(def *definition, version int, rows *statediff.Rows) (value any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			value, err = nil, fmt.Errorf("dserver: upgrade the state of a %s from version %d: panic: %v", def.name, version, p)
+			value, err = nil, errUpgrade(def, version, fmt.Errorf("panic: %v", p))
 		}
 	}()
 	up, ok := def.upgrades[version]
 	if !ok {
-		return nil, fmt.Errorf("dserver: the state of a %s has schema version %d: version %d has no Upgrade from it", def.name, version, def.version)
+		return nil, errNoUpgrade(def, version)
 	}
 	old := up.schema.New().Interface()
 	if err := up.schema.Decode(rows, old); err != nil {
-		return nil, fmt.Errorf("%w: decode version %d of the state of a %s: %w", backend.ErrCorrupt, version, def.name, err)
+		return nil, errUnreadable(def, rows, err, fmt.Sprintf("the Upgrade from version %d reads another type than was stored: "+
+			"make its Old what the state was then (Upgrade at %s)", version, up.place))
 	}
 	value = def.schema.New().Interface()
 	if err := up.into(old, value); err != nil {
-		return nil, fmt.Errorf("dserver: upgrade the state of a %s from version %d: %w", def.name, version, err)
+		return nil, errUpgrade(def, version, err)
 	}
 	return value, nil
+}
+
+func errUpgrade(def *definition, version int, err error) error {
+	return because(ErrState, "type %q: the Upgrade from schema version %d failed: %v: mend it (at %s)", def.name, version, err, def.upgrades[version].place)
+}
+
+func errNoUpgrade(def *definition, version int) error {
+	if version > def.version {
+		return because(ErrState, "type %q: the state was stored by a newer program, as schema version %d, and this one knows versions up to %d: "+
+			"run that program", def.name, version, def.version)
+	}
+	return because(ErrState, "type %q: the state has schema version %d, and there is no Upgrade from it to version %d: write Upgrade[Old](%d, ...) "+
+		"with the type that the state had then (Define at %s)", def.name, version, def.version, version, def.place)
 }

@@ -36,6 +36,9 @@ func (t *turn) write(tx backend.Tx, timers timerReads) error {
 			}
 		}
 	}
+	if t.head.unreadable != (unreadableRecord{}) { // it was read
+		tx.Clear(t.keys.unreadable().Only())
+	}
 	t.writeState(tx)
 	if !b.resets { // else all timers are gone, those of this turn too
 		if err := t.keys.writeTimers(tx, t.s.ref(), timers, b.timers); err != nil {

@@ -28,7 +28,12 @@ var (
 )
 
 // comesBack reads what is in d.buf, the encoding of v, and compares.
-func (e *entity) comesBack(d *differ, v reflect.Value) error {
+func (e *entity) comesBack(d *differ, v reflect.Value) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a method of its type panicked when it was read back: %v", p)
+		}
+	}()
 	verify := e.row.verify
 	back, again, err := e.again(d, d.buf.Bytes(), v)
 	switch {

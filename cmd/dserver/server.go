@@ -23,6 +23,7 @@ type status struct {
 	Attempts    int       `json:"attempts,omitempty"` // of the message at the head
 	Locked      bool      `json:"locked,omitempty"`
 	Halted      bool      `json:"halted,omitempty"`
+	Unreadable  string    `json:"unreadable,omitempty"` // why a consumer could not read the state
 	Created     time.Time `json:"created,omitzero"`
 	Version     int       `json:"version,omitempty"` // of the state's schema
 
@@ -32,13 +33,15 @@ type status struct {
 func newStatus(r dserver.Ref, s dserver.Status) status {
 	return status{
 		Server: jsonName(r.String()), Queued: s.Queued, DeadLetters: s.DeadLetters, Attempts: s.Attempts, Locked: s.Locked,
-		Halted: s.Halted, Created: s.Created, Version: s.Version, Unhandled: jsonName(s.Unhandled), Delayed: s.Delayed,
+		Halted: s.Halted, Unreadable: jsonName(s.Unreadable), Created: s.Created, Version: s.Version, Unhandled: jsonName(s.Unhandled), Delayed: s.Delayed,
 	}
 }
 
 // word says how a server is.
 func (s status) word() string {
 	switch {
+	case s.Unreadable != "":
+		return "unreadable"
 	case s.Halted:
 		return fmt.Sprintf("halted, attempts: %d", s.Attempts)
 	case s.Unhandled != "":
@@ -120,6 +123,9 @@ func (c *statusCommand) Run(ctx context.Context, t *tool) error {
 	}
 	if !s.Created.IsZero() {
 		fields = append(fields, field{"created", moment(s.Created)}, field{"schema version", s.Version})
+	}
+	if s.Unreadable != "" {
+		fields = append(fields, field{"why", s.Unreadable})
 	}
 	return t.out.fields(s, fields...)
 }
