@@ -54,9 +54,12 @@ func damage(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", backend.ErrCorrupt, fmt.Sprintf(format, args...))
 }
 
+// isFinding tells what is wrong with what is stored, for these types at least, from what ends a check.
+func isFinding(err error) bool { return errors.Is(err, backend.ErrCorrupt) || errors.Is(err, ErrState) }
+
 // note keeps damage as a finding, and leaves other errors alone. It is called outside of the reads, which may run twice.
 func (c *checker) note(place any, err error) error {
-	if !errors.Is(err, backend.ErrCorrupt) && !errors.Is(err, ErrState) {
+	if !isFinding(err) {
 		return err
 	}
 	c.findings = append(c.findings, fmt.Errorf("%v: %w", place, err))

@@ -232,7 +232,7 @@ func (c *checker) looksAt(r remembered, ref Ref) (looks []look, err error) {
 		}
 		return nil
 	})
-	if errors.Is(err, backend.ErrCorrupt) {
+	if isFinding(err) {
 		looks, err = append(looks, look{&glimpse{}, ref, err}), nil
 	}
 	for _, name := range partNames {
@@ -248,7 +248,7 @@ func (l look) add(p *serverPage) error {
 	if err == nil {
 		err = l.glimpse.settle()
 	}
-	if errors.Is(err, backend.ErrCorrupt) {
+	if isFinding(err) {
 		p.findings = append(p.findings, finding{l.ref, err})
 		return nil
 	}
