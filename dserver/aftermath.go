@@ -37,6 +37,7 @@ func (t *turn) hold() {
 		item: *r.item, env: r.envelope,
 		lock: lock{record: lockRecord{Name: r.envelope.Name, Stamp: r.item.Stamp, Key: t.key, Attempt: 1}, fence: fence},
 	}
+	t.booked = false // the holder has it now
 	t.c.hold(h)
 }
 

@@ -44,11 +44,6 @@ func newArrival(m Message, call bool) *arrival {
 
 // await waits for a turn that takes the arrival. When none does soon, or ctx ends, it takes the arrival back.
 func (c *consumer) await(ctx context.Context, s *server, a *arrival) outcome {
-	select {
-	case out := <-a.done: // it ran the turn itself
-		return out
-	default:
-	}
 	timer := c.newPatience()
 	defer func() {
 		timer.Stop()

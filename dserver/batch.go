@@ -26,8 +26,9 @@ type batch struct {
 	until   time.Time
 	state   state
 	loader  *loader
-	fresh   bool // the server has no state: Init runs first
-	mayLock bool // the server is not locked
+	fresh   bool        // the server has no state: Init runs first
+	mayLock bool        // the server is not locked
+	book    func() bool // takes a place for locked work
 	refusal refusal
 
 	edits     []statediff.Edit // from state.rows to the last checkpoint
@@ -36,7 +37,7 @@ type batch struct {
 	effects
 
 	cut     bool   // the attempt must be repeated with only as many messages as there are results
-	waits   bool   // the next message needs the lock, which is taken
+	waits   bool   // the next message needs the lock, which is taken, or a place for its work
 	faulted *fault // of the first message
 	broken  error  // the state cannot be read or decoded
 
@@ -217,7 +218,7 @@ func (b *batch) handle(m *work, alone bool) bool {
 		return b.fault(f)
 	case err != nil && !isKept(err):
 		return b.refuse(m, err)
-	case ctx.locks && err == nil && !b.mayLock:
+	case ctx.locks && err == nil && !(b.mayLock && b.book()):
 		b.waits = true
 		b.undo()
 		return false

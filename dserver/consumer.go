@@ -19,6 +19,7 @@ import (
 // is used by several goroutines at once.
 type Consumer struct {
 	Turns  int            // servers handled at a time; 128 per CPU, as a turn mostly waits for its commit
+	Work   int            // locked work done at a time; 1,024. What is beyond waits on its queue, first come first served
 	Cache  int64          // bytes of state kept; 64 MiB
 	Logger zerolog.Logger // the zero value warns through slog.Default; zerolog.Nop() is silent
 }
@@ -50,7 +51,8 @@ func Run(ctx context.Context, db backend.Database, types ...Type) error {
 // handler. Damaged data (backend.ErrCorrupt) does not end it: what cannot be read is logged and left alone, and all else
 // goes on.
 //
-// It waits 10 seconds for the turns in hand, and 2 more for the end of those whose commits it then gave up. A handler,
+// It waits 10 seconds for the turns in hand and for locked work, whose context ends after 9, and 2 more for the end of
+// those whose commits it then gave up. No locked work is begun any more. A handler,
 // an AfterCommit function or locked work that has not returned by then is left behind: Run logs which, and returns an
 // error that says so. Nothing is lost by that, and nothing of it is committed any more: its message is still in the
 // mailbox, or under the lock. But the goroutine is in this process: end that. Closing the database
@@ -80,7 +82,8 @@ type consumer struct {
 	turns context.Context // of handlers
 	abort context.CancelCauseFunc
 
-	working context.Context // of locked work: it ends with Run's
+	taking  context.Context // ends with Run's: from then on nothing is begun
+	working context.Context // of locked work: it ends near the end of the grace
 	caution *caution
 	left    leftAlone
 
@@ -96,10 +99,14 @@ type consumer struct {
 	workers  int
 	idle     int // workers that wait, and were not woken
 	closing  bool
-	patience sync.Pool                    // of *time.Timer, stopped
-	holding  map[Ref]backend.Versionstamp // the locks whose work runs here
+	patience sync.Pool       // of *time.Timer, stopped
+	holding  map[Ref]*holder // the locks whose work runs here
+	beats    bool            // for them
+	hasHeld  bool            // it has beaten at some time
+	places   places
 	strays   map[*stray]struct{}
 
+	vigil   vigil
 	damaged sync.Map // keys of rows that cannot be read -> nothing
 }
 
@@ -116,7 +123,8 @@ func newConsumer(c Consumer, db backend.Database, types []Type) *consumer {
 		types: map[string]*served{},
 		room:  make(chan struct{}, 1),
 
-		holding: map[Ref]backend.Versionstamp{},
+		holding: map[Ref]*holder{},
+		places:  newPlaces(c.Work),
 		strays:  map[*stray]struct{}{},
 		caution: &caution{name: rand.Text(), until: time.Now().Add(youth)},
 		cache:   cache{limit: c.Cache},
@@ -146,7 +154,9 @@ func (c *consumer) run(ctx context.Context) error {
 	defer c.abort(nil)
 	c.turns = context.WithValue(c.base, turnKey{}, &misuses{log: c.log})
 	scans, stopScans := context.WithCancel(ctx)
-	c.working = scans
+	working, endWork := context.WithCancel(c.base)
+	defer endWork()
+	c.taking, c.working = scans, working
 	c.start(scans, kit.From(ctx))
 	c.log.Info().Int(logTypes, len(c.types)).Msg("consumer started")
 	if r, ok := c.db.(backend.Reporter); ok {
@@ -160,6 +170,7 @@ func (c *consumer) run(ctx context.Context) error {
 	stopScans()
 	c.process.leave(c)
 	c.close()
+	defer time.AfterFunc(workGrace, endWork).Stop()
 	left := c.finish()
 	c.farewell()
 	c.log.Info().Msg("consumer stopped")
@@ -203,49 +214,19 @@ func (c *consumer) fail(err error) {
 func isFatal(err error) bool { return errors.Is(err, backend.ErrClosed) }
 
 // offer gives a message to the server's next turn; nil when it has to take the queue.
-// patient says that the sender waits however long the turn takes; then mine says that it has to run the turn itself.
-func (c *consumer) offer(ref Ref, a *arrival, patient bool) (s *server, mine bool) {
+func (c *consumer) offer(ref Ref, a *arrival) *server {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
-		return nil, false
+		return nil
 	}
-	s = c.server(ref)
+	s := c.server(ref)
 	if s.slow && !a.call { // the cast would wait for a handler
-		return nil, false
+		return nil
 	}
 	s.arrivals = append(s.arrivals, a)
-	if patient && c.enlist(s) {
-		return s, true
-	}
 	c.schedule(s)
-	return s, false
-}
-
-// enlist makes the sender of an arrival the worker that runs the server's next turn. The mutex is held.
-func (c *consumer) enlist(s *server) bool {
-	if s.scheduled || s.crowded || c.runnable.len > 0 || c.workers >= c.max {
-		return false
-	}
-	s.scheduled = true
-	c.cache.remove(s)
-	c.workers++
-	c.wg.Add(1)
-	return true
-}
-
-// runHere is work for one turn, on the goroutine of a sender that is enlisted.
-func (c *consumer) runHere(s *server) {
-	defer c.wg.Done()
-	if !c.runTurn(s) {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.workers--
-	if c.runnable.len > 0 {
-		c.staff()
-	}
+	return s
 }
 
 // wake makes a turn look at the server's queue, as a mark or a push of this process told.
@@ -333,7 +314,7 @@ func (c *consumer) conclude(t *turn, run func() nextTurn) bool {
 		return false
 	}
 	if t.info == nil {
-		c.settle(t.s, next)
+		c.settle(t, next)
 	}
 	return true
 }
@@ -366,10 +347,12 @@ func (c *consumer) take() *server {
 }
 
 // settle decides when the server has its next turn.
-func (c *consumer) settle(s *server, again nextTurn) {
+func (c *consumer) settle(t *turn, again nextTurn) {
+	s := t.s
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer c.steps.settled()
+	t.unbook()
 	s.bytes = serverBytes + int64(len(s.id))
 	if s.state.rows != nil {
 		s.bytes += s.state.rows.Bytes()
@@ -378,8 +361,9 @@ func (c *consumer) settle(s *server, again nextTurn) {
 		s.slow = again.took > patience
 	}
 	if c.closing {
-		decline(s.arrivals)
-		s.arrivals, s.scheduled = nil, false
+		if s.scheduled = s.letGo(); s.scheduled {
+			c.runnable.push(s)
+		}
 		return
 	}
 	if again.now {
@@ -429,6 +413,22 @@ func (c *consumer) evict() {
 		c.cache.remove(s)
 		delete(c.types[s.def.name].servers, s.id)
 	}
+}
+
+// letGo makes senders push what they offered, as the consumer closes, and reports whether the end of locked work is left:
+// that has its turn all the same.
+func (s *server) letGo() bool {
+	var ends, others []*arrival
+	for _, a := range s.arrivals {
+		if a.released != nil {
+			ends = append(ends, a)
+		} else {
+			others = append(others, a)
+		}
+	}
+	decline(others)
+	s.arrivals = ends
+	return len(ends) > 0
 }
 
 // decline makes senders push what they offered.

@@ -114,9 +114,8 @@ func (h handle) encode(ctx context.Context, verb string, m any) (Message, error)
 	return encodeMessage(m)
 }
 
-// inline lets the message join a turn of this process, when a consumer of it runs the type. A sender whose ctx cannot
-// end runs the turn itself when nobody else does: that saves two switches of goroutine, which is much of what a turn
-// costs. One whose ctx can end must be able to leave.
+// inline lets the message join a turn of this process, when a consumer of it runs the type. A worker runs it, never the
+// sender's goroutine: a handler may not return, and may end its goroutine, and neither may become its sender's.
 func (h handle) inline(ctx context.Context, m Message, call bool) outcome {
 	c := processOf(h.db).consumerOf(h.def.name)
 	if c == nil || len(m.Body) > maxLocalBytes || c.types[h.def.name].def.locked[m.Name] != nil {
@@ -129,12 +128,9 @@ func (h handle) inline(ctx context.Context, m Message, call bool) outcome {
 		return outcome{declined: err == nil, err: err}
 	}
 	a := newArrival(m, call)
-	s, mine := c.offer(h.Ref(), a, ctx.Done() == nil)
+	s := c.offer(h.Ref(), a)
 	if s == nil {
 		return outcome{declined: true}
-	}
-	if mine {
-		c.runHere(s)
 	}
 	return c.await(ctx, s, a)
 }

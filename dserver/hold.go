@@ -2,7 +2,6 @@ package dserver
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -15,15 +14,18 @@ import (
 
 // Locked work, from the lock to the release:
 //
-//  1. A turn takes the message off the queue, and writes it under the lock, whose fence is that commit's versionstamp.
-//     From then on only priority messages and info are handled.
-//  2. The holder runs work on a copy of the state, and beats: each beat is a transaction that checks the fence, and that
-//     the lock was not given up. When a beat fails or comes late, the work's context ends.
+//  1. A turn takes the message off the queue, and writes it under the lock, whose fence is that commit's versionstamp,
+//     with the name of the consumer that holds it. From then on only priority messages and info are handled. A consumer
+//     has a bounded number of places for work (places.go): a turn without one leaves the message where it is.
+//  2. The holder runs work on a copy of the state. A consumer that holds locks beats, once for all of them (beat.go).
 //  3. Work that breaks is counted in the lock's record and runs again after a back-off, with the same idempotency key.
 //  4. The release is a turn: it checks the fence, reads the state as it then is, runs apply, and commits what that did
 //     with the reply and the end of the lock. A release whose fence is not the lock's is refused.
-//  5. Others look at a locked server now and then. One that sees fence and beat unmoved for a lease, by its own clock
-//     and in reads that were never far apart, takes over: a new fence, one attempt more, and work runs there.
+//  5. Others watch the beats of holders (vigil.go). One that sees a holder unmoved for a lease, by its own clock and in
+//     reads that were never far apart, takes its locks over: a new fence, one attempt more, and work runs there.
+//  6. When the consumer stops, no attempt begins any more: a lock that waits for one is given up, and others have it at
+//     once. Work that is under way goes on, and what it finds in time is applied. Near the end of the grace its context
+//     ends; then its lock is given up as well.
 //
 // | dies | what is left |
 // |---|---|
@@ -39,6 +41,11 @@ const (
 	lookGap   = lease / 3 // between two looks, above which a lock counts as seen for the first time
 
 	defaultWorkLimit = time.Minute
+
+	// workGrace is how long work may go on when Run ends. What is left of the grace is for the release.
+	workGrace = shutdownGrace - releaseMargin
+
+	releaseMargin = time.Second
 )
 
 // release is the end of locked work: a turn's first and only message.
@@ -48,7 +55,7 @@ type release struct {
 	fence   backend.Versionstamp
 	handler *lockedHandler
 	found   any
-	err     error // a decision, or the last failure
+	err     *Error // a decision, or the last failure
 	stack   string
 	attempt int
 }
@@ -76,35 +83,43 @@ type holder struct {
 	state   any
 
 	spent bool            // the last attempt killed its process
-	ctx   context.Context // ends when the lock is lost or the consumer stops
+	since time.Time       // when this process had it, for the beat
+	ctx   context.Context // ends when the lock is lost, or some time after the consumer stopped
 	lose  context.CancelCauseFunc
 }
 
 var (
 	errLost   = errors.New("dserver: the lock was lost")
 	errUnread = errors.New("dserver: the state could not be read for locked work")
+	errStops  = errors.New("dserver: the consumer stops")
 )
 
 // hold begins locked work after the transaction that took the lock. The consumer's wait group counts it.
 func (c *consumer) hold(h *holder) {
-	h.c = c
+	h.c, h.since = c, time.Now()
 	h.ctx, h.lose = context.WithCancelCause(c.working)
 	c.mu.Lock()
-	c.holding[h.ref] = h.lock.fence
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	if other := c.holding[h.ref]; other != nil {
+		other.lose(errLost)
+	}
+	c.holding[h.ref] = h
+	c.startBeating()
 	c.wg.Go(func() {
 		defer c.endHold(h)
 		h.run()
 	})
 }
 
+// endHold makes the server looked at: when its lock is still there, it is nobody's.
 func (c *consumer) endHold(h *holder) {
 	h.lose(nil)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.holding[h.ref] == h.lock.fence {
+	if c.holding[h.ref] == h {
 		delete(c.holding, h.ref)
 	}
+	c.leavePlace()
 	c.lookAt(h.ref)
 }
 
@@ -112,46 +127,42 @@ func (c *consumer) endHold(h *holder) {
 func (c *consumer) isHolding(ref Ref) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, ok := c.holding[ref]
-	return ok
+	return c.holding[ref] != nil
 }
 
 // holds reports whether this process runs the work of a lock.
 func (c *consumer) holds(ref Ref, fence backend.Versionstamp) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	held, ok := c.holding[ref]
-	return ok && held == fence
+	held := c.holding[ref]
+	return held != nil && held.lock.fence == fence
 }
 
 func (h *holder) run() {
 	c := h.c
-	c.wg.Go(h.beat)
 	if h.spent {
 		h.giveUp(because(ErrFault, "the consumer vanished in each attempt"), "")
 		return
 	}
 	for {
-		found, err := h.attempt()
-		var f *fault
-		switch cause := context.Cause(h.ctx); {
-		case errors.Is(cause, errLost):
+		e, err := h.attempt()
+		f := e.fault
+		switch {
+		case errors.Is(context.Cause(h.ctx), errLost):
 			c.log.Warn().Stringer(logServer, h.ref).Msg("a lock was lost; its work's result is dropped")
-			return
-		case h.ctx.Err() != nil:
-			h.vacate()
 			return
 		case errors.Is(err, errUnread): // work did not run, so it is no attempt; another consumer may be able to
 			c.log.Error().Err(err).Stringer(logServer, h.ref).Msg("locked work cannot begin")
 			h.sleep(retryInterval)
 			h.vacate()
 			return
-		case err == nil || isDecision(err):
-			if f = h.release(found, err, ""); f == nil {
+		case err != nil, f != nil && h.ctx.Err() != nil: // it is no attempt: its consumer stops
+			h.vacate()
+			return
+		case f == nil:
+			if f = h.release(e.found, e.err, ""); f == nil {
 				return
 			}
-		default:
-			f = asFault(err)
 		}
 		if h.lock.record.Attempt >= h.def.settings.maxAttempts {
 			if h.def.settings.halt {
@@ -167,51 +178,32 @@ func (h *holder) run() {
 	}
 }
 
-// isDecision reports whether work's error is final. The world outside breaks by returning errors, so only *Error is.
-func isDecision(err error) bool {
-	var f *fault
-	var e *Error
-	return !errors.As(err, &f) && errors.As(err, &e)
-}
-
-func asFault(err error) *fault {
-	var f *fault
-	if errors.As(err, &f) {
-		return f
-	}
-	return &fault{Text: truncate(err.Error(), maxErrorText)}
-}
-
-// attempt runs work once, after its back-off.
-func (h *holder) attempt() (any, error) {
-	if !h.sleep(h.lock.record.Wait) {
-		return nil, h.ctx.Err()
+// attempt runs work once, after its back-off. An error says that it did not run.
+func (h *holder) attempt() (ending, error) {
+	if !h.backOff(h.lock.record.Wait) {
+		return ending{}, errStops
 	}
 	if err := h.reload(); err != nil {
-		return nil, fmt.Errorf("%w: %w", errUnread, err)
+		return ending{}, fmt.Errorf("%w: %w", errUnread, err)
 	}
 	limit := h.def.settings.workLimit
 	ctx, cancel := context.WithTimeout(context.WithValue(h.ctx, lockedKey{}, h.ref), limit)
 	defer cancel()
-	type end struct {
-		found any
-		err   error
-	}
-	done := make(chan end, 1)
+	done := make(chan ending, 1)
 	attempt, state := &LockedContext{ctx, h.ref, h.lock.record.Key, h.lock.record.Attempt}, h.state
 	go func() {
-		e := end{err: &fault{Text: "the work ended its goroutine"}}
+		e := ending{fault: &fault{Text: "the work ended its goroutine"}}
 		defer func() { done <- e }()
-		e.found, e.err = h.handler.outcomeOf(attempt, state, h.env.Body)
+		e = h.handler.outcomeOf(attempt, state, h.env.Body)
 	}()
 	select {
 	case e := <-done:
-		return e.found, e.err
+		return e, nil
 	case <-ctx.Done():
 	}
 	select { // work that heeds its context has a moment to say how it ended
 	case e := <-done:
-		return e.found, e.err
+		return e, nil
 	case <-time.After(beatEvery):
 	}
 	left := h.c.lose(h.ref, "the work of "+h.env.Name)
@@ -219,7 +211,19 @@ func (h *holder) attempt() (any, error) {
 		<-done
 		h.c.find(left)
 	})
-	return nil, &fault{Text: fmt.Sprintf("the work did not return within %v", limit)}
+	return ending{fault: &fault{Text: fmt.Sprintf("the work did not return within %v", limit)}}, nil
+}
+
+// backOff waits before an attempt. It reports false when none may begin: the lock is lost, or the consumer stops.
+func (h *holder) backOff(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-h.ctx.Done():
+	case <-h.c.taking.Done():
+	}
+	return h.ctx.Err() == nil && h.c.taking.Err() == nil
 }
 
 // sleep waits, unless the lock is lost or the consumer stops.
@@ -234,32 +238,6 @@ func (h *holder) sleep(d time.Duration) bool {
 		return true
 	case <-h.ctx.Done():
 		return false
-	}
-}
-
-// beat keeps the lock. A beat that fails, or that comes so late that others may have taken over, ends the work.
-func (h *holder) beat() {
-	last := time.Now()
-	for h.sleep(beatEvery) {
-		err := h.change(func(tx backend.Tx, keys tenant) error {
-			now, err := tx.Get(keys.beat()).Get()
-			if err != nil {
-				return err
-			}
-			if string(now) == vacant { // it was given up while this beat was under way
-				return errLost
-			}
-			tx.Set(keys.beat(), []byte(rand.Text()))
-			return nil
-		})
-		if err != nil && !errors.Is(err, errLost) && time.Since(last) < lookGap {
-			continue // the store may come back in time
-		}
-		if err != nil || time.Since(last) > lease-beatEvery {
-			h.lose(errLost)
-			return
-		}
-		last = time.Now()
 	}
 }
 
@@ -331,7 +309,7 @@ func (h *holder) vacate() {
 }
 
 // release ends the lock in a turn. It returns a fault when apply broke: then the lock stays.
-func (h *holder) release(found any, err error, stack string) *fault {
+func (h *holder) release(found any, err *Error, stack string) *fault {
 	a := newArrival(Message{Name: h.env.Name, Body: h.env.Body}, true)
 	a.released = &release{
 		env: h.env, item: h.item, fence: h.lock.fence, handler: h.handler,
@@ -342,7 +320,7 @@ func (h *holder) release(found any, err error, stack string) *fault {
 			h.vacate()
 			return nil
 		}
-		out := <-a.done
+		out := h.await(a)
 		var f *fault
 		switch {
 		case out.declined:
@@ -361,15 +339,33 @@ func (h *holder) release(found any, err error, stack string) *fault {
 	}
 }
 
-// giveUp ends the lock without a result. No apply runs that could break; should the turn fault all the same, the lock
-// stays, and is taken over after a lease.
-func (h *holder) giveUp(err error, stack string) { _ = h.release(nil, err, stack) }
+// await waits for the turn of a release. One that no turn takes in time, as the consumer stops, is taken back.
+func (h *holder) await(a *arrival) outcome {
+	select {
+	case out := <-a.done:
+		return out
+	case <-h.ctx.Done():
+	}
+	select {
+	case out := <-a.done:
+		return out
+	case <-time.After(beatEvery):
+	}
+	if h.c.withdraw(a) {
+		return outcome{declined: true}
+	}
+	return <-a.done
+}
 
-// offerRelease gives a release to the server's next turn.
+// giveUp ends the lock without a result. No apply runs that could break; should the turn fault all the same, the lock
+// stays, and is taken over.
+func (h *holder) giveUp(err *Error, stack string) { _ = h.release(nil, err, stack) }
+
+// offerRelease gives a release to the server's next turn, also when nothing else is let in any more.
 func (c *consumer) offerRelease(ref Ref, a *arrival) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closing {
+	if c.closing && (c.base.Err() != nil || c.steps != nil) {
 		return false
 	}
 	s := c.server(ref)

@@ -58,7 +58,7 @@ func kill(tx backend.Tx, keys tenant, ref Ref, patient bool) (buried bool, err e
 	if err != nil {
 		return false, err
 	}
-	locked, err := keys.lockedItems(tx)
+	locked, told, err := keys.lookLocked(tx)
 	if err != nil {
 		return false, err
 	}
@@ -69,6 +69,7 @@ func kill(tx backend.Tx, keys tenant, ref Ref, patient bool) (buried bool, err e
 	if len(items) > 0 {
 		q.Remove(tx, items...)
 	}
+	told.write(tx)
 	if patient && later.last {
 		if buried, err = q.IsEmpty(tx); err != nil {
 			return false, err
@@ -302,7 +303,7 @@ func (t *turn) bury() nextTurn {
 func (s *DServer[S]) Reset(ctx context.Context) error {
 	ref := s.Ref()
 	return s.change(ctx, "Reset", func(tx backend.Tx, keys tenant) error {
-		locked, err := keys.lockedItems(tx)
+		locked, told, err := keys.lookLocked(tx)
 		if err != nil {
 			return err
 		}
@@ -310,6 +311,7 @@ func (s *DServer[S]) Reset(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		told.write(tx)
 		keys.reset(tx)
 		keys.clearAttempts(tx)
 		setReady(tx, ref)
@@ -333,6 +335,20 @@ func (t tenant) reset(tx backend.Tx) {
 func (t tenant) clearAttempts(tx backend.Tx) {
 	tx.Clear(t.attempts(queue.Priority).Only())
 	tx.Clear(t.attempts(queue.Normal).Only())
+}
+
+// lookLocked is lockedItems, with who has to be told that the lock ends.
+func (t tenant) lookLocked(tx backend.Reader) ([]queue.Item, notice, error) {
+	items, err := t.lockedItems(tx)
+	if err != nil || len(items) == 0 {
+		return nil, notice{}, err
+	}
+	held, err := readLock(tx, t)
+	if err != nil {
+		return nil, notice{}, err
+	}
+	told, err := noticeTo(tx, held.beat)
+	return items, told, err
 }
 
 // lockedItems is the message that the lock was taken for, if there is one; a change is a conflict.

@@ -29,6 +29,8 @@ import (
 //	bell    type shard                                          a counter to watch: a mark of the shard was set
 //	process id  record | bell | mail …                          a process that waits for replies, and its mailbox
 //	process id  ability type                                    what its consumers can handle
+//	            holds consumer                                  the beat of a consumer that holds locks
+//	            ended consumer                                  a counter: others ended one of its locks
 const (
 	keyServer  = "s"
 	keyReady   = "r"
@@ -62,6 +64,8 @@ const (
 	keyRecord  = "r"
 	keyMail    = "m"
 	keyAbility = "s"
+	keyEnded   = "e"
+	keyHolds   = "l"
 )
 
 // shards is how many bells a type has. It is part of the stored format.

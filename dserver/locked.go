@@ -2,6 +2,7 @@ package dserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"time"
@@ -18,7 +19,8 @@ type lockedHandler struct {
 	apply func(ctx *Context, state any, body []byte, found any) (reply []byte, err error)
 }
 
-// LockedContext is one attempt of locked work. It ends when the lock is lost, at WorkLimit, or when the consumer stops.
+// LockedContext is one attempt of locked work. It ends when the lock is lost, at WorkLimit, or when the consumer stops: not
+// at once, but 9 seconds after the end of Run's context. What work returns by then is applied.
 type LockedContext struct {
 	context.Context
 	self    Ref
@@ -96,7 +98,8 @@ func newLocked[S, M, T any](
 			if err != nil {
 				return nil, err
 			}
-			return apply(ctx, state.(*S), m, found.(T))
+			t, _ := found.(T) // a nil interface is no T
+			return apply(ctx, state.(*S), m, t)
 		},
 	}
 }
@@ -108,14 +111,38 @@ func (d *definition) addLocked(name string, l *lockedHandler) {
 	d.locked[name] = l
 }
 
-// outcomeOf runs work once. It is the one place in which a panic of work ends.
-func (l *lockedHandler) outcomeOf(ctx *LockedContext, state any, body []byte) (found any, err error) {
+// ending is how one attempt of work ended: with what it found, with a decision, or with a fault. Nothing of the user's
+// is called to tell which: an error's methods were called where their panics end.
+type ending struct {
+	found any
+	err   *Error // a decision
+	fault *fault
+}
+
+// outcomeOf runs work once. It is the one place in which a panic of work, and of its error's methods, ends.
+func (l *lockedHandler) outcomeOf(ctx *LockedContext, state any, body []byte) (e ending) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = panicked(p)
+			e = ending{fault: panicked(p)}
 		}
 	}()
-	return l.work(ctx, state, body)
+	found, err := l.work(ctx, state, body)
+	return endingOf(found, err)
+}
+
+// endingOf says what work's error is. The world outside breaks by returning errors, so only *Error is a decision.
+func endingOf(found any, err error) ending {
+	var f *fault
+	var decision *Error
+	switch {
+	case err == nil:
+		return ending{found: found}
+	case errors.As(err, &f) && f != nil:
+		return ending{fault: f}
+	case errors.As(err, &decision) && decision != nil:
+		return ending{err: asError(err)}
+	}
+	return ending{fault: &fault{Text: truncate(err.Error(), maxErrorText)}}
 }
 
 // lockRecord is a lock, beside its fence and its beat. The message is kept apart, as it may be large. Its field names

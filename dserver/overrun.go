@@ -73,6 +73,7 @@ func (c *consumer) takeTurn(old *turn, b *batch, f *fault) {
 func (c *consumer) replace(old *turn, limit int, run func(t *turn) nextTurn) {
 	t := &turn{c: c, s: old.s, keys: old.keys, locals: old.locals, info: old.info, head: old.head, messages: old.messages}
 	t.limit, t.joined, t.took = limit, old.joined, handlerLimit
+	t.kept, t.booked, old.booked = old.kept, old.booked, false
 	t.s.state = state{}
 	t.s.handling.Store(0)
 	c.wg.Go(func() {

@@ -328,6 +328,13 @@ func (p *process) isDue() bool { return time.Since(p.beaten) > beatInterval }
 // isKnown reports whether the record was written before. The mutex is held.
 func (p *process) isKnown() bool { return !p.beaten.IsZero() }
 
+// isRecorded reports whether the record was written.
+func (p *process) isRecorded() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.isKnown()
+}
+
 // renew writes the record, and reports whether one that is known is not there. A new one is written blindly: many calls
 // that begin at once would conflict over it.
 func (p *process) renew(tx backend.Tx, known bool) (absent bool, err error) {

@@ -19,11 +19,17 @@ func (c *consumer) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closing = true
-	c.ready.Broadcast()
+	var ends []*server
 	for s := c.runnable.pop(); s != nil; s = c.runnable.pop() {
-		decline(s.arrivals)
-		s.arrivals = nil
+		if s.scheduled = s.letGo(); s.scheduled {
+			ends = append(ends, s)
+		}
 	}
+	for _, s := range ends {
+		c.runnable.push(s)
+	}
+	c.idle = 0
+	c.ready.Broadcast() // they end, after what is left
 }
 
 // finish waits for the turns in hand. Its error names what did not come to an end (stray.go).
@@ -59,6 +65,7 @@ func isClosedWithin(ended <-chan struct{}, d time.Duration) bool {
 func (c *consumer) farewell() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.base), lastGrace)
 	defer cancel()
+	c.stopBeating(ctx)
 	c.disclaim(ctx)
 	c.resign(ctx)
 }

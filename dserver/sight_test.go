@@ -58,6 +58,14 @@ func lockOf(t *testing.T, db backend.Database, ref Ref) (l lock) {
 	return l
 }
 
+// colleague is another consumer, which does what it is told.
+func colleague(ctx context.Context, db backend.Database, def *Definition[marked]) *consumer {
+	c := newConsumer(Consumer{}, db, []Type{def})
+	c.process, _ = acquireProcess(db)
+	c.base, c.turns, c.taking, c.working = ctx, ctx, ctx, ctx
+	return c
+}
+
 // A takeover is of the lock that was seen: when its holder has beaten since, or has ended it, nothing is taken.
 func TestTakeoverOfALockThatHasMovedDoesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -74,17 +82,21 @@ func TestTakeoverOfALockThatHasMovedDoesNothing(t *testing.T) {
 		<-works
 		ref := def.Ref("a")
 		read := func() lock { return lockOf(t, db, ref) }
-		other := newConsumer(Consumer{}, db, []Type{def})
-		other.base, other.working = ctx, ctx
+		other := colleague(ctx, db, def)
+		<-time.After(lease) // it has beaten
 		seen := read()
+		beats, err := other.readBeats([]string{seen.beat})
+		if err != nil {
+			t.Fatal(err)
+		}
 		<-time.After(lease) // it beats
 		for _, over := range []bool{false, true} {
 			if over {
 				close(hang)
 				synctest.Wait()
 			}
-			if err := other.takeOver(ref, def.sealed(), seen); err != nil {
-				t.Error(err)
+			if took, err := other.takeOver(ref, def.sealed(), seen, beats[seen.beat]); took || err != nil {
+				t.Error(took, err)
 			}
 			synctest.Wait()
 			if now := read(); over == now.isHeld() || !over && now.fence != seen.fence || len(works) > 0 {
@@ -101,42 +113,44 @@ func TestTakeoverOfALockThatHasMovedDoesNothing(t *testing.T) {
 // A consumer that ends gives its locks up. Until its last turn is over it meets them, and must leave them to others.
 func TestConsumerThatEndsTakesNoLockOver(t *testing.T) {
 	for _, ends := range []bool{false, true} {
-		db := backendtest.NewModel()
-		began := make(chan struct{}, 1)
-		def := Define("marked", HandleLocked(
-			func(ctx *LockedContext, _ marked, _ toil) (int, error) {
-				began <- struct{}{}
-				<-ctx.Done()
-				return 0, ctx.Err()
-			},
-			func(*Context, *marked, toil, int) error { return nil }))
-		ctx, stop := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- Run(ctx, db, def) }()
-		if err := def.At(db, "a").Cast(ctx, toil{}); err != nil {
-			t.Fatal(err)
-		}
-		<-began
-		stop()
-		if err := <-ended; err != nil {
-			t.Fatal(err)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			db := backendtest.NewModel()
+			began := make(chan struct{}, 1)
+			def := Define("marked", HandleLocked(
+				func(ctx *LockedContext, _ marked, _ toil) (int, error) {
+					began <- struct{}{}
+					<-ctx.Done()
+					return 0, ctx.Err()
+				},
+				func(*Context, *marked, toil, int) error { return nil }))
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- Run(ctx, db, def) }()
+			if err := def.At(db, "a").Cast(ctx, toil{}); err != nil {
+				t.Fatal(err)
+			}
+			<-began
+			stop()
+			if err := <-ended; err != nil {
+				t.Fatal(err)
+			}
 
-		working, end := context.WithCancel(t.Context())
-		if ends {
+			working, end := context.WithCancel(t.Context())
+			if ends {
+				end()
+			}
+			other := colleague(t.Context(), db, def)
+			other.taking, other.working = working, working
+			ref := def.Ref("a")
+			turn := &turn{c: other, s: other.server(ref), keys: tenantOf(ref), limit: maxBatch}
+			other.turn(turn)
+			if took := len(began) > 0 || other.isHolding(ref); took == ends {
+				t.Errorf("of a consumer that ends (%v), the turn took the lock over: %v", ends, took)
+			}
 			end()
-		}
-		other := newConsumer(Consumer{}, db, []Type{def})
-		other.base, other.turns, other.working = t.Context(), t.Context(), working
-		ref := def.Ref("a")
-		turn := &turn{c: other, s: other.server(ref), keys: tenantOf(ref), limit: maxBatch}
-		other.turn(turn)
-		if took := len(began) > 0 || other.isHolding(ref); took == ends {
-			t.Errorf("of a consumer that ends (%v), the turn took the lock over: %v", ends, took)
-		}
-		end()
-		other.close()
-		other.wg.Wait()
+			other.close()
+			other.wg.Wait()
+		})
 	}
 }
 
@@ -162,10 +176,10 @@ func TestHolderThatWasTakenOverTouchesNothing(t *testing.T) {
 		}
 		<-works
 		seen := lockOf(t, db, ref)
-		other := newConsumer(Consumer{}, db, []Type{def})
-		other.base, other.working = ctx, ctx
-		if err := other.takeOver(ref, def.sealed(), seen); err != nil {
-			t.Fatal(err)
+		<-time.After(lease) // it has beaten: its bell is what tells it
+		other := colleague(ctx, db, def)
+		if took, err := other.takeOver(ref, def.sealed(), seen, ""); !took || err != nil {
+			t.Fatal(took, err)
 		}
 		<-works
 		taken := lockOf(t, db, ref)

@@ -63,6 +63,8 @@ type turn struct {
 	version  backend.Future[backend.Versionstamp]
 	mine     []delivery
 	key      string // the idempotency key of the locked work that begins
+	kept     bool   // a place for locked work was kept for this turn
+	booked   bool   // it has one
 }
 
 // Reasons for which an attempt is rolled back and the turn goes on otherwise.
@@ -79,7 +81,7 @@ func (c *consumer) turn(t *turn) nextTurn {
 	if c.cold {
 		t.s.state, t.limit = state{}, 1
 	}
-	t.locals, t.marked = c.cut(t.s) // 1
+	t.cut() // 1
 	if t.rests() {
 		return nextTurn{}
 	}
@@ -138,20 +140,22 @@ func isTooMuch(err error) bool {
 	return errors.Is(err, backend.ErrTooLarge) || errors.Is(err, backend.ErrTooOld)
 }
 
-// cut takes the local arrivals of this moment, and tells whether the server's ready mark may be set. The end of locked
+// cut takes the local arrivals of this moment, and notes whether the server's ready mark may be set. The end of locked
 // work is alone in its turn.
-func (c *consumer) cut(s *server) (locals []*arrival, marked bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s.look = false
-	for len(s.arrivals) > 0 && len(locals) < maxBatch {
+func (t *turn) cut() {
+	s := t.s
+	t.c.mu.Lock()
+	defer t.c.mu.Unlock()
+	s.look, t.marked = false, s.marked
+	_, t.kept = t.c.places.kept[s.ref()]
+	for len(s.arrivals) > 0 && len(t.locals) < maxBatch {
 		a := s.arrivals[0]
-		if a.released != nil && len(locals) > 0 {
+		if a.released != nil && len(t.locals) > 0 {
 			break
 		}
 		if !a.withdrawn {
 			a.taken = true
-			locals = append(locals, a)
+			t.locals = append(t.locals, a)
 		}
 		s.arrivals = s.arrivals[1:]
 		if a.released != nil {
@@ -161,7 +165,6 @@ func (c *consumer) cut(s *server) (locals []*arrival, marked bool) {
 	if len(s.arrivals) == 0 {
 		s.arrivals = nil
 	}
-	return locals, s.marked
 }
 
 // attempt is what the transaction runs, perhaps several times.
@@ -236,7 +239,7 @@ func (t *turn) handle(st state) error {
 	now := time.Now()
 	b := &batch{
 		def: t.s.def, self: t.s.ref(), ctx: t.c.turns, until: now.Add(handlerLimit), state: st, loader: t.loader,
-		fresh: t.head.version.IsZero(), mayLock: !t.head.lock.isHeld(), started: now, refusal: t.refusal,
+		fresh: t.head.version.IsZero(), mayLock: !t.head.lock.isHeld(), book: t.book, started: now, refusal: t.refusal,
 	}
 	t.batch = b
 	t.s.handling.Store(now.UnixNano())
@@ -262,6 +265,9 @@ func (t *turn) handle(st state) error {
 // finish makes the commit known: the cache, the senders, the actions, the servers that were sent to.
 func (t *turn) finish() nextTurn {
 	b := t.batch
+	if !t.head.lock.isHeld() {
+		t.c.vigil.forget(t.s.ref())
+	}
 	if b == nil {
 		t.giveBack(t.locals)
 		if !t.head.killed.IsZero() {
@@ -287,6 +293,9 @@ func (t *turn) finish() nextTurn {
 	}
 	for _, d := range t.mine {
 		t.c.process.deliver(d)
+	}
+	if b.waits {
+		t.joined = 0 // the others go behind the message that waits
 	}
 	t.giveBack(t.locals[handled:])
 	if len(b.actions) > 0 {
@@ -316,8 +325,10 @@ func (t *turn) next() nextTurn {
 		t.c.noteEmptied(t.s.ref())
 	}
 	switch {
-	case t.batch.locks:
-		return nextTurn{} // the end of the lock makes us look
+	case t.batch.locks: // the end of the lock makes us look
+		return nextTurn{now: !t.c.isHolding(t.s.ref())}
+	case t.batch.waits && !t.head.lock.isHeld():
+		return t.awaitPlace()
 	case t.batch.waits:
 		return t.watchLock()
 	case t.batch.released():
@@ -371,24 +382,6 @@ func (t *turn) rest() nextTurn {
 	t.s.state = state{}
 	t.s.trouble().rests = time.Now().Add(restFor)
 	return nextTurn{}
-}
-
-// watchLock looks at a lock whose work runs elsewhere, and takes it over when its holder is dead. A consumer that ends
-// takes none: it would give it up at once, and find it again.
-func (t *turn) watchLock() nextTurn {
-	if t.c.holds(t.s.ref(), t.head.lock.fence) { // its end makes us look
-		if t.waits == forever {
-			return nextTurn{}
-		}
-		return nextTurn{after: t.waits}
-	}
-	t.s.state = state{} // while it waits, the cache does not count it
-	if t.s.trouble().sight.isDead(t.head.lock, time.Now()) && t.c.working.Err() == nil {
-		if err := t.c.takeOver(t.s.ref(), t.s.def, t.head.lock); err != nil {
-			return t.failed(err)
-		}
-	}
-	return nextTurn{after: soonest(t.waits, lookEvery)}
 }
 
 // lost ends a turn whose locked work has lost its lock: nothing of it is committed.

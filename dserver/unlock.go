@@ -28,6 +28,11 @@ func (s *DServer[S]) Unlock(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		told, err := noticeTo(tx, held.beat)
+		if err != nil {
+			return err
+		}
+		told.write(tx)
 		for _, item := range items {
 			item.Stamp = held.record.Stamp
 			letter := newLetter(result{work: &work{item: &item}, err: why})

@@ -16,7 +16,7 @@ func (t *turn) write(tx backend.Tx, timers timerReads) error {
 	if err != nil {
 		return err
 	}
-	locked, err := t.lookReset(tx)
+	locked, told, err := t.lookReset(tx)
 	if err != nil {
 		return err
 	}
@@ -62,22 +62,28 @@ func (t *turn) write(tx backend.Tx, timers timerReads) error {
 		tx.Conflict(t.keys.version())
 		tx.Conflict(t.keys.fence())
 	}
+	told.write(tx)
 	if err := locked.write(tx, t.keys); err != nil {
 		return err
 	}
 	return out.write(tx)
 }
 
-// lookReset reads who has to be told of a reset: the caller of locked work, unless the work ends with this turn.
-func (t *turn) lookReset(tx backend.Tx) (dismissal, error) {
+// lookReset reads who has to be told of a reset: the caller of locked work and its holder, unless the work ends with this
+// turn.
+func (t *turn) lookReset(tx backend.Tx) (locked dismissal, told notice, err error) {
 	if !t.batch.resets || !t.head.lock.isHeld() || t.batch.released() {
-		return dismissal{}, nil
+		return locked, told, nil
 	}
 	items, err := t.keys.lockedItems(tx)
 	if err != nil {
-		return dismissal{}, err
+		return locked, told, err
 	}
-	return dismiss(tx, items, ErrKilled)
+	if told, err = noticeTo(tx, t.head.lock.beat); err != nil {
+		return locked, told, err
+	}
+	locked, err = dismiss(tx, items, ErrKilled)
+	return locked, told, err
 }
 
 // look does the reads that the writes need.
@@ -149,7 +155,7 @@ func (t *turn) writeLock(tx backend.Tx) error {
 	tx.Set(t.keys.lock(), encodeRecord(lockRecord{
 		Name: r.envelope.Name, Stamp: r.item.Stamp, Key: t.key, Since: time.Now().UnixMilli(), Attempt: 1,
 	}))
-	tx.Set(t.keys.beat(), []byte(t.key))
+	tx.Set(t.keys.beat(), []byte(t.c.holderName()))
 	tx.Stamp(t.keys.fence())
 	t.version = tx.Version()
 	return setLarge(tx, t.keys.lockedMessage(), r.item.Body)
