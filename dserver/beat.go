@@ -70,6 +70,18 @@ func (c *consumer) startBeating() {
 	}
 }
 
+// rest ends the beats at once, when a consumer that closes has no lock any more. The mutex is held.
+func (c *consumer) rest() {
+	if !c.closing || len(c.holding) > 0 {
+		return
+	}
+	select {
+	case <-c.rests:
+	default:
+		close(c.rests)
+	}
+}
+
 // goesOnBeating reports whether there is a lock to beat for.
 func (c *consumer) goesOnBeating() bool {
 	c.mu.Lock()
@@ -86,11 +98,15 @@ func (c *consumer) beat() {
 	defer late.Stop()
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
+	rests := c.rests
 	for c.goesOnBeating() {
 		select {
 		case <-tick.C:
 		case <-c.base.Done():
 			return
+		case <-rests:
+			rests = nil
+			continue
 		}
 		began := time.Now()
 		bell, err := c.beatOnce()

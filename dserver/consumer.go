@@ -103,6 +103,7 @@ type consumer struct {
 	holding  map[Ref]*holder // the locks whose work runs here
 	beats    bool            // for them
 	hasHeld  bool            // it has beaten at some time
+	rests    chan struct{}   // closed when no beat is needed any more
 	places   places
 	strays   map[*stray]struct{}
 
@@ -125,6 +126,7 @@ func newConsumer(c Consumer, db backend.Database, types []Type) *consumer {
 
 		holding: map[Ref]*holder{},
 		places:  newPlaces(c.Work),
+		rests:   make(chan struct{}),
 		strays:  map[*stray]struct{}{},
 		caution: &caution{name: rand.Text(), until: time.Now().Add(youth)},
 		cache:   cache{limit: c.Cache},

@@ -119,6 +119,7 @@ func (c *consumer) endHold(h *holder) {
 	if c.holding[h.ref] == h {
 		delete(c.holding, h.ref)
 	}
+	c.rest()
 	c.leavePlace()
 	c.lookAt(h.ref)
 }

@@ -3,6 +3,8 @@ package dserver
 import (
 	"context"
 	"fmt"
+
+	"github.com/dserver-go/dserver/backend"
 )
 
 // Info runs m's HandleInfo in a turn of its own, here and now: past the queue and the lock, in this process, without a
@@ -29,8 +31,8 @@ func (s *DServer[S]) Info(ctx context.Context, m any) error {
 		a := newArrival(message, true)
 		a.info = true
 		t := &turn{c: c, s: &server{id: s.id, def: s.def}, keys: tenantOf(s.Ref()), limit: 1, info: a, locals: []*arrival{a}}
-		next := t.run()
-		switch out := <-a.done; {
+		out, next := t.inform(ctx)
+		switch {
 		case out.declined && next.now:
 			continue // the server was killed, and is buried now
 		case out.declined && t.batch == nil:
@@ -41,4 +43,31 @@ func (s *DServer[S]) Info(ctx context.Context, m any) error {
 			return out.err
 		}
 	}
+}
+
+// inform runs the turn on a goroutine of its own, and says how it ended. A handler that does not return, or that ends its
+// goroutine, has nobody's but that.
+func (t *turn) inform(ctx context.Context) (out outcome, next nextTurn) {
+	ended := make(chan nextTurn, 1)
+	t.c.wg.Go(func() {
+		t.c.conclude(t, func() nextTurn {
+			next := t.run()
+			ended <- next
+			return next
+		})
+	})
+	select {
+	case out = <-t.info.done:
+	case <-ctx.Done():
+		why := fmt.Errorf("dserver: info %s: %w: %w", t.info.message.Name, backend.ErrCommitUnknown, ctx.Err())
+		return outcome{err: why}, nextTurn{}
+	}
+	if out.err != nil {
+		return out, nextTurn{} // another goroutine may have ended the turn
+	}
+	select { // its AfterCommit functions have had their time
+	case next = <-ended:
+	case <-ctx.Done():
+	}
+	return out, next
 }

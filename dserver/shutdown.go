@@ -28,6 +28,7 @@ func (c *consumer) close() {
 	for _, s := range ends {
 		c.runnable.push(s)
 	}
+	c.rest()
 	c.idle = 0
 	c.ready.Broadcast() // they end, after what is left
 }

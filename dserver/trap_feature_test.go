@@ -91,7 +91,7 @@ func comeBack(t *testing.T, open func() backend.Database, finishes string, long 
 	run(t, dserver.Consumer{}, open(), second.types)
 	<-second.entered // it has taken over
 	if finishes == "while it is frozen" {
-		first.find <- "the first's"
+		first.finish("the first's")
 	}
 	if finishes != "after the other" {
 		frozen.goOn()
@@ -105,7 +105,7 @@ func comeBack(t *testing.T, open func() backend.Database, finishes string, long 
 		t.Errorf("the caller got %s", got)
 	}
 	if finishes == "after the other" {
-		first.find <- "the first's"
+		first.finish("the first's")
 		frozen.goOn()
 		<-time.After(long)
 	}

@@ -45,6 +45,14 @@ func (w *workshop) toil(ctx *dserver.LockedContext, _ Safe, _ Toil) (found strin
 	return found, err
 }
 
+// finish lets work find something, unless its context has ended before.
+func (w *workshop) finish(found string) {
+	select {
+	case w.find <- found:
+	case <-w.ended:
+	}
+}
+
 // toil calls for locked work, and waits until w is in it. The answer comes as text.
 func toil(s *dserver.DServer[Safe], w *workshop) (answer chan string) {
 	answer = make(chan string, 1)
