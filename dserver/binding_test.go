@@ -16,7 +16,7 @@ import (
 	"github.com/dserver-go/dserver/dserver"
 )
 
-// Wordy is a message with a map, whose pairs Go encodes in any order.
+// Wordy is a message with a map, whose pairs Go hands out in any order.
 type Wordy struct{ Words map[string]int }
 
 // A key that was used for one message is refused for another, before and after that is handled, by each way to send.

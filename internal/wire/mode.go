@@ -9,7 +9,8 @@ import (
 
 // The CBOR library's modes. They are immutable and safe for concurrent use.
 var (
-	messages = encodingMode(cbor.EncOptions{})
+	messages = encodingMode(cbor.EncOptions{Sort: cbor.SortBytewiseLexical}) // the same message is always the same bytes
+	written  = encodingMode(cbor.EncOptions{})                               // records, in the order of their fields
 
 	// What was sent is read with the program's types, what is read back has to be unambiguous too.
 	values  = decodingMode(MaxNesting, cbor.DecOptions{DefaultMapType: reflect.TypeFor[map[string]any]()})

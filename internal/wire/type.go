@@ -108,7 +108,7 @@ func Decode(data []byte, into any) (err error) {
 }
 
 // EncodeRecord encodes a record of plain fields.
-func EncodeRecord(record any) ([]byte, error) { return messages.Marshal(record) }
+func EncodeRecord(record any) ([]byte, error) { return written.Marshal(record) }
 
 // DecodeRecord reads a record of the library, which may hold a value of the greatest depth.
 func DecodeRecord(data []byte, into any) error { return records.Unmarshal(data, into) }
