@@ -497,3 +497,19 @@ func TestKeyWhoseRecordCannotBeReadStopsNobody(t *testing.T) {
 		set(func(tx backend.Tx) { tx.Clear(record.Tree()) })
 	})
 }
+
+// CBOR that is no message does not wait for a program that handles messages of no name.
+func TestItemWithoutANameIsSetAside(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		db := open()
+		s := rudes.At(db, "a")
+		push(t, db, s.Ref(), queue.Normal, []byte{0xf6}, []byte{0xa0}, []byte{})
+		start(t, db, rudes)
+		if got := lines(t, s); len(got) != 0 {
+			t.Errorf("the journal has %q", got)
+		}
+		if n := len(letters(t, s)); n != 3 {
+			t.Errorf("%d were set aside", n)
+		}
+	})
+}

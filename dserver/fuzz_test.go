@@ -48,7 +48,7 @@ type (
 	}
 )
 
-var piles = dserver.Define("pile", dserver.Settings[Pile]{MaxAttempts: 1},
+var piles = dserver.Define("pile", dserver.Settings[Pile]{MaxAttempts: 1, NoHandlerWait: time.Millisecond},
 	dserver.HandleCall(func(_ *dserver.Context, _ *Pile, m Bytes) (cbor.RawMessage, error) { return m.B, nil }),
 	dserver.HandleCast(func(_ *dserver.Context, s *Pile, m Kept) error {
 		s.Lines, s.Raw = [][]byte{m.B}, m.B

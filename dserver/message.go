@@ -206,5 +206,8 @@ func decodeEnvelope(b []byte) (envelope, error) {
 	if err := wire.DecodeRecord(b, &e); err != nil {
 		return e, fmt.Errorf("dserver: decode a message: %w", err)
 	}
+	if e.Name == "" { // it would wait for somebody who handles messages of no name
+		return e, errors.New("dserver: decode a message: it has no name")
+	}
 	return e, nil
 }
