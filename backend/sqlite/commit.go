@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"fmt"
+	"time"
 
 	driver "zombiezen.com/go/sqlite"
 
@@ -34,7 +35,7 @@ func (w *writer) commit(members []*tx) {
 		w.failed(members, w.db.judge("commit", err, unknownBy))
 		return
 	}
-	if err := w.db.checkFiles(); err != nil {
+	if err := w.db.judgeFiles(w.db.files.checkSoon()); err != nil {
 		w.failed(members, unknownBy(err))
 		return
 	}
@@ -206,9 +207,22 @@ func (w *writer) publish(group *record) {
 // log already: a disk that is full just then leaves a commit that may come true later, and so ends the handle.
 const indexBytes = 256 << 10
 
+// A disk with plentyBytes is taken to have room for plentyFor.
+const (
+	plentyBytes = 4 << 30
+	plentyFor   = 10 * time.Millisecond
+)
+
 // reserveIndex fails on a disk that has no room for the group and the index.
 func (w *writer) reserveIndex(group *record) error {
-	if w.db.free(w.db.files.real) >= int64(group.pages())*pageBytes+indexBytes {
+	if w.db.clock() < w.plentyUntil {
+		return nil
+	}
+	free := w.db.free(w.db.files.real)
+	if free >= plentyBytes {
+		w.plentyUntil = w.db.clock() + int64(plentyFor)
+	}
+	if free >= int64(group.pages())*pageBytes+indexBytes {
 		return nil
 	}
 	w.db.checkpoints.press()

@@ -295,8 +295,9 @@ func (db *DB) openConnection() (*connection, error) {
 }
 
 // checkFiles ends the handle when its files are gone.
-func (db *DB) checkFiles() error {
-	err := db.files.check()
+func (db *DB) checkFiles() error { return db.judgeFiles(db.files.check()) }
+
+func (db *DB) judgeFiles(err error) error {
 	if err == nil {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 )
 
 // The file and the two beside it, by their names. SQLite has them open, and goes on with them whatever becomes of the
@@ -15,7 +16,8 @@ import (
 // after that opens, or makes, another. So a handle looks whether the names are still those of its files:
 //
 //  1. After each commit, before it is acknowledged. What is lost all the same was committed before its file was removed,
-//     or in the microseconds between that look and the return.
+//     or in the microseconds between that look and the return. While the time of the folder stands still nothing was
+//     made, moved or removed in it: then one look at the folder is enough.
 //  2. Four times a second, for handles that only read.
 //  3. Around the opening of each connection. None but Open makes the file.
 //
@@ -28,6 +30,7 @@ type files struct {
 	real  string // where links lead
 	names [3]string
 	known [3]fs.FileInfo
+	calm  fs.FileInfo // the folder, when it had been left alone for long at a check; nil when not. The writer's
 }
 
 // besides are what SQLite adds to the file's name, for the log and for its index.
@@ -116,6 +119,27 @@ func (f *files) opened() error {
 			return errors.New("it was replaced while it was opened: open it again")
 		}
 		f.known[i] = info
+	}
+	return nil
+}
+
+// coarse is more than what the times of a file system are rounded to.
+const coarse = 3 * time.Second
+
+// checkSoon is check for the writer, which asks after each commit.
+func (f *files) checkSoon() error {
+	folder, unseen := os.Stat(filepath.Dir(f.real))
+	if unseen == nil && f.calm != nil && os.SameFile(folder, f.calm) && folder.ModTime().Equal(f.calm.ModTime()) {
+		return nil
+	}
+	f.calm = nil
+	began := time.Now()
+	if err := f.check(); err != nil {
+		return err
+	}
+	isLink := f.names[0] != f.real // its own folder is another
+	if unseen == nil && !isLink && began.Sub(folder.ModTime()) > coarse {
+		f.calm = folder
 	}
 	return nil
 }

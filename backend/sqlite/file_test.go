@@ -3,12 +3,14 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dserver-go/dserver/backend"
 )
@@ -46,16 +48,22 @@ func eachLoss(t *testing.T, test func(t *testing.T, db *DB, lose func())) {
 		t.Skip("an open file cannot be removed or moved here")
 	}
 	for how := range lossOf(t, "") {
-		t.Run(how, func(t *testing.T) {
-			t.Parallel()
-			path := filepath.Join(t.TempDir(), "folder", "test.db")
-			if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			db := openAt(t, path)
-			mustSet(t, db, "before", "1")
-			test(t, db, lossOf(t, path)[how])
-		})
+		for _, age := range []time.Duration{0, time.Hour} { // of the folder: when it is old, the writer looks at that only
+			t.Run(fmt.Sprint(how, age), func(t *testing.T) {
+				t.Parallel()
+				path := filepath.Join(t.TempDir(), "folder", "test.db")
+				if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				db := openAt(t, path)
+				changed := time.Now().Add(-age)
+				if err := os.Chtimes(filepath.Dir(path), changed, changed); err != nil {
+					t.Fatal(err)
+				}
+				mustSet(t, db, "before", "1")
+				test(t, db, lossOf(t, path)[how])
+			})
+		}
 	}
 }
 

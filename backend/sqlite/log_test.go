@@ -118,6 +118,7 @@ func TestCommitLeavesRoomForTheIndex(t *testing.T) {
 	real := db.free
 	db.writer.turn.Lock()
 	db.free = func(string) int64 { return indexBytes }
+	db.writer.plentyUntil = 0
 	db.writer.turn.Unlock()
 	err := setKey(db, "during", "1")
 	if err == nil || errors.Is(err, backend.ErrCommitUnknown) || !strings.Contains(err.Error(), "disk is full") {

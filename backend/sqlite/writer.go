@@ -51,6 +51,8 @@ type writer struct {
 	reserved int64 // the sequence row as this process committed it last; unknown before
 	next     int64 // the next commit number
 	idleAt   int64 // when the last group was committed, as db.clock
+
+	plentyUntil int64 // as db.clock
 }
 
 const unknown = -1
