@@ -42,15 +42,15 @@ func (c *crew) types(takes time.Duration) *dserver.Definition[Desk] {
 // Many more locked messages than there are places: never more work than places, each is begun once, none is lost or set
 // aside, and those that wait go first come first served.
 func TestLockedWorkHasABound(t *testing.T) {
-	const places = 7
-	load := func(t *testing.T, open func() backend.Database, servers int, takes, long time.Duration) {
+	load := func(t *testing.T, open func() backend.Database, consumer dserver.Consumer, servers int, takes, long time.Duration) {
+		places := int64(consumer.Work)
 		var c crew
 		def := c.types(takes)
 		ctx, db := context.Background(), open()
 		for i := range servers {
 			must(t, def.At(db, fmt.Sprint(i)).Cast(ctx, Pay{How: fmt.Sprint(i)}))
 		}
-		run(t, dserver.Consumer{Work: places, Turns: 4}, open(), def)
+		run(t, consumer, open(), def)
 		<-time.After(long)
 		eventually(t, "all work is done", func() bool { return c.begun.Load() >= int64(servers) && c.now.Load() == 0 })
 		for i := range servers {
@@ -60,8 +60,20 @@ func TestLockedWorkHasABound(t *testing.T) {
 			t.Errorf("work was begun %d times, up to %d at once", c.begun.Load(), c.most.Load())
 		}
 	}
-	synctest.Test(t, func(t *testing.T) { load(t, newStore(t, desks(noWork)).Open, 100, 20*time.Second, 10*time.Minute) })
-	eachRealStore(t, func(t *testing.T, open func() backend.Database) { load(t, open, 40, 20*time.Millisecond, 0) })
+	small := dserver.Consumer{Work: 7, Turns: 4}
+	synctest.Test(t, func(t *testing.T) {
+		load(t, newStore(t, desks(noWork)).Open, small, 100, 20*time.Second, 10*time.Minute)
+	})
+	eachRealStore(t, func(t *testing.T, open func() backend.Database) { load(t, open, small, 40, 20*time.Millisecond, 0) })
+	if isLong() {
+		large := dserver.Consumer{Work: 1024, Turns: 256}
+		synctest.Test(t, func(t *testing.T) {
+			load(t, newStore(t, desks(noWork)).Open, large, 8000, 20*time.Second, 10*time.Minute)
+		})
+		eachRealStore(t, func(t *testing.T, open func() backend.Database) {
+			load(t, open, large, 8000, 5*time.Second, time.Minute)
+		})
+	}
 }
 
 // A server that waits for a place keeps none of the others waiting, nor its own priority messages; and whoever came first
