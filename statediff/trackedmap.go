@@ -56,11 +56,15 @@ func (m *Map[K, V]) Get(k K) (v V, found bool) {
 func (m *Map[K, V]) Set(k K, v V) {
 	element := m.element(k)
 	if m.key != nil && m.key.own && m.t.err == nil {
-		if err := m.key.comesBack(element, reflect.ValueOf(&k).Elem(), false); err != nil {
-			m.t.fail(fmt.Errorf("statediff: the key %v of a Map: %w", k, err))
-		}
+		m.checkKey(element, k)
 	}
 	m.tracker().set(element, v)
+}
+
+func (m *Map[K, V]) checkKey(element string, k K) {
+	if err := m.key.comesBack(element, reflect.ValueOf(&k).Elem(), false); err != nil {
+		m.t.fail(fmt.Errorf("statediff: the key %v of a Map: %w", k, err))
+	}
 }
 
 // Delete removes an entry and reports whether it was there.

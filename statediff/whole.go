@@ -69,11 +69,11 @@ func (c *compiler) copied(t reflect.Type, list []field, foreign ...string) (*who
 		fields[i] = madeField(i, f.typ, f.name)
 		w.from = append(w.from, f.index)
 	}
+	w.verify = verifierFor(reflect.StructOf(fields)) // which does not contain itself; foreign fields are never written
 	for _, name := range foreign {
 		fields = append(fields, madeField(len(fields), reflect.TypeFor[cbor.RawMessage](), name+",omitempty"))
 	}
 	w.made = reflect.StructOf(fields)
-	w.verify = verifierFor(w.made) // which is known not to contain itself, as t is not yet
 	return w, nil
 }
 
