@@ -218,7 +218,7 @@ func (b *batch) handle(m *work, alone bool) bool {
 		return b.fault(f)
 	case err != nil && !isKept(err):
 		return b.refuse(m, err)
-	case ctx.locks && err == nil && !(b.mayLock && b.book()):
+	case ctx.locks && err == nil && (!b.mayLock || !b.book()):
 		b.waits = true
 		b.undo()
 		return false

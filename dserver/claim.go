@@ -257,7 +257,7 @@ func (t *turn) decide(tx backend.Tx, l *claimLook, mine *claimed, found []foreig
 // conflict.
 func (t *turn) removeVain(tx backend.Tx, found []foreignClaim) error {
 	for _, c := range found {
-		says := slices.ContainsFunc(t.head.items, func(item queue.Item) bool { return c.suspects(item) })
+		says := slices.ContainsFunc(t.head.items, c.suspects)
 		if c.life != dead || says {
 			continue
 		}

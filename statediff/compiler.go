@@ -199,7 +199,7 @@ func (c *compiler) record(t, s reflect.Type) (node, error) {
 			plain = append(plain, f)
 		}
 	}
-	if e.row, err = c.copied(s, plain, below...); err != nil {
+	if e.row, err = c.copied(plain, below...); err != nil {
 		return nil, err
 	}
 	e.inRow = elementsOfFields(plain)

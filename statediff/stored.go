@@ -26,7 +26,7 @@ func (e *entity) diffRow(d *differ, v reflect.Value) error {
 	switch {
 	case found && d.rows.list[i].seen == d.epoch:
 		return d.fail(errDuplicate)
-	case found && d.isRow(i) && !(isZero && d.rewrite):
+	case found && d.isRow(i) && (!isZero || !d.rewrite):
 		d.meet(i)
 		return nil
 	case !found && d.parted == 0:
@@ -84,7 +84,7 @@ func (e *entity) change(d *differ, v reflect.Value, isZero bool, i int, found bo
 	stored, base, ok := e.baseOf(d, v, i)
 	switch {
 	case !ok:
-	case d.parted == 0 && !d.rewrite && string(base) == string(d.buf.Bytes()):
+	case d.parted == 0 && !d.rewrite && string(base) == d.buf.String():
 		d.meetValue(i)
 		return nil
 	case e.carry(d, v, stored, base):

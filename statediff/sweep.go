@@ -27,7 +27,7 @@ func (d *differ) isUnknown(key string) bool {
 		}
 		next, known := n.child(key[at : at+size])
 		if next == nil {
-			return !known && !(d.rewrite && (d.from == nil || d.from.knows(key[:at+size])))
+			return !known && (!d.rewrite || d.from != nil && !d.from.knows(key[:at+size]))
 		}
 		n, at = next, at+size
 	}

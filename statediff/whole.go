@@ -40,7 +40,7 @@ func (c *compiler) whole(t reflect.Type) (*whole, error) {
 	if all {
 		return c.direct(t), nil
 	}
-	w, err := c.copied(s, list)
+	w, err := c.copied(list)
 	if err != nil {
 		return nil, err
 	}
@@ -53,11 +53,11 @@ func (c *compiler) direct(t reflect.Type) *whole {
 }
 
 // marker returns an empty row: a CBOR map without entries, whatever the value is.
-func (c *compiler) marker() (*whole, error) { return c.copied(reflect.TypeFor[struct{}](), nil) }
+func (c *compiler) marker() (*whole, error) { return c.copied(nil) }
 
-// copied returns how some fields of the struct type t become one CBOR value. Foreign are the names of its other fields:
+// copied returns how some fields of a struct type become one CBOR value. Foreign are the names of its other fields:
 // a value that has them is from a time when they were part of it, and is refused rather than read without them.
-func (c *compiler) copied(t reflect.Type, list []field, foreign ...string) (*whole, error) {
+func (c *compiler) copied(list []field, foreign ...string) (*whole, error) {
 	w := &whole{codec: c.codec, slot: c.slot(), foreign: len(foreign)}
 	fields := make([]reflect.StructField, len(list))
 	for i, f := range list {

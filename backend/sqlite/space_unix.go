@@ -13,7 +13,7 @@ func freeBytes(path string) int64 {
 	if err := syscall.Statfs(path, &s); err != nil {
 		return math.MaxInt64
 	}
-	blocks, size := uint64(max(0, int64(s.Bavail))), uint64(s.Bsize) //nolint:unconvert // their types differ by system
+	blocks, size := uint64(max(0, int64(s.Bavail))), uint64(s.Bsize)
 	if size != 0 && blocks > math.MaxInt64/size {
 		return math.MaxInt64
 	}

@@ -34,7 +34,7 @@ func (o options) demonstrate(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	if !o.keep {
-		defer os.RemoveAll(dir)
+		defer func() { _ = os.RemoveAll(dir) }() // a folder for temporary files: the system clears it
 	}
 	o.db = filepath.Join(dir, "counter.db")
 	fmt.Fprintln(out, "Processes increment one counter, one after the other. Each is killed (kill -9) while it works:")

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"reflect"
 	"runtime/debug"
@@ -25,7 +26,7 @@ func Of(t reflect.Type) *Type {
 		return known.(*Type)
 	}
 	traits, err := Check(t, Rules{Recursive: true, Field: checkTag})
-	if refusal, ok := err.(*Refusal); ok {
+	if refusal, ok := errors.AsType[*Refusal](err); ok {
 		err = fmt.Errorf("%v%s: %w", t, refusal.Path, refusal.Why)
 	}
 	known, _ := types.LoadOrStore(t, &Type{t, traits, err})
