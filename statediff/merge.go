@@ -58,7 +58,7 @@ func mergeMaps(stored, base, next []byte) []byte {
 		}
 	}
 	slices.SortStableFunc(pairs, func(a, b pair) int { return bytes.Compare(a.key, b.key) })
-	merged := appendHead(nil, cborMap, uint64(len(pairs)))
+	merged := wire.AppendHead(nil, cborMap<<5, uint64(len(pairs)))
 	for _, p := range pairs {
 		merged = append(append(merged, p.key...), p.value...)
 	}
@@ -72,7 +72,7 @@ func mergeArrays(stored, base, next []byte) []byte {
 	if !ok1 || !ok2 || !ok3 || len(was) != len(knew) {
 		return next
 	}
-	merged := appendHead(nil, cborArray, uint64(len(elements)))
+	merged := wire.AppendHead(nil, cborArray<<5, uint64(len(elements)))
 	for i, from := range origins(knew, elements) {
 		if from < 0 {
 			merged = append(merged, elements[i]...)
@@ -320,20 +320,4 @@ func itemLen(data []byte, depth int) int {
 		rest = rest[size:]
 	}
 	return len(data) - len(rest)
-}
-
-// appendHead appends the shortest head of an item.
-func appendHead(dst []byte, kind byte, argument uint64) []byte {
-	first := kind << 5
-	switch {
-	case argument < 24:
-		return append(dst, first|byte(argument))
-	case argument <= math.MaxUint8:
-		return append(dst, first|24, byte(argument))
-	case argument <= math.MaxUint16:
-		return binary.BigEndian.AppendUint16(append(dst, first|25), uint16(argument))
-	case argument <= math.MaxUint32:
-		return binary.BigEndian.AppendUint32(append(dst, first|26), uint32(argument))
-	}
-	return binary.BigEndian.AppendUint64(append(dst, first|27), argument)
 }

@@ -28,23 +28,23 @@ func Copy(data []byte) ([]byte, error) {
 func AppendMap(b []byte, n int) []byte { return append(b, 0xa0|byte(n)) }
 
 // AppendText writes a text.
-func AppendText(b []byte, s string) []byte { return append(appendHead(b, 0x60, uint64(len(s))), s...) }
+func AppendText(b []byte, s string) []byte { return append(AppendHead(b, 0x60, uint64(len(s))), s...) }
 
 // AppendBytes writes bytes.
 func AppendBytes(b, bytes []byte) []byte {
-	return append(appendHead(b, 0x40, uint64(len(bytes))), bytes...)
+	return append(AppendHead(b, 0x40, uint64(len(bytes))), bytes...)
 }
 
 // AppendInt writes a number.
 func AppendInt(b []byte, n int64) []byte {
 	if n < 0 {
-		return appendHead(b, 0x20, uint64(-(n + 1)))
+		return AppendHead(b, 0x20, uint64(-(n + 1)))
 	}
-	return appendHead(b, 0, uint64(n))
+	return AppendHead(b, 0, uint64(n))
 }
 
 // AppendUint writes a number.
-func AppendUint(b []byte, n uint64) []byte { return appendHead(b, 0, n) }
+func AppendUint(b []byte, n uint64) []byte { return AppendHead(b, 0, n) }
 
 // AppendBool writes true or false.
 func AppendBool(b []byte, is bool) []byte {
@@ -62,8 +62,8 @@ func AppendValue(b, value []byte) []byte {
 	return append(b, value...)
 }
 
-// appendHead writes the head of an item of a major type.
-func appendHead(b []byte, major byte, n uint64) []byte {
+// AppendHead writes the shortest head of an item; its first three bits are those of major.
+func AppendHead(b []byte, major byte, n uint64) []byte {
 	switch {
 	case n < 24:
 		return append(b, major|byte(n))
