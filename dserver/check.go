@@ -74,6 +74,7 @@ func (c *checker) all() error {
 	sections := map[string]func(backend.Key) error{
 		keyServer:  c.servers,
 		keyReady:   c.marks,
+		keyParked:  c.waits,
 		keyBell:    c.bells,
 		keyDue:     c.dues,
 		keyAlarm:   c.bells,
@@ -135,8 +136,22 @@ func (c *checker) marks(prefix backend.Key) error {
 	})
 }
 
-// claim checks a claim: it goes with the mark of its server, and before the record of its process. It is read anew with
-// these, as it may have gone with them.
+// waits checks that each row of a server that waits is where consumers look for it. One of an empty queue is no damage.
+func (c *checker) waits(prefix backend.Key) error {
+	return c.each(prefix, func(key backend.Key, elements []any, _ []byte) error {
+		if len(elements) == 3 {
+			typ, isType := elements[0].(string)
+			id, isID := elements[2].(string)
+			if isType && isID && key.Compare(parked(Ref{typ, id})) == 0 {
+				return nil
+			}
+		}
+		return damage("%v is no row of a server that waits", key)
+	})
+}
+
+// claim checks a claim: it goes with the last message of its server, and before the record of its process. It is read
+// anew with these, as it may have gone with them.
 func (c *checker) claim(ref Ref, process string, value []byte) error {
 	var written claim
 	if err := decodeRecord(value, &written); err != nil {
@@ -144,17 +159,21 @@ func (c *checker) claim(ref Ref, process string, value []byte) error {
 	}
 	return c.db.Read(c.ctx, func(tx backend.ReadTx) error {
 		row, mark, record := tx.Get(readyClaim(ref, process)), tx.Get(readyMark(ref)), tx.Get(presenceOf(process).record())
-		if value, err := row.Get(); err != nil || value == nil {
+		if claims, err := isThere(row); err != nil || !claims {
 			return err
 		}
-		value, err := mark.Get()
-		if err == nil && value == nil {
-			err = damage("a claim of a server that has no ready mark")
+		marked, err := isThere(mark)
+		if err == nil && !marked {
+			var empty bool
+			if empty, err = tenantOf(ref).queue().IsEmpty(tx); err == nil && empty {
+				err = damage("a claim of a server that has no ready mark and no message")
+			}
 		}
 		if err != nil {
 			return err
 		}
-		if value, err = record.Get(); err == nil && value == nil {
+		value, err := record.Get()
+		if err == nil && value == nil {
 			err = damage("a claim of the process %s, which has no record", process)
 		}
 		return err

@@ -1,7 +1,6 @@
 package dserver
 
 import (
-	"errors"
 	"slices"
 
 	"github.com/dserver-go/dserver/backend"
@@ -26,13 +25,26 @@ type glimpse struct {
 }
 
 type expected struct {
-	found   backend.Future[[]byte]
+	found   []backend.Future[[]byte]
 	missing error
 }
 
-// expect begins to look whether a key is there. When it is not, settle returns the error.
-func (g *glimpse) expect(key backend.Key, missing error) {
-	g.pending = append(g.pending, expected{g.Get(key), missing})
+// expect begins to look whether one of some keys is there. When none is, settle returns the error.
+func (g *glimpse) expect(missing error, keys ...backend.Key) {
+	e := expected{missing: missing}
+	for _, key := range keys {
+		e.found = append(e.found, g.Get(key))
+	}
+	g.pending = append(g.pending, e)
+}
+
+func (e expected) settle() error {
+	for _, found := range e.found {
+		if there, err := isThere(found); err != nil || there {
+			return err
+		}
+	}
+	return e.missing
 }
 
 // expectDue expects a row in the index of what is due. Its time is not known of what older versions wrote, and of what
@@ -40,7 +52,7 @@ func (g *glimpse) expect(key backend.Key, missing error) {
 func (g *glimpse) expectDue(ref Ref, d due) error {
 	missing := damage("%q, of kind %d, is not in the index of what is due", d.Name, d.Kind)
 	if d.At != 0 {
-		g.expect(d.key(ref), missing)
+		g.expect(missing, d.key(ref))
 		return nil
 	}
 	shard := dueShard(ref.Type, shardOf(ref.ID))
@@ -64,8 +76,8 @@ func (g *glimpse) expectDue(ref Ref, d due) error {
 // settle waits for what was expected, and returns the first that is missing.
 func (g *glimpse) settle() error {
 	for _, e := range g.pending {
-		if value, err := e.found.Get(); err != nil || value == nil {
-			return errors.Join(err, e.missing)
+		if err := e.settle(); err != nil {
+			return err
 		}
 	}
 	return nil

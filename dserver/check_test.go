@@ -67,6 +67,8 @@ func TestCheckFindsWhatIsDamaged(t *testing.T) {
 		says   string
 	}{
 		{"a ready mark is missing", func(tx backend.Tx) { tx.Clear(backend.NewKey("r").Below()) }, "2 messages and no ready mark"},
+		{"a row of a waiting server in the wrong shard", set(backend.NewKey("w", "journal", int64(7), "a"), ""), "is no row of a server that waits"},
+		{"a row of a waiting server of nothing", set(backend.NewKey("w", "journal"), ""), "is no row of a server that waits"},
 		{"a ready mark in the wrong shard", set(backend.NewKey("r", "journal", int64(7), "a", "m"), ""), "is no ready mark"},
 		{"a ready mark of nothing", set(backend.NewKey("r", "journal"), ""), "is no ready mark"},
 		{"a message is missing", clearFirst(server.Str("q").Int(1)), "1 items, and counters that say 2"},

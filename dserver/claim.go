@@ -162,7 +162,7 @@ func (t *turn) lookIn(tx backend.Tx, mine *claimed) (l claimLook, err error) {
 		return l, err
 	}
 	works := t.ready(maxBatch)
-	if len(works) == 0 || !t.head.killed.IsZero() || !t.s.def.reads(t.head.meta.Schema) {
+	if len(works) == 0 || !t.head.killed.IsZero() || !t.s.def.reads(t.head.meta.Schema) || t.s.isBlind(t.head.version) != nil {
 		return claimLook{nothing: true}, nil
 	}
 	if record, err := own.Get(); err != nil || record == nil {

@@ -87,6 +87,8 @@ type consumer struct {
 	caution *caution
 	left    leftAlone
 
+	parkAfter time.Duration
+
 	cold  bool     // no state is kept from one turn to the next
 	steps *stepper // nil but in tests that run each turn by hand
 
@@ -130,6 +132,8 @@ func newConsumer(c Consumer, db backend.Database, types []Type) *consumer {
 		strays:  map[*stray]struct{}{},
 		caution: &caution{name: rand.Text(), until: time.Now().Add(youth)},
 		cache:   cache{limit: c.Cache},
+
+		parkAfter: parkAfter,
 	}
 	if run.max <= 0 {
 		run.max = defaultTurnsPerCPU * runtime.GOMAXPROCS(0)
@@ -185,6 +189,9 @@ func (c *consumer) run(ctx context.Context) error {
 // start begins to look for work, unless a test asked to run each turn by hand.
 func (c *consumer) start(ctx context.Context, asked kit.Request) {
 	c.cold = asked.Cold
+	if asked.Park {
+		c.parkAfter = 0
+	}
 	if asked.Beat > 0 {
 		c.process.others.setInterval(asked.Beat)
 	}

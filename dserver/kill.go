@@ -85,7 +85,7 @@ func kill(tx backend.Tx, keys tenant, ref Ref, patient bool) (buried bool, err e
 	}
 	if buried {
 		tx.Clear(keys.key.Tree())
-		tx.Clear(readyServer(ref).Tree())
+		clearReady(tx, ref)
 		return true, answers.out.write(tx)
 	}
 	for _, r := range keys.besideWaiting() {
@@ -173,7 +173,7 @@ func forgetQueue(tx backend.Tx, keys tenant, ref Ref) error {
 	empty, err := keys.queue().IsEmpty(tx)
 	if empty {
 		tx.Clear(keys.key.Str(keyQueue).Tree())
-		tx.Clear(readyServer(ref).Tree())
+		clearReady(tx, ref)
 	}
 	return err
 }

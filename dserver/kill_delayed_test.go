@@ -106,7 +106,7 @@ func TestKillOfWhatWaitsIsFoundWithoutAMessage(t *testing.T) {
 	must(t, ledgers.At(&dying{db, 1}, "x").Kill(ctx))
 	start(t, db, ledgers)
 	expectKilled(t, answers)
-	eventually(t, "all is buried", func() bool { return rows(t, db, "s")+rows(t, db, "r") == 0 })
+	eventually(t, "all is buried", func() bool { return rows(t, db, "s")+rows(t, db, "r")+rows(t, db, "w") == 0 })
 }
 
 // Messages with After that were sent before a kill are dead although their time comes before they are buried, and those

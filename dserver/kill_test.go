@@ -59,7 +59,7 @@ func (r *reading) Read(ctx context.Context, fn func(backend.ReadTx) error) error
 	return r.Database.Read(ctx, fn)
 }
 
-// expectGone checks that nothing of any server is stored, its ready marks included.
+// expectGone checks that nothing of any server is stored, nor anything that leads to one.
 func expectGone(t *testing.T, db backend.Database) {
 	t.Helper()
 	var left []backend.KeyValue
@@ -69,7 +69,11 @@ func expectGone(t *testing.T, db backend.Database) {
 			return err
 		}
 		marks, err := tx.GetRange(backend.NewKey("r").Tree(), backend.RangeOptions{}).Get()
-		left = slices.Concat(servers, marks)
+		if err != nil {
+			return err
+		}
+		waiting, err := tx.GetRange(backend.NewKey("w").Tree(), backend.RangeOptions{}).Get()
+		left = slices.Concat(servers, marks, waiting)
 		return err
 	}))
 	for _, pair := range left {

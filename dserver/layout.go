@@ -26,6 +26,7 @@ import (
 //	alarm   type shard                                          a counter to watch: something due was set
 //	ready   type shard id  mark                                 the server has something to do
 //	                       claim process                        what a process begins there, while consumers are careful
+//	parked  type shard id                                       the server has something to do, and cannot do it now
 //	bell    type shard                                          a counter to watch: a mark of the shard was set
 //	process id  record | bell | mail …                          a process that waits for replies, and its mailbox
 //	process id  ability type                                    what its consumers can handle
@@ -38,6 +39,7 @@ const (
 	keyAlarm   = "a"
 	keyBell    = "b"
 	keyProcess = "p"
+	keyParked  = "w"
 
 	keyLater = "a"
 	keySent  = "b"
@@ -117,6 +119,9 @@ func readyClaims(r Ref) backend.Key { return readyShard(r.Type, shardOf(r.ID)).S
 func readyClaim(r Ref, process string) backend.Key {
 	return readyShard(r.Type, shardOf(r.ID)).Str(r.ID, keyClaim, process)
 }
+
+func parkedShard(typ string, shard int64) backend.Key { return backend.NewKey(keyParked, typ, shard) }
+func parked(r Ref) backend.Key                        { return parkedShard(r.Type, shardOf(r.ID)).Str(r.ID) }
 
 // claimOf tells whose claim a key is, and of which server.
 func claimOf(key backend.Key) (ref Ref, process string, ok bool) {

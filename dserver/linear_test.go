@@ -275,8 +275,13 @@ type node struct {
 	wg      sync.WaitGroup
 }
 
+//
+// Every other one parks at once what cannot go on: such servers leave the marks, and come back, all the time.
 func startNode(ctx context.Context, t testing.TB, open func() backend.Database, consumes bool, types ...dserver.Type) *node {
 	n := &node{current: open()}
+	if nodesStarted.Add(1)%2 == 0 {
+		ctx = hasty(ctx)
+	}
 	n.wg.Go(func() {
 		for ctx.Err() == nil {
 			db := n.db()
@@ -296,6 +301,8 @@ func startNode(ctx context.Context, t testing.TB, open func() backend.Database, 
 	})
 	return n
 }
+
+var nodesStarted atomic.Int64
 
 // deathOf waits until a handle is closed or ctx ends.
 func deathOf(ctx context.Context, db backend.Database) error {

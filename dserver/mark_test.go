@@ -142,3 +142,63 @@ func TestPushAfterAScanIsHeard(t *testing.T) {
 		t.Error("its bell is not heard")
 	}
 }
+
+// halted is a server that has halted, with a turn that has seen it so.
+func halted(t *testing.T) (c *consumer, seen *turn, def *Definition[marked]) {
+	def = Define("marked", Settings[marked]{MaxAttempts: 1, Halt: true},
+		HandleCast(func(*Context, *marked, toil) error { panic("it breaks") }))
+	db, ref := backendtest.NewModel(), def.Ref("a")
+	if err := def.At(db, "a").Cast(t.Context(), toil{}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, db, def) }()
+	for status := (Status{}); !status.Halted; status, _ = def.At(db, "a").Status(t.Context()) {
+		time.Sleep(time.Millisecond)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	c = newConsumer(Consumer{}, db, []Type{def})
+	c.base, c.closing = t.Context(), true // it has no workers
+	c.process = &process{id: "P", db: db}
+	seen = &turn{c: c, s: c.server(ref), keys: tenantOf(ref), limit: 1, marked: true}
+	if err := db.Read(t.Context(), func(tx backend.ReadTx) error { return readHead(tx, seen.keys, &seen.head, state{}, true) }); err != nil {
+		t.Fatal(err)
+	}
+	return c, seen, def
+}
+
+// A message that can be handled comes to a server that stands still, just as that is parked, or just before: the mark
+// that it sets stays.
+func TestPushWhileAServerIsParked(t *testing.T) {
+	for _, before := range []bool{false, true} {
+		c, seen, def := halted(t)
+		db := c.db
+		push := sync.OnceFunc(func() {
+			if err := def.At(db, "a").Cast(t.Context(), toil{}, Priority()); err != nil {
+				t.Error(err)
+			}
+		})
+		if before {
+			push()
+		}
+		c.db = &meddled{db, push}
+		moved, err := seen.moveMark()
+		if moved || err != nil {
+			t.Errorf("it was parked: %v, %v", moved, err)
+		}
+		if err := Check(t.Context(), db, def); err != nil { // the mark is there
+			t.Error(err)
+		}
+		c.db = db
+		if err := db.Read(t.Context(), func(tx backend.ReadTx) error { return readHead(tx, seen.keys, &seen.head, state{}, true) }); err != nil {
+			t.Fatal(err)
+		}
+		if len(seen.head.items) != 2 || seen.head.halts() {
+			t.Errorf("%d messages, halts: %v", len(seen.head.items), seen.head.halts())
+		}
+	}
+}

@@ -19,13 +19,20 @@ const maxScan = 1000
 
 // scan looks for ready servers of one shard until ctx ends.
 func (c *consumer) scan(ctx context.Context, typ string, shard int64) {
+	var next time.Time // of the looks at those that wait
 	for ctx.Err() == nil {
 		watch, err := c.scanOnce(ctx, typ, shard)
+		if began := time.Now(); err == nil && !began.Before(next) {
+			if err = c.scanParked(ctx, typ, shard); err != nil {
+				watch.Cancel()
+			}
+			next = time.Now().Add(max(jittered(lookInterval), parkedShare*time.Since(began)))
+		}
 		if err != nil {
 			c.scanFailed(ctx, err)
 			continue
 		}
-		if c.pause(ctx, watch, jittered(lookInterval)) {
+		if c.pause(ctx, watch, min(jittered(lookInterval), time.Until(next))) {
 			c.guess(typ, shard)
 		}
 	}
@@ -115,6 +122,15 @@ func (c *consumer) wakeMarked(ctx context.Context, typ string, marks, key backen
 	if !ok {
 		return fmt.Errorf("%w: the ready mark %v", backend.ErrCorrupt, key)
 	}
+	if err := c.awaitRoom(ctx); err != nil {
+		return err
+	}
+	c.wake(Ref{typ, id})
+	return nil
+}
+
+// awaitRoom waits until another server may be woken.
+func (c *consumer) awaitRoom(ctx context.Context) error {
 	for !c.hasRoom() {
 		select {
 		case <-ctx.Done():
@@ -122,7 +138,6 @@ func (c *consumer) wakeMarked(ctx context.Context, typ string, marks, key backen
 		case <-c.room:
 		}
 	}
-	c.wake(Ref{typ, id})
 	return nil
 }
 
@@ -138,8 +153,8 @@ var (
 	errLocked   = errors.New("dserver: the server is locked")
 )
 
-// confirmEmpty clears the ready mark and the claims of a server whose queue is empty and that is not locked, and makes it
-// looked at otherwise: the mark of a locked server is what leads others to it when the holder dies. The end of locked
+// confirmEmpty clears the ready mark, the claims and the row of those that wait (parked.go) of a server whose queue is empty and that is not locked, and makes it
+// looked at otherwise: the mark of a locked server, or its row, is what leads others to it when the holder dies. The end of locked
 // work that runs here makes us look by itself. Of a server without a state the queue's counters go as well, which
 // would be all that is left of it.
 func (c *consumer) confirmEmpty(ref Ref, keys tenant) error {
@@ -163,7 +178,7 @@ func (c *consumer) confirmEmpty(ref Ref, keys tenant) error {
 		if locked != nil {
 			return errLocked
 		}
-		tx.Clear(readyServer(ref).Tree())
+		clearReady(tx, ref)
 		if state == nil {
 			tx.Clear(keys.key.Str(keyQueue).Tree())
 		}

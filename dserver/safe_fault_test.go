@@ -60,7 +60,7 @@ func eachSafeFault(t *testing.T, toil func(*dserver.LockedContext, Safe, Toil) (
 
 func (h *house) serve(ctx context.Context) {
 	for ctx.Err() == nil {
-		if err := dserver.Run(ctx, h.consumer(), h.types); err != nil && !errors.Is(err, backend.ErrClosed) {
+		if err := dserver.Run(hasty(ctx), h.consumer(), h.types); err != nil && !errors.Is(err, backend.ErrClosed) {
 			h.t.Errorf("%v: Run: %v", h.f, err)
 		}
 		h.mu.Lock()
@@ -178,8 +178,8 @@ func (h *house) seen() (all map[string]int, cents int64) {
 	return all, cents
 }
 
-// settle waits until nothing can happen any more: no server is marked as ready, which those that are locked are as
-// well, and nothing is due, but the ends of keys, tomorrow.
+// settle waits until nothing can happen any more: no server is marked as ready, or waits, as those do that are
+// locked, and nothing is due, but the ends of keys, tomorrow.
 func (h *house) settle() {
 	h.t.Helper()
 	db, limit := h.f.Open(), time.Now().Add(time.Hour)
@@ -187,12 +187,17 @@ func (h *house) settle() {
 		<-time.After(time.Second)
 		must(h.t, db.Read(context.Background(), func(tx backend.ReadTx) error {
 			ready := tx.GetRange(backend.NewKey("r").Tree(), backend.RangeOptions{Limit: 1})
+			waiting := tx.GetRange(backend.NewKey("w").Tree(), backend.RangeOptions{Limit: 1})
 			later, err := tx.GetRange(backend.NewKey("t").Tree(), backend.RangeOptions{}).Get()
 			if err != nil {
 				return err
 			}
 			marks, err := ready.Get()
-			busy = len(marks) > 0 || slices.ContainsFunc(later, func(row backend.KeyValue) bool {
+			if err != nil {
+				return err
+			}
+			parked, err := waiting.Get()
+			busy = len(marks)+len(parked) > 0 || slices.ContainsFunc(later, func(row backend.KeyValue) bool {
 				elements, err := row.Key.Elements()
 				return err != nil || time.UnixMilli(elements[3].(int64)).Before(limit)
 			})

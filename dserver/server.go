@@ -44,6 +44,7 @@ type rare struct {
 	sight   sight      // of another process's lock
 	unheard [2]unheard // of the lanes: their next message has no handler here
 	rests   time.Time  // until when it is left alone, as others handle its next message
+	stuck   time.Time  // since when nothing could be handled, or when it was parked last; zero when something was
 	blind   blindness  // of the state, which this program cannot read
 }
 

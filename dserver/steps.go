@@ -64,10 +64,11 @@ func (s *stepper) Works() bool {
 func (s *stepper) Ready() ([]kit.Server, error) {
 	err := s.eachShard(func(typ string, shard int64) error {
 		watch, err := s.c.scanOnce(s.ctx, typ, shard)
-		if err == nil {
-			watch.Cancel()
+		if err != nil {
+			return err
 		}
-		return err
+		watch.Cancel()
+		return s.c.scanParked(s.ctx, typ, shard)
 	})
 	var ready []kit.Server
 	for _, server := range s.takeAll() {

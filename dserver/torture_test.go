@@ -189,7 +189,7 @@ func settled(t *testing.T, db backend.Database, types dserver.Type, ids []string
 	t.Helper()
 	stop := run(t, dserver.Consumer{}, db, types)
 	<-time.After(rest)
-	eventually(t, "no server is ready", func() bool { return rows(t, db, "r") == 0 })
+	eventually(t, "no server is ready", func() bool { return rows(t, db, "r")+rows(t, db, "w") == 0 })
 	stop()
 	for _, id := range ids {
 		status, err := dserver.Ref{Type: types.Name(), ID: id}.At(db).Status(context.Background())

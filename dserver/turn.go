@@ -273,7 +273,10 @@ func (t *turn) finish() nextTurn {
 		if !t.head.killed.IsZero() {
 			return t.bury()
 		}
-		return t.idle()
+		return t.park(t.idle())
+	}
+	if len(b.results) > 0 && t.s.rare != nil {
+		t.s.rare.stuck = time.Time{}
 	}
 	if err := t.remember(); err != nil {
 		t.c.log.Warn().Err(err).Stringer(logServer, t.s.ref()).Msg("the new version is not known; the state is read again")
@@ -327,6 +330,8 @@ func (t *turn) next() nextTurn {
 	switch {
 	case t.batch.locks: // the end of the lock makes us look
 		return nextTurn{now: !t.c.isHolding(t.s.ref())}
+	case t.batch.waits && !t.head.lock.isHeld() && len(t.batch.results) == 0:
+		return t.park(t.awaitPlace())
 	case t.batch.waits && !t.head.lock.isHeld():
 		return t.awaitPlace()
 	case t.batch.waits:

@@ -77,7 +77,7 @@ func (t *turn) unreadable(err error) nextTurn {
 		b.told = now
 		t.tellUnreadable(err)
 	}
-	return nextTurn{after: max(b.until.Sub(now), time.Millisecond)}
+	return t.park(nextTurn{after: min(max(b.until.Sub(now), time.Millisecond), longestBackOff)})
 }
 
 // tellUnreadable logs why, and writes it down.

@@ -18,6 +18,9 @@ type Request struct {
 	// after a few of these, so all consumers of a store need the same.
 	Beat time.Duration
 
+	// Park makes it park a server that cannot go on at once, instead of after a while.
+	Park bool
+
 	// Joined is called, if it is not nil, when the handles of this process find the consumer.
 	Joined func()
 
