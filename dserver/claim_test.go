@@ -26,9 +26,14 @@ var deadly = counters.With(
 	dserver.Settings[Counter]{MaxAttempts: 2},
 )
 
-// runQuickly runs a consumer among whose like it is soon known who is dead.
+// quickly is a context with which Run makes a consumer among whose like it is soon known who is dead.
+func quickly(ctx context.Context) context.Context {
+	return kit.With(ctx, kit.Request{Beat: 100 * time.Millisecond})
+}
+
+// runQuickly runs such a consumer.
 func runQuickly(t *testing.T, db backend.Database, types dserver.Type) {
-	ctx, cancel := context.WithCancel(kit.With(context.Background(), kit.Request{Beat: 100 * time.Millisecond}))
+	ctx, cancel := context.WithCancel(quickly(context.Background()))
 	ended := make(chan error, 1)
 	go func() { ended <- dserver.Run(ctx, db, types) }()
 	t.Cleanup(func() {

@@ -275,7 +275,6 @@ type node struct {
 	wg      sync.WaitGroup
 }
 
-//
 // Every other one parks at once what cannot go on: such servers leave the marks, and come back, all the time.
 func startNode(ctx context.Context, t testing.TB, open func() backend.Database, consumes bool, types ...dserver.Type) *node {
 	n := &node{current: open()}

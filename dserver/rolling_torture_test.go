@@ -4,7 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -96,57 +102,162 @@ func TestLongRollingUpdatesEraseAndSetAsideNothing(t *testing.T) {
 
 // rollingUpdate is shorter than the time after which a message that nobody handles is set aside.
 func rollingUpdate(t *testing.T, random *rand.Rand) {
-	const servers, books = 3, 4
 	store := newStore(t, shelves3)
-	address := dserver.Define[shelf3]("shelf")
-	db := store.Open()
-	var processes, callers sync.WaitGroup
+	lib := library{t: t, random: random, db: store.Open(), lent: map[string]int{}, titles: map[string]string{}}
+	var processes sync.WaitGroup
 	ctx, end := context.WithCancel(t.Context())
-	lent, titles := map[string]int{}, map[string]string{}
 	for step := range 30 {
 		if version := 1 + random.IntN(3); random.IntN(3) == 0 {
 			life := time.Duration(random.IntN(20_000)) * time.Millisecond
 			processes.Go(func() { liveAndEnd(ctx, t, store.Open(), shelvesOf(version), life, step%2 == 0) })
 		}
-		for range random.IntN(6) {
-			id, book := fmt.Sprint(random.IntN(servers)), fmt.Sprint(random.IntN(books))
-			if random.IntN(3) == 0 {
-				must(t, address.At(db, id).Cast(ctx, Entitle{book, "x"}))
-				titles[id+"/"+book] += "x"
-				continue
-			}
-			lent[id+"/"+book]++
-			callers.Go(func() {
-				if _, err := dserver.Call(t.Context(), address.At(db, id), Lend{Book: book}); err != nil {
-					t.Error(err)
-				}
-			})
-		}
+		lib.send(random.IntN(6))
 		<-time.After(time.Duration(random.IntN(3000)) * time.Millisecond)
 	}
 	end()
 	processes.Wait()
 	stop := run(t, dserver.Consumer{}, store.Open(), shelves3)
-	callers.Wait()
+	lib.callers.Wait()
 	<-time.After(5 * time.Minute)
 	stop()
-	for id := range servers {
-		s := shelves3.At(db, fmt.Sprint(id))
-		if dead := letters(t, s); len(dead) > 0 {
-			t.Errorf("%v: %d are set aside, the first with %+v", s.Ref(), len(dead), dead[0])
+	lib.judge()
+}
+
+// library sends to the shelves, and knows what has to come of it.
+type library struct {
+	t      *testing.T
+	random *rand.Rand
+	db     backend.Database
+
+	callers sync.WaitGroup
+	lent    map[string]int // by shelf and book
+	titles  map[string]string
+}
+
+// A library has few shelves and books, so that versions meet there.
+const (
+	shelvesInUse = 3
+	booksInUse   = 4
+)
+
+// send sends n messages, and waits for the casts alone.
+func (l *library) send(n int) {
+	address := dserver.Define[shelf3]("shelf")
+	for range n {
+		id, book := fmt.Sprint(l.random.IntN(shelvesInUse)), fmt.Sprint(l.random.IntN(booksInUse))
+		if l.random.IntN(3) == 0 {
+			must(l.t, address.At(l.db, id).Cast(l.t.Context(), Entitle{book, "x"}))
+			l.titles[id+"/"+book] += "x"
+			continue
 		}
-		state, err := s.State(t.Context())
+		l.lent[id+"/"+book]++
+		l.callers.Go(func() {
+			if _, err := dserver.Call(l.t.Context(), address.At(l.db, id), Lend{Book: book}); err != nil {
+				l.t.Error(err)
+			}
+		})
+	}
+}
+
+// judge compares what is stored in the end.
+func (l *library) judge() {
+	for id := range shelvesInUse {
+		s := shelves3.At(l.db, fmt.Sprint(id))
+		if dead := letters(l.t, s); len(dead) > 0 {
+			l.t.Errorf("%v: %d are set aside, the first with %+v", s.Ref(), len(dead), dead[0])
+		}
+		state, err := s.State(l.t.Context())
 		if err != nil && !errors.Is(err, dserver.ErrNotFound) {
-			t.Fatal(err)
+			l.t.Fatal(err)
 		}
-		for book := range books {
+		for book := range booksInUse {
 			name := fmt.Sprint(id, "/", book)
 			b, note := state.Volumes[fmt.Sprint(book)], state.Notes[fmt.Sprint(book)]
-			if b.Lent != lent[name] || b.Title != titles[name] || note != titles[name] {
-				t.Errorf("%s: %+v and note %q, want %d and %q", name, b, note, lent[name], titles[name])
+			if b.Lent != l.lent[name] || b.Title != l.titles[name] || note != l.titles[name] {
+				l.t.Errorf("%s: %+v and note %q, want %d and %q", name, b, note, l.lent[name], l.titles[name])
 			}
 		}
 	}
+}
+
+// shelvesEnv tells a child process which version of the program it is, and of which database.
+const shelvesEnv = "DSERVER_SHELVES_CHILD"
+
+// TestShelvesChild is a process of TestRollingUpdatesOfKilledProcesses.
+func TestShelvesChild(t *testing.T) {
+	version, name, ok := strings.Cut(os.Getenv(shelvesEnv), " ")
+	if !ok {
+		t.Skip("the child process of another test")
+	}
+	n, err := strconv.Atoi(version)
+	must(t, err)
+	db := openNamed(t, name)
+	defer db.Close()
+	must(t, dserver.Run(quickly(untilOrphaned()), db, shelvesOf(n)))
+}
+
+// shelvesChild is such a process. It ends in order when its standard input does.
+type shelvesChild struct {
+	*exec.Cmd
+	alive io.Closer
+}
+
+// The same with processes: they are started, stopped and killed in any order, on each store.
+func TestRollingUpdatesOfKilledProcesses(t *testing.T) {
+	random := seeded(t)
+	steps := 15
+	if isLong() {
+		steps = 300
+	}
+	eachNamedStore(t, func(t *testing.T, place func(testing.TB) string) {
+		name := place(t)
+		lib := library{t: t, random: random, db: openNamed(t, name), lent: map[string]int{}, titles: map[string]string{}}
+		t.Cleanup(func() { must(t, lib.db.Close()) })
+		var living []shelvesChild
+		end := func(kill bool) {
+			i := random.IntN(len(living))
+			child := living[i]
+			living = slices.Delete(living, i, i+1)
+			if kill {
+				must(t, child.Process.Kill())
+			}
+			must(t, child.alive.Close())
+			if err := child.Wait(); err != nil && !kill {
+				t.Errorf("a process ended with %v: %s", err, child.Stdout)
+			}
+		}
+		t.Cleanup(func() {
+			for len(living) > 0 {
+				end(true)
+			}
+		})
+		for range steps {
+			switch {
+			case len(living) < 4 && random.IntN(2) == 0:
+				child := childOf("TestShelvesChild", shelvesEnv, fmt.Sprint(1+random.IntN(3), " ", name))
+				child.Stdout = new(strings.Builder)
+				alive, err := child.StdinPipe()
+				must(t, err)
+				must(t, child.Start())
+				living = append(living, shelvesChild{child, alive})
+			case len(living) > 0 && random.IntN(3) == 0:
+				end(random.IntN(2) == 0)
+			}
+			lib.send(random.IntN(20))
+			time.Sleep(time.Duration(random.IntN(400)) * time.Millisecond)
+		}
+		for len(living) > 0 {
+			end(random.IntN(2) == 0)
+		}
+		runQuickly(t, openNamed(t, name), shelves3)
+		lib.callers.Wait()
+		for id := range shelvesInUse {
+			s := shelves3.At(lib.db, fmt.Sprint(id))
+			eventually(t, "all is handled", func() bool { return statusOf(t, s).Queued == 0 })
+		}
+		lib.judge()
+		check(t, lib.db, shelves3)
+	})
 }
 
 // liveAndEnd runs a consumer for so long, at most until ctx ends, and then ends or kills it.
