@@ -292,25 +292,27 @@ func (c *consumer) staff() {
 
 // work runs turns until there are enough workers that have nothing to do.
 func (c *consumer) work() {
+	goroutine := goroutineID()
 	for s := c.take(); s != nil; s = c.take() {
 		if s.crowded {
 			runtime.Gosched() // lets the senders that the last turn answered join this one
 		}
-		if !c.runTurn(s) {
+		if !c.runTurn(s, goroutine) {
 			return
 		}
 	}
 }
 
-// runTurn runs one turn. It returns false when another goroutine took the turn, and the worker's place, over.
-func (c *consumer) runTurn(s *server) bool {
-	t := &turn{c: c, s: s, keys: tenantOf(s.ref()), limit: maxBatch}
+// runTurn runs one turn on a goroutine, this one. It returns false when another goroutine took the turn, and the worker's place, over.
+func (c *consumer) runTurn(s *server, goroutine uint64) bool {
+	t := &turn{c: c, s: s, goroutine: goroutine, keys: tenantOf(s.ref()), limit: maxBatch}
 	return c.conclude(t, func() nextTurn { return c.turn(t) })
 }
 
 // conclude runs a turn, or what another goroutine left of it, and settles what comes next. It returns false when yet
 // another goroutine took it over.
 func (c *consumer) conclude(t *turn, run func() nextTurn) bool {
+	t.s.goroutine.Store(t.goroutine)
 	ended := false
 	defer func() {
 		if !ended { // the user's code ended this goroutine

@@ -90,7 +90,8 @@ func (t *turn) faulted(f *fault) nextTurn {
 		return t.faultedStored(first, f)
 	}
 	a := first.arrival
-	t.about(t.c.log.Warn(), a.message.Name).Str(zerolog.ErrorFieldName, f.Text).Msg("a message that was not queued broke its handler")
+	t.about(t.c.log.Warn(), a.message.Name).Str(zerolog.ErrorFieldName, f.Text).Func(withStack(f.hung())).
+		Msg("a message that was not queued broke its handler")
 	if a.call {
 		a.done <- outcome{err: because(ErrFault, "%s", f.Text)}
 	} else {

@@ -151,7 +151,10 @@ func (h handle) call(ctx context.Context, message Message, how sending) ([]byte,
 func (h handle) callQueued(ctx context.Context, m Message, how sending) ([]byte, error) {
 	p, release := acquireProcess(h.db)
 	defer release()
-	call := p.expect()
+	if err := h.checkHandler(p); err != nil {
+		return nil, err
+	}
+	call := p.expect(h.Ref())
 	defer p.forget(call)
 	a := p.announce(call)
 	known, err := h.pushWith(ctx, a.write, how, newEnvelope(m, address(p.id, call.secret)))

@@ -163,10 +163,19 @@ func encodeReply(reply any) ([]byte, error) {
 type fault struct {
 	Text  string
 	Stack string
+	hangs bool // Stack is of a goroutine that has not returned: nothing of the message is in it
 	halts bool // it was the last attempt, and the server stops
 }
 
 func (f *fault) Error() string { return f.Text }
+
+// hung is where something has not returned. Other stacks may quote the message, so they are for its dead letter alone.
+func (f *fault) hung() string {
+	if f.hangs {
+		return f.Stack
+	}
+	return ""
+}
 
 func panicked(p any) *fault {
 	return &fault{Text: fmt.Sprintf("panic: %v", p), Stack: string(debug.Stack())}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -191,9 +192,11 @@ func (h *holder) attempt() (ending, error) {
 	limit := h.def.settings.workLimit
 	ctx, cancel := context.WithTimeout(context.WithValue(h.ctx, lockedKey{}, h.ref), limit)
 	defer cancel()
-	done := make(chan ending, 1)
+	done, began := make(chan ending, 1), time.Now()
+	var goroutine atomic.Uint64
 	attempt, state := &LockedContext{ctx, h.ref, h.lock.record.Key, h.lock.record.Attempt}, h.state
 	go func() {
+		goroutine.Store(goroutineID())
 		e := ending{fault: &fault{Text: "the work ended its goroutine"}}
 		defer func() { done <- e }()
 		e = h.handler.outcomeOf(attempt, state, h.env.Body)
@@ -208,12 +211,13 @@ func (h *holder) attempt() (ending, error) {
 		return e, nil
 	case <-time.After(beatEvery):
 	}
-	left := h.c.lose(h.ref, "the work of "+h.env.Name)
+	left := h.c.lose(h.ref, "the work of "+h.env.Name, goroutine.Load())
 	h.c.wg.Go(func() {
 		<-done
 		h.c.find(left)
 	})
-	return ending{fault: &fault{Text: fmt.Sprintf("the work did not return within %v", limit)}}, nil
+	stack, _ := h.c.process.stacks.where(goroutine.Load(), began)
+	return ending{fault: &fault{Text: fmt.Sprintf("the work did not return within %v", limit), Stack: stack, hangs: true}}, nil
 }
 
 // backOff waits before an attempt. It reports false when none may begin: the lock is lost, or the consumer stops.
@@ -270,7 +274,7 @@ func (h *holder) again(f *fault) bool {
 	r.Wait = backOff(r.Attempt)
 	if r.Halted = f.halts; !r.Halted {
 		h.about(h.c.log.Warn()).Stringer(logWait, r.Wait.Round(time.Millisecond)).Str(zerolog.ErrorFieldName, f.Text).
-			Msg("locked work failed, and is tried again")
+			Func(withStack(f.hung())).Msg("locked work failed, and is tried again")
 		r.Attempt++
 	}
 	err := h.change(func(tx backend.Tx, keys tenant) error {
@@ -283,7 +287,7 @@ func (h *holder) again(f *fault) bool {
 	}
 	h.lock.record = r
 	if r.Halted {
-		h.tellHalted(h.c, f.Text)
+		h.tellHalted(h.c, f)
 		return false
 	}
 	return true

@@ -50,6 +50,7 @@ func (s *DServer[S]) Info(ctx context.Context, m any) error {
 func (t *turn) inform(ctx context.Context) (out outcome, next nextTurn) {
 	ended := make(chan nextTurn, 1)
 	t.c.wg.Go(func() {
+		t.goroutine = goroutineID()
 		t.c.conclude(t, func() nextTurn {
 			next := t.run()
 			ended <- next

@@ -49,30 +49,31 @@ func (t *turn) tellCounted(w work, n counted, f *fault) {
 	switch {
 	case n == counted{}:
 		t.about(t.c.log.Warn(), w.envelope.Name).Str(zerolog.ErrorFieldName, f.Text).
-			Msg("a message broke its handler, and another consumer counts or has it")
+			Func(withStack(f.hung())).Msg("a message broke its handler, and another consumer counts or has it")
 	case n.halts:
 		t.about(t.c.log.Error(), w.envelope.Name).Int(logAttempts, n.attempts).Int(logMaxAttempts, most).
 			Stringer(logStamp, w.item.Stamp).Str(zerolog.ErrorFieldName, f.Text).
-			Str(logShow, showCommand(t.s.ref(), w.item.Stamp)).Msg("the server halts until an operator acts")
+			Str(logShow, showCommand(t.s.ref(), w.item.Stamp)).Func(withStack(f.hung())).
+			Msg("the server halts until an operator acts")
 	case n.last:
-		t.tellSetAside(w.envelope.Name, w.item.Stamp, n.attempts, because(ErrFault, "%s", f.Text))
+		t.tellSetAside(w.envelope.Name, w.item.Stamp, n.attempts, because(ErrFault, "%s", f.Text), f.hung())
 	default:
 		t.about(t.c.log.Warn(), w.envelope.Name).Int(logAttempts, n.attempts).Int(logMaxAttempts, most).
 			Stringer(logWait, n.wait.Round(time.Millisecond)).Str(zerolog.ErrorFieldName, f.Text).
-			Msg("a message broke its handler, and is tried again")
+			Func(withStack(f.hung())).Msg("a message broke its handler, and is tried again")
 	}
 }
 
 // tellSetAside logs that a message is a dead letter now, and how to see it. What a handler refused is its decision; what
 // has no attempts left is for somebody to mend.
-func (t *turn) tellSetAside(message string, stamp backend.Versionstamp, attempts int, err *Error) {
+func (t *turn) tellSetAside(message string, stamp backend.Versionstamp, attempts int, err *Error, stack string) {
 	line, text := t.c.log.Warn(), "a message was refused, and set aside"
 	if errors.Is(err, ErrFault) {
 		line, text = t.c.log.Error(), "a message was set aside after its last attempt"
 	}
 	t.about(line, message).Int(logAttempts, attempts).Int(logMaxAttempts, t.s.def.settings.maxAttempts).
 		Stringer(logStamp, stamp).Str(logCode, err.Code).Str(zerolog.ErrorFieldName, err.Text).
-		Str(logShow, showCommand(t.s.ref(), stamp)).Msg(text)
+		Str(logShow, showCommand(t.s.ref(), stamp)).Func(withStack(stack)).Msg(text)
 }
 
 // tellLetters logs the dead letters of a batch that was committed. Those of messages that were never on the queue have the
@@ -98,7 +99,7 @@ func (t *turn) tellLetters() {
 			stamp = v.WithOrder(order)
 			order++
 		}
-		t.tellSetAside(r.envelope.Name, stamp, attempts, r.err)
+		t.tellSetAside(r.envelope.Name, stamp, attempts, r.err, "")
 	}
 }
 
@@ -112,6 +113,15 @@ func (t *turn) tellGivenUp(r result) {
 		Msg("locked work for a call failed in its last attempt; its caller is told")
 }
 
+// withStack adds a stack to a line, if there is one.
+func withStack(stack string) func(*zerolog.Event) {
+	return func(line *zerolog.Event) {
+		if stack != "" {
+			line.Str(logStack, stack)
+		}
+	}
+}
+
 // about begins a line about locked work.
 func (h *holder) about(line *zerolog.Event) *zerolog.Event {
 	r := h.lock.record
@@ -120,8 +130,9 @@ func (h *holder) about(line *zerolog.Event) *zerolog.Event {
 }
 
 // tellHalted logs that locked work has no attempts left, and why.
-func (h *holder) tellHalted(c *consumer, text string) {
-	h.about(c.log.Error()).Str(zerolog.ErrorFieldName, text).Msg("the server halts under its lock until an operator acts")
+func (h *holder) tellHalted(c *consumer, f *fault) {
+	h.about(c.log.Error()).Str(zerolog.ErrorFieldName, f.Text).Func(withStack(f.hung())).
+		Msg("the server halts under its lock until an operator acts")
 }
 
 // showCommand is what to type to see a message, with the database in $DSERVER_DB.

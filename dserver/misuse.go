@@ -3,6 +3,7 @@ package dserver
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -31,6 +32,39 @@ func (c *Context) late() {
 		m.log.Error().Stringer(logServer, c.self).Str(logFunction, function).Str(logPlace, place).
 			Msg("a Context was used after its handler's turn: what it was asked for does not happen")
 	}
+}
+
+// insteadOfCalling is what to do where a handler calls its own server.
+const insteadOfCalling = "a handler must not call its own server: use the state that it is given, or Context.Cast"
+
+// checkHandler refuses a call that waits for its sender: a handler of the server itself, which has made it with a context
+// that is not its own.
+func (h handle) checkHandler(p *process) error {
+	ref := h.Ref()
+	for _, c := range (*p.consumers.Load())[ref.Type] {
+		if c.isHandledHere(ref) {
+			return fmt.Errorf("dserver: nothing was sent: the call of %v would wait for itself: %s", ref, insteadOfCalling)
+		}
+	}
+	return nil
+}
+
+// isHandledHere reports whether this goroutine runs a handler of the server.
+func (c *consumer) isHandledHere(ref Ref) bool {
+	c.mu.Lock()
+	s := c.types[ref.Type].servers[ref.ID]
+	c.mu.Unlock()
+	return s != nil && s.handling.Load() != 0 && s.goroutine.Load() == goroutineID()
+}
+
+// calledIn is how a stack shows a call that waits.
+const calledIn = ownFunctions + "handle.callQueued("
+
+// waitsForItself reports whether one of the goroutines of a handler that overran, or of those that it started, waits for a
+// call, and this process for an answer of the handler's server to a call that was sent meanwhile.
+func (t *turn) waitsForItself(b *batch, stacks []string) bool {
+	calls := func(stack string) bool { return strings.Contains(stack, calledIn) }
+	return slices.ContainsFunc(stacks, calls) && t.c.process.calls(t.s.ref(), b.started)
 }
 
 // callerOutside is the innermost function, and the place in it, that is not of this package.

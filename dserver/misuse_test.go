@@ -160,3 +160,82 @@ func TestCallThatIsCancelledGetsNoHint(t *testing.T) {
 		t.Errorf("it ended with %v", err)
 	}
 }
+
+// CallSelf is a call whose handler calls its own server, with a context that is not its own.
+type CallSelf struct {
+	dserver.Returns[int]
+	How string
+}
+
+// selfish is journals with such handlers. What they call through is set before they run.
+func selfish(s **dserver.DServer[Journal], goOn <-chan struct{}) *dserver.Definition[Journal] {
+	return journals.With(
+		dserver.Settings[Journal]{MaxAttempts: 1},
+		dserver.HandleCall(func(_ *dserver.Context, _ *Journal, m CallSelf) (int, error) {
+			ctx := context.Background()
+			switch m.How {
+			case "with a key":
+				return dserver.Call(ctx, *s, Append{Line: "self"}, dserver.Once("self"))
+			case "ahead":
+				return dserver.Call(ctx, *s, Append{Line: "self"}, dserver.Priority())
+			case "by a goroutine":
+				answered := make(chan struct{})
+				go func() {
+					defer close(answered)
+					_ = (*s).Call(ctx, Append{Line: "self"}, nil)
+				}()
+				<-answered
+				return 0, nil
+			case "never":
+				<-goOn
+				return 0, nil
+			}
+			return dserver.Call(ctx, *s, Append{Line: "self"})
+		}))
+}
+
+const instead = "a handler must not call its own server: use the state that it is given, or Context.Cast"
+
+// A handler that calls its own server with a context that is not its own would wait for itself: it is told at once.
+func TestHandlerThatCallsItsOwnServerIsTold(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		var s *dserver.DServer[Journal]
+		types := selfish(&s, nil)
+		db, far := open(), open()
+		s = types.At(db, "a")
+		run(t, dserver.Consumer{}, db, types)
+		for _, how := range []string{"plainly", "with a key", "ahead"} {
+			for name, db := range map[string]backend.Database{"its process": db, "another": far} {
+				_, err := dserver.Call(within(t), types.At(db, "a"), CallSelf{How: how})
+				if err == nil || !strings.Contains(err.Error(), "nothing was sent: the call of journal/a would wait for itself: "+instead) {
+					t.Fatalf("%s, for a call of %s: %v", how, name, err)
+				}
+			}
+		}
+		expectLines(t, lines(t, s))
+	})
+}
+
+// When it is a goroutine of the handler that calls, the overrun tells; and only then, whoever else waits for the server.
+func TestOverrunTellsOfACallOfItsOwnServer(t *testing.T) {
+	for how, told := range map[string]bool{"by a goroutine": true, "never": false} {
+		synctest.Test(t, func(t *testing.T) {
+			var s *dserver.DServer[Journal]
+			goOn := make(chan struct{})
+			types := selfish(&s, goOn)
+			store := newStore(t, types)
+			db := store.Open()
+			s = types.At(db, "a")
+			stop := run(t, dserver.Consumer{}, db, types)
+			time.AfterFunc(time.Second, func() { _ = s.Call(context.Background(), Append{Line: "innocent"}, nil) })
+			_, err := dserver.Call(context.Background(), types.At(store.Open(), "a"), CallSelf{How: how})
+			if !errors.Is(err, dserver.ErrFault) || !strings.Contains(err.Error(), "did not return within 4s") ||
+				strings.Contains(err.Error(), ": it waits for a call of journal/a, which is itself: "+instead) != told {
+				t.Errorf("%s: %v", how, err)
+			}
+			close(goOn)
+			<-time.After(time.Second) // the calls are answered
+			stop()
+		})
+	}
+}

@@ -25,8 +25,13 @@ func (t *turn) overrun(b *batch) {
 		return
 	}
 	t.loader.close()
-	t.left = t.c.lose(t.s.ref(), t.inHand(b))
-	t.c.takeTurn(t, b, &fault{Text: fmt.Sprintf("the handler did not return within %v", handlerLimit)})
+	t.left = t.c.lose(t.s.ref(), t.inHand(b), t.goroutine)
+	own, started := t.c.process.stacks.where(t.goroutine, b.started)
+	f := &fault{Text: fmt.Sprintf("the handler did not return within %v", handlerLimit), Stack: own, hangs: true}
+	if t.waitsForItself(b, append(started, own)) {
+		f.Text += fmt.Sprintf(": it waits for a call of %v, which is itself: %s", t.s.ref(), insteadOfCalling)
+	}
+	t.c.takeTurn(t, b, f)
 }
 
 // inHand says what the batch runs.
@@ -77,6 +82,7 @@ func (c *consumer) replace(old *turn, limit int, run func(t *turn) nextTurn) {
 	t.s.state = state{}
 	t.s.handling.Store(0)
 	c.wg.Go(func() {
+		t.goroutine = goroutineID()
 		if c.conclude(t, func() nextTurn { return run(t) }) && t.info == nil {
 			c.work()
 		}

@@ -28,6 +28,7 @@ type process struct {
 	lead      chan struct{}                          // has room for one: who reads the mailbox
 	bell      backend.Watch                          // the leader's; nil when the mailbox has to be read
 	acts      acts
+	stacks    stacks
 
 	// Guarded by registry.mu.
 	users int
@@ -35,7 +36,7 @@ type process struct {
 	tidy  *time.Timer // runs unwatch a while after that
 
 	mu      sync.Mutex
-	calls   uint64
+	called  uint64
 	pending map[uint64]*pendingCall // by secret
 	last    queue.Item              // the last answer that was read
 	stale   int                     // how many were read and not removed yet
@@ -53,6 +54,8 @@ type process struct {
 
 // pendingCall waits for an answer. answer is set before done is closed.
 type pendingCall struct {
+	to     Ref
+	since  time.Time
 	number uint64 // in the order of calls
 	secret uint64 // names it in its address, so that nobody answers whom the address was not given to
 	done   chan struct{}
@@ -183,17 +186,29 @@ func newSecret() uint64 {
 	return binary.NativeEndian.Uint64(b[:])
 }
 
-// expect makes room for an answer.
-func (p *process) expect() *pendingCall {
+// expect makes room for the answer of a server.
+func (p *process) expect(to Ref) *pendingCall {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.calls++
-	call := &pendingCall{number: p.calls, secret: newSecret(), done: make(chan struct{})}
+	p.called++
+	call := &pendingCall{to: to, since: time.Now(), number: p.called, secret: newSecret(), done: make(chan struct{})}
 	for p.pending[call.secret] != nil {
 		call.secret = newSecret()
 	}
 	p.pending[call.secret] = call
 	return call
+}
+
+// calls reports whether a call to a server waits that was sent since a moment.
+func (p *process) calls(to Ref, since time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, call := range p.pending {
+		if call.to == to && !call.since.Before(since) {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *process) forget(call *pendingCall) {

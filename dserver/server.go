@@ -27,7 +27,8 @@ type server struct {
 	timer *time.Timer // will look again; nil when there is none
 	due   int64       // when, in Unix nanoseconds
 
-	handling atomic.Int64 // when the handlers of the running turn began, in Unix nanoseconds; 0 while none run
+	handling  atomic.Int64  // when the handlers of the running turn began, in Unix nanoseconds; 0 while none run
+	goroutine atomic.Uint64 // that runs the turn
 
 	// Of the running turn, of which there is one at a time.
 	state   state

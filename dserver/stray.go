@@ -6,18 +6,20 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // stray is a function of the user's that did not return in its time. Its turn or its lock goes on without it, and its
 // goroutine is left to itself: Go has no way to end one. A Run that ends waits for it as long as for the turns in hand.
 type stray struct {
-	ref  Ref
-	what string
+	ref       Ref
+	what      string
+	goroutine uint64 // 0: not known
 }
 
 // lose notes a stray.
-func (c *consumer) lose(ref Ref, what string) *stray {
-	s := &stray{ref, what}
+func (c *consumer) lose(ref Ref, what string, goroutine uint64) *stray {
+	s := &stray{ref, what, goroutine}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.strays[s] = struct{}{}
@@ -38,7 +40,9 @@ const maxStraysNamed = 10
 func (c *consumer) leaveBehind() error {
 	var names []string
 	for _, s := range c.unfinished() {
-		c.log.Error().Stringer(logServer, s.ref).Str(logFunction, s.what).Msg("it did not return, and was left behind by the end of Run")
+		stack, _ := c.process.stacks.where(s.goroutine, time.Time{})
+		c.log.Error().Stringer(logServer, s.ref).Str(logFunction, s.what).Func(withStack(stack)).
+			Msg("it did not return, and was left behind by the end of Run")
 		if len(names) < maxStraysNamed {
 			names = append(names, fmt.Sprintf("%s in %v", s.what, s.ref))
 		}
@@ -58,12 +62,12 @@ func (c *consumer) unfinished() []stray {
 		all = append(all, *s)
 	}
 	for _, ref := range c.process.acts.of(c.types) {
-		all = append(all, stray{ref, "an AfterCommit function"})
+		all = append(all, stray{ref, "an AfterCommit function", 0})
 	}
 	for _, t := range c.types {
 		for _, s := range t.servers {
 			if s.scheduled {
-				all = append(all, stray{s.ref(), "a turn"})
+				all = append(all, stray{s.ref(), "a turn", s.goroutine.Load()})
 			}
 		}
 	}

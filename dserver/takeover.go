@@ -93,7 +93,7 @@ func (c *consumer) takeOver(ref Ref, def *definition, seen lock, beat string) (t
 	c.vigil.forget(ref)
 	h.about(c.log.Warn()).Msg("took over the lock of a consumer that vanished")
 	if h.lock.record.Halted {
-		h.tellHalted(c, errVanished.Text)
+		h.tellHalted(c, errVanished)
 		return false, nil
 	}
 	c.hold(h)

@@ -39,6 +39,8 @@ type turn struct {
 	limit  int           // messages at most
 	took   time.Duration // by handlers, over all attempts
 
+	goroutine uint64 // that runs the turn
+
 	refusal refusal // what an attempt before this one has found
 
 	handover sync.Mutex // while another goroutine takes the turn over
