@@ -44,6 +44,8 @@ type batch struct {
 	started time.Time
 	running atomic.Pointer[Context] // of the handler that runs
 	handled atomic.Int64            // how many results there are, for whoever takes the turn over
+	does    atomic.Int32            // doing
+	size    stateSize               // before any message
 	phase   atomic.Int32
 }
 
@@ -299,6 +301,8 @@ func (b *batch) invoke(ctx *Context, m *work) ([]byte, error) {
 // check compares the value with what is committed, which makes a checkpoint. A map that a handler left nil is empty for
 // the next one, as it would be after a restart.
 func (b *batch) check() error {
+	b.does.Store(int32(comparing))
+	defer b.does.Store(int32(handling))
 	edits, err := b.state.diff(b.def, b.state.value)
 	if err != nil {
 		return err
@@ -353,6 +357,8 @@ func (b *batch) undo() bool {
 		b.cut = true
 		return false
 	}
+	b.does.Store(int32(rereading))
+	defer b.does.Store(int32(handling))
 	value, err := b.checkpoint()
 	if err != nil {
 		b.broken = err

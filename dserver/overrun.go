@@ -27,7 +27,7 @@ func (t *turn) overrun(b *batch) {
 	t.loader.close()
 	t.left = t.c.lose(t.s.ref(), t.inHand(b), t.goroutine)
 	own, started := t.c.process.stacks.where(t.goroutine, b.started)
-	f := &fault{Text: fmt.Sprintf("the handler did not return within %v", handlerLimit), Stack: own, hangs: true}
+	f := &fault{Text: b.overrunText(), Stack: own, hangs: true}
 	if t.waitsForItself(b, append(started, own)) {
 		f.Text += fmt.Sprintf(": it waits for a call of %v, which is itself: %s", t.s.ref(), insteadOfCalling)
 	}

@@ -55,6 +55,7 @@ type turn struct {
 	passes   bool          // some of them are of priority, and some are not
 	unheard  [2]*work      // the first of each lane that this consumer has no handler for
 	joined   int           // how many locals are in the batch
+	loaded   time.Duration // what loading the state took
 	loader   *loader
 	batch    *batch
 	stamped  bool
@@ -128,9 +129,9 @@ func (t *turn) run() nextTurn {
 		case errors.Is(err, ErrKeyReused) && handled == 1:
 			t.refusal = refusalOf(t.batch.results[0].work, asError(err))
 		case isTooMuch(err) && handled == 1:
-			return t.faulted(&fault{Text: err.Error()})
+			return t.faulted(&fault{Text: t.tooOld(err).Error()})
 		default:
-			return t.failed(err)
+			return t.failed(t.tooOld(err))
 		}
 	}
 }
@@ -193,7 +194,9 @@ func (t *turn) attempt(tx backend.Tx) (err error) {
 	if err != nil {
 		return err
 	}
+	began := time.Now()
 	st, err := t.load(tx) // 4
+	t.loaded = time.Since(began)
 	if err != nil {
 		return err
 	}
@@ -242,6 +245,7 @@ func (t *turn) handle(st state) error {
 	b := &batch{
 		def: t.s.def, self: t.s.ref(), ctx: t.c.turns, until: now.Add(handlerLimit), state: st, loader: t.loader,
 		fresh: t.head.version.IsZero(), mayLock: !t.head.lock.isHeld(), book: t.book, started: now, refusal: t.refusal,
+		size: sizeOf(st.rows),
 	}
 	t.batch = b
 	t.s.handling.Store(now.UnixNano())
