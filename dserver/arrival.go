@@ -3,6 +3,7 @@ package dserver
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
@@ -11,9 +12,14 @@ import (
 // A sender never waits for the slow handler of another message. An arrival goes to the queue when the handlers of a turn
 // have run for patience, and casts do not even join a server whose last turn was so slow. A commit that takes long is
 // no reason: the queue's would as well. At the latest an arrival goes there after longPatience, when no worker is free.
+//
+// One goroutine looks at all arrivals, each patience, for as long as any come: a timer for each would cost more than many
+// a handler. So an arrival waits for up to one patience longer.
 const (
 	patience     = 10 * time.Millisecond
 	longPatience = 100 * time.Millisecond
+
+	quietLooks = 100 // that find nobody, after which that goroutine ends
 )
 
 // maxLocalBytes is the largest message that joins a turn without the queue.
@@ -26,6 +32,8 @@ type arrival struct {
 	call      bool
 	info      bool         // for HandleInfo
 	released  *release     // locked work that has ended
+	server    *server      // whose turn it waits for
+	came      int          // at which look
 	done      chan outcome // has room for one
 	taken     bool         // a turn has it
 	withdrawn bool         // its sender has it back
@@ -42,35 +50,62 @@ func newArrival(m Message, call bool) *arrival {
 	return &arrival{message: m, call: call, done: make(chan outcome, 1)}
 }
 
-// await waits for a turn that takes the arrival. When none does soon, or ctx ends, it takes the arrival back.
-func (c *consumer) await(ctx context.Context, s *server, a *arrival) outcome {
-	timer := c.newPatience()
-	defer func() {
-		timer.Stop()
-		c.patience.Put(timer)
-	}()
-	for waited := patience; ; waited += patience {
-		select {
-		case out := <-a.done:
-			return out
-		case <-timer.C:
-			if (waited >= longPatience || s.handlesFor() > patience) && c.withdraw(a) {
-				return outcome{declined: true}
-			}
-			timer.Reset(patience)
-		case <-ctx.Done():
-			return c.giveUp(ctx, a)
-		}
+// hall is where arrivals wait for a turn. The consumer's mutex guards it.
+type hall struct {
+	arrivals  []*arrival // those that turns took as well, until the next look
+	looks     int
+	quiet     int // looks that found nobody
+	isWatched bool
+}
+
+// enter lets arrivals wait. The mutex is held.
+func (c *consumer) enter(arrivals ...*arrival) {
+	h := &c.hall
+	h.arrivals = append(h.arrivals, arrivals...)
+	if !h.isWatched {
+		h.isWatched, h.quiet = true, 0
+		c.wg.Go(c.watchHall)
 	}
 }
 
-func (c *consumer) newPatience() *time.Timer {
-	timer, ok := c.patience.Get().(*time.Timer)
-	if !ok {
-		return time.NewTimer(patience)
+func (c *consumer) watchHall() {
+	tick := time.NewTicker(patience)
+	defer tick.Stop()
+	for c.lookAtHall() {
+		<-tick.C
 	}
-	timer.Reset(patience)
-	return timer
+}
+
+// lookAtHall sends those to the queue that have waited for too long. It reports false when nobody has to look any more.
+func (c *consumer) lookAtHall() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := &c.hall
+	if h.quiet++; len(h.arrivals) > 0 {
+		h.quiet = 0
+	}
+	h.looks++
+	h.arrivals = slices.DeleteFunc(h.arrivals, func(a *arrival) bool {
+		waited := time.Duration(h.looks-a.came-1) * patience
+		if !a.taken && !a.withdrawn && (waited >= longPatience || waited >= patience && a.server.handlesFor() > patience) {
+			a.withdrawn = true
+			a.done <- outcome{declined: true}
+		}
+		return a.taken || a.withdrawn
+	})
+	h.isWatched = len(h.arrivals) > 0 || !c.closing && h.quiet < quietLooks
+	return h.isWatched
+}
+
+// await waits for a turn that takes the arrival, or for a look that sends it to the queue. When ctx ends before, the
+// arrival is taken back.
+func (c *consumer) await(ctx context.Context, a *arrival) outcome {
+	select {
+	case out := <-a.done:
+		return out
+	case <-ctx.Done():
+		return c.giveUp(ctx, a)
+	}
 }
 
 func (c *consumer) giveUp(ctx context.Context, a *arrival) outcome {

@@ -101,7 +101,7 @@ type consumer struct {
 	workers  int
 	idle     int // workers that wait, and were not woken
 	closing  bool
-	patience sync.Pool       // of *time.Timer, stopped
+	hall     hall
 	holding  map[Ref]*holder // the locks whose work runs here
 	beats    bool            // for them
 	hasHeld  bool            // it has beaten at some time
@@ -222,20 +222,22 @@ func (c *consumer) fail(err error) {
 
 func isFatal(err error) bool { return errors.Is(err, backend.ErrClosed) }
 
-// offer gives a message to the server's next turn; nil when it has to take the queue.
-func (c *consumer) offer(ref Ref, a *arrival) *server {
+// offer gives a message to the server's next turn. It reports false when it has to take the queue.
+func (c *consumer) offer(ref Ref, a *arrival) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
-		return nil
+		return false
 	}
 	s := c.server(ref)
 	if s.slow && !a.call { // the cast would wait for a handler
-		return nil
+		return false
 	}
+	a.server, a.came = s, c.hall.looks
 	s.arrivals = append(s.arrivals, a)
+	c.enter(a)
 	c.schedule(s)
-	return s
+	return true
 }
 
 // wake makes a turn look at the server's queue, as a mark or a push of this process told.

@@ -128,11 +128,10 @@ func (h handle) inline(ctx context.Context, m Message, call bool) outcome {
 		return outcome{declined: err == nil, err: err}
 	}
 	a := newArrival(m, call)
-	s := c.offer(h.Ref(), a)
-	if s == nil {
+	if !c.offer(h.Ref(), a) {
 		return outcome{declined: true}
 	}
-	return c.await(ctx, s, a)
+	return c.await(ctx, a)
 }
 
 func (h handle) call(ctx context.Context, message Message, how sending) ([]byte, error) {

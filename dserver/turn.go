@@ -417,6 +417,7 @@ func (t *turn) giveBack(locals []*arrival) {
 	for _, a := range locals {
 		a.taken = false
 	}
+	t.c.enter(locals...)
 	t.s.arrivals = append(locals, t.s.arrivals...)
 }
 
