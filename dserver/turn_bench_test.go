@@ -7,6 +7,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/sqlite"
@@ -67,4 +70,38 @@ func openBench(b *testing.B, path string) backend.Database {
 	}
 	b.Cleanup(func() { _ = db.Close() })
 	return db
+}
+
+// BenchmarkCallBesideHalted is a remote caller beside servers that have halted: they cost nothing.
+func BenchmarkCallBesideHalted(b *testing.B) {
+	for _, halted := range []int{0, 20_000} {
+		b.Run(fmt.Sprintf("halted=%d", halted), func(b *testing.B) {
+			path := filepath.Join(b.TempDir(), "bench.db")
+			db, ctx := openBench(b, path), context.Background()
+			var broken atomic.Int64
+			types := counters.With(
+				dserver.Settings[Counter]{MaxAttempts: 1, Halt: true},
+				dserver.HandleCall(func(_ *dserver.Context, c *Counter, m Add) (int64, error) { return c.Count, nil }),
+				dserver.HandleCast(func(*dserver.Context, *Counter, Wreck) error { broken.Add(1); panic("it breaks") }))
+			var senders sync.WaitGroup
+			for first := range min(halted, 200) {
+				senders.Go(func() {
+					for i := first; i < halted; i += 200 {
+						must(b, types.At(db, fmt.Sprint(i)).Cast(ctx, Wreck{}))
+					}
+				})
+			}
+			senders.Wait()
+			run(b, dserver.Consumer{Logger: zerolog.Nop()}, db, types)
+			for broken.Load() < int64(halted) || rows(b, db, "r") > 0 {
+				time.Sleep(100 * time.Millisecond)
+			}
+			caller := openBench(b, path)
+			for b.Loop() {
+				if _, err := dserver.Call(ctx, types.At(caller, "caller"), Add{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
