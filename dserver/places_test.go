@@ -81,7 +81,7 @@ func TestLockedWorkHasABound(t *testing.T) {
 func TestServersThatWaitForAPlaceHoldNobodyUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c crew
-		def := c.types(time.Minute)
+		def := c.types(50 * time.Second)
 		store := newStore(t, def)
 		db, ctx := store.Open(), context.Background()
 		run(t, dserver.Consumer{Work: 1}, store.Open(), def)
