@@ -71,8 +71,10 @@ func (c *consumer) enter(arrivals ...*arrival) {
 func (c *consumer) watchHall() {
 	tick := time.NewTicker(patience)
 	defer tick.Stop()
-	for c.lookAtHall() {
-		<-tick.C
+	for range tick.C {
+		if !c.lookAtHall() {
+			return
+		}
 	}
 }
 

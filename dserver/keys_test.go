@@ -118,7 +118,7 @@ func fillCarts(t *testing.T, db, other backend.Database) {
 	must(t, ada.Cast(t.Context(), AddLine{"pot", 1500}))
 	must(t, ada.Cast(t.Context(), AddLine{"tea", 260})) // refused: it is there already
 	must(t, ada.Ref().At(db).Cast(t.Context(), dserver.Message{Name: "AddLine", Body: []byte{1}}))
-	<-time.After(time.Second) // it was tried three times, and waits
+	<-time.After(1500 * time.Millisecond) // it was tried three times, and waits
 	stop()
 
 	must(t, ada.CastAll(t.Context(), []any{AddLine{"milk", 120}, AddLine{strings.Repeat("long ", 20_000), 1}}))
