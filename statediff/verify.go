@@ -109,54 +109,27 @@ func alikeMaps(v, back reflect.Value) error {
 	return nil
 }
 
-func needsVerifier(t reflect.Type) bool { return verifierFor(t) != nil }
+func needsVerifier(t reflect.Type) bool { return holds(t, hasWill) }
+
+// hasWill tells whether a type may refuse to read what was written: it has methods of its own, or is a time, of which not
+// all years can be read.
+func hasWill(t reflect.Type) bool { return !isTracked(t) && marshals(t) }
 
 // verifierFor returns the verifier of a type, nil if none is needed.
 func verifierFor(t reflect.Type) *verifier {
-	v := &verifier{}
-	if !v.look(t, map[reflect.Type]bool{}) {
+	if !needsVerifier(t) {
 		return nil
 	}
-	return v
-}
-
-// look notes what is in a type, and reports whether it is anything that has to be read back.
-func (v *verifier) look(t reflect.Type, seen map[reflect.Type]bool) (found bool) {
-	if seen[t] || isTracked(t) {
-		return false
-	}
-	seen[t] = true
-	switch {
-	case t == reflect.TypeFor[time.Time](): // not all years can be read
-		return true
-	case marshals(t):
-		v.own = true
-		return true
-	}
-	switch t.Kind() {
-	case reflect.Struct:
-		return v.lookFields(t, seen)
-	case reflect.Map:
-		key, elem := v.look(t.Key(), seen), v.look(t.Elem(), seen)
-		v.alike = v.alike || key
-		return key || elem
-	case reflect.Slice, reflect.Array:
-		return v.look(t.Elem(), seen)
-	case reflect.Pointer:
-		found = v.look(t.Elem(), seen)
-		v.alike = v.alike || found
-	}
-	return found
-}
-
-func (v *verifier) lookFields(t reflect.Type, seen map[reflect.Type]bool) (found bool) {
-	for i := range t.NumField() {
-		f := t.Field(i)
-		if g, err := parseTag(f); err == nil && !g.skip && v.look(f.Type, seen) {
-			found = true
+	v := &verifier{}
+	holds(t, func(part reflect.Type) bool {
+		v.own = v.own || hasWill(part) && part != reflect.TypeFor[time.Time]()
+		if !marshals(part) {
+			isPointer, isMap := part.Kind() == reflect.Pointer, part.Kind() == reflect.Map
+			v.alike = v.alike || isPointer && needsVerifier(part.Elem()) || isMap && needsVerifier(part.Key())
 		}
-	}
-	return found
+		return false
+	})
+	return v
 }
 
 // culprit finds the value within v that cannot be read back, with the path to it; nil when there is none.

@@ -156,3 +156,16 @@ func mustBeAlike(t *rapid.T, warm, cold *calendar) {
 		}
 	}
 }
+
+// A pointer to a time is checked beside a time as well.
+func TestPointersToNothingAreFoundBesideTheSameType(t *testing.T) {
+	type entry struct {
+		A time.Time
+		B *time.Time
+	}
+	type state struct{ M map[string]entry }
+	s := schemaOf[state](t)
+	if edits, err := s.Diff(NewRows(), &state{map[string]entry{"x": {B: new(time.Time)}}}); err == nil {
+		t.Errorf("a pointer that comes back as nil is stored:\n%s", textOfEdits(edits))
+	}
+}
