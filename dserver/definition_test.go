@@ -29,7 +29,6 @@ type (
 	}
 	HasMutex   struct{ Mu sync.Mutex }
 	HasAtomic  struct{ N atomic.Int64 }
-	HasCycle   struct{ Next *HasCycle }
 	HasHandle  struct{ To *dserver.DServer[Journal] }
 	HasDeep    struct{ Outer struct{ Inner []HasChannel } }
 	HasMapKey  struct{ M map[any]int }
@@ -108,7 +107,6 @@ func TestWrongDefinitionsPanicWithTheirPlaces(t *testing.T) {
 		{"state with a hidden field", refusesState[HasHidden](), 1, []string{"HasHidden.hidden", `dserver:"-"`}},
 		{"state with a mutex", refusesState[HasMutex](), 1, []string{"HasMutex.Mu", "lock"}},
 		{"state with an atomic", refusesState[HasAtomic](), 1, []string{"HasAtomic.N"}},
-		{"state with a cycle", refusesState[HasCycle](), 1, []string{"HasCycle", "contains itself"}},
 		{"state with a handle", refusesState[HasHandle](), 1, []string{"HasHandle.To"}},
 		{"state with a channel deep inside", refusesState[HasDeep](), 1, []string{"Outer.Inner", ".C"}},
 		{"state with an interface as key", refusesState[HasMapKey](), 1, []string{"HasMapKey.M"}},

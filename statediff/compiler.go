@@ -34,14 +34,29 @@ func (c *compiler) refuse(format string, args ...any) error {
 	return fmt.Errorf("statediff: %s: %w", strings.Join(c.path, ""), fmt.Errorf(format, args...))
 }
 
-// within runs fn inside of t and refuses a type that contains itself: its values may be cycles, which never end.
+// within runs fn inside of t.
 func (c *compiler) within(t reflect.Type, fn func() error) error {
-	if slices.Contains(c.types, t) {
-		return c.refuse("the type %v contains itself", t)
-	}
 	c.types = append(c.types, t)
 	defer func() { c.types = c.types[:len(c.types)-1] }()
 	return fn()
+}
+
+// recurs reports whether values of a type hold values of a struct that contains the place, or of a map or list that does
+// so without a struct in between. Rows below it would be nested as deep as the values are, so it is one value.
+func (c *compiler) recurs(t reflect.Type) bool {
+	seen := map[reflect.Type]bool{}
+	for part := t; !seen[part] && !marshals(part); part = part.Elem() {
+		if slices.Contains(c.types, part) {
+			return true
+		}
+		seen[part] = true
+		switch part.Kind() {
+		case reflect.Map, reflect.Slice, reflect.Array, reflect.Pointer:
+			continue
+		}
+		return holds(part, func(s reflect.Type) bool { return s.Kind() == reflect.Struct && slices.Contains(c.types, s) })
+	}
+	return false
 }
 
 // node returns how a field of a struct, or the root, is stored.
@@ -49,7 +64,7 @@ func (c *compiler) node(t reflect.Type, g tag) (n node, err error) {
 	if isTracked(t) {
 		return c.tracked(t)
 	}
-	if marshals(t) || g.whole {
+	if marshals(t) || g.whole || c.recurs(t) {
 		return c.leaf(t, nonZero)
 	}
 	if n, err = c.collection(t); n != nil || err != nil {
@@ -104,7 +119,9 @@ func structOf(t reflect.Type) reflect.Type {
 }
 
 // splits tells whether values of the type have rows of their own below an entry: it holds a map or list with entries.
-func splits(t reflect.Type, g tag) bool {
+func splits(t reflect.Type, g tag) bool { return splitsIn(t, g, map[reflect.Type]bool{}) }
+
+func splitsIn(t reflect.Type, g tag, seen map[reflect.Type]bool) bool {
 	switch {
 	case g.whole || g.skip || marshals(t):
 		return false
@@ -115,7 +132,11 @@ func splits(t reflect.Type, g tag) bool {
 		return item != nil && hasID(item)
 	}
 	s := structOf(t)
-	return s != nil && anyField(s, func(f reflect.StructField, g tag) bool { return splits(f.Type, g) })
+	if s == nil || seen[s] {
+		return false
+	}
+	seen[s] = true
+	return anyField(s, func(f reflect.StructField, g tag) bool { return splitsIn(f.Type, g, seen) })
 }
 
 func anyField(t reflect.Type, is func(reflect.StructField, tag) bool) bool {
@@ -135,6 +156,9 @@ func (c *compiler) entry(t reflect.Type) (n node, err error) {
 	defer c.vary()()
 	if isTracked(t) {
 		return c.tracked(t)
+	}
+	if c.recurs(t) {
+		return c.plain(t, structOf(t))
 	}
 	inner, err := c.collection(t)
 	if err != nil {
@@ -206,7 +230,7 @@ func (c *compiler) record(t, s reflect.Type) (node, error) {
 	if err := c.children(e, s, func(f field) bool { return splits(f.typ, f.tag) }); err != nil {
 		return nil, err
 	}
-	e.fill = fillerFor(s) // of a type that is known not to contain itself
+	e.fill = fillerFor(s)
 	return e, nil
 }
 
@@ -222,7 +246,7 @@ func (c *compiler) optional(t reflect.Type) (n node, err error) {
 		if err := c.children(e, t.Elem(), func(field) bool { return true }); err != nil {
 			return err
 		}
-		e.fill = fillerFor(t.Elem()) // of a type that is known not to contain itself
+		e.fill = fillerFor(t.Elem())
 		return nil
 	})
 	return n, err

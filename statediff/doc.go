@@ -26,6 +26,8 @@
 //	*T, T a struct                  a key that says that it is not nil, and the fields below it
 //	Map, List                       as a map; entries are loaded when asked for
 //	types that marshal themselves   one value
+//	what holds its own type again   one value: of a type that contains itself, as a comment does its replies, there would
+//	                                be rows as deep as its values are nested, which is deeper than keys may be long
 //	all else                        one value
 //
 // A value is encoded in CBOR, deterministically, and cut into several rows when it is large, at most 4 MiB. An entry of

@@ -12,11 +12,26 @@ func (f filler) fill(v reflect.Value) {
 	}
 }
 
-// fillerFor returns the filler of a type that does not contain itself.
-func fillerFor(t reflect.Type) filler {
-	if marshals(t) || isTracked(t) {
+// fillerFor returns the filler of a type, nil if none is needed.
+func fillerFor(t reflect.Type) filler { return fillers{}.of(t) }
+
+// fillers are those of the types that are being looked at, as they may contain themselves.
+type fillers map[reflect.Type]*filler
+
+func (m fillers) of(t reflect.Type) filler {
+	if !holds(t, func(part reflect.Type) bool { return part.Kind() == reflect.Map && !marshals(part) }) {
 		return nil
 	}
+	if known := m[t]; known != nil {
+		return func(v reflect.Value) { known.fill(v) }
+	}
+	f := new(filler)
+	m[t] = f
+	*f = m.made(t)
+	return *f
+}
+
+func (m fillers) made(t reflect.Type) filler {
 	switch t.Kind() {
 	case reflect.Map:
 		return func(v reflect.Value) {
@@ -25,23 +40,23 @@ func fillerFor(t reflect.Type) filler {
 			}
 		}
 	case reflect.Struct:
-		return structFiller(t)
+		return m.structFiller(t)
 	case reflect.Slice, reflect.Array:
-		return elementFiller(fillerFor(t.Elem()))
+		return elementFiller(m.of(t.Elem()))
 	case reflect.Pointer:
-		return pointerFiller(fillerFor(t.Elem()))
+		return pointerFiller(m.of(t.Elem()))
 	}
 	return nil
 }
 
-func structFiller(t reflect.Type) filler {
+func (m fillers) structFiller(t reflect.Type) filler {
 	var fields []func(v reflect.Value)
 	for i := range t.NumField() {
 		f := t.Field(i)
 		if g, err := parseTag(f); err != nil || g.skip || !f.IsExported() && !f.Anonymous {
 			continue
 		}
-		if inner := fillerFor(f.Type); inner != nil {
+		if inner := m.of(f.Type); inner != nil {
 			fields = append(fields, func(v reflect.Value) { inner(v.Field(i)) })
 		}
 	}

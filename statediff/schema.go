@@ -39,8 +39,8 @@ type node interface {
 }
 
 // For returns the schema of a type. It refuses types whose values cannot be read back, with the path of the field and
-// the reason: interfaces, channels, functions, unexported fields without the tag `dserver:"-"`, types that contain
-// themselves, locks, names or ids that are not unique.
+// the reason: interfaces, channels, functions, unexported fields without the tag `dserver:"-"`, locks, names or ids that
+// are not unique, a Map or List in one value.
 func For(t reflect.Type) (*Schema, error) {
 	if t == nil {
 		return nil, fmt.Errorf("statediff: no type")

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 
 	"github.com/dserver-go/dserver/internal/wire"
 )
@@ -12,31 +11,28 @@ import (
 // marshals tells whether the type encodes itself.
 func marshals(t reflect.Type) bool { return wire.Marshals(t) }
 
-// checkWhole refuses what cannot come back from one CBOR value. Inside of one value names are the CBOR library's, so a
+// checkWhole refuses what cannot come back from one CBOR value, and reports whether the type contains itself. Inside of one value names are the CBOR library's, so a
 // dserver tag that would have no effect is refused as well; top is where the tags still have effect.
-func (c *compiler) checkWhole(t reflect.Type, top bool) error {
+func (c *compiler) checkWhole(t reflect.Type, top bool) (recursive bool, err error) {
 	if s := structOf(t); top && s != nil && !isTracked(s) {
 		if why := wire.OneWay(s); why != "" {
-			return c.refuse("%s", why)
+			return false, c.refuse("%s", why)
 		}
-		return c.within(s, func() error { return c.checkFields(s) })
+		return c.checkFields(s)
 	}
-	_, err := wire.Check(t, wire.Rules{Type: c.checkPart, Field: checkTag})
+	traits, err := wire.Check(t, wire.Rules{Recursive: true, Type: checkPart, Field: checkTag})
 	var refusal *wire.Refusal
 	if errors.As(err, &refusal) {
 		defer c.enter(refusal.Path)()
-		return c.refuse("%w", refusal.Why)
+		return false, c.refuse("%w", refusal.Why)
 	}
-	return err
+	return traits.Recursive, err
 }
 
 // checkPart refuses what may not be a part of one value.
-func (c *compiler) checkPart(t reflect.Type) error {
+func checkPart(t reflect.Type) error {
 	if isTracked(t) {
 		return fmt.Errorf("%v cannot be a part of one value", t)
-	}
-	if slices.Contains(c.types, t) {
-		return fmt.Errorf("the type %v contains itself", t)
 	}
 	return nil
 }
@@ -57,22 +53,29 @@ func checkTag(f reflect.StructField) error {
 }
 
 // checkFields checks the fields of a struct that stands alone.
-func (c *compiler) checkFields(t reflect.Type) error {
+func (c *compiler) checkFields(t reflect.Type) (recursive bool, err error) {
 	if err := c.checkPackage(t); err != nil {
-		return err
+		return false, err
 	}
 	list, _, err := c.fields(t)
 	if err != nil {
-		return err
+		return false, err
 	}
+	return c.checkAll(list)
+}
+
+// checkAll checks fields that are each encoded as a whole.
+func (c *compiler) checkAll(list []field) (recursive bool, err error) {
 	for _, f := range list {
 		leave := c.enter("." + f.name)
-		if err := c.checkWhole(f.typ, false); err != nil {
-			return err
+		recurs, err := c.checkWhole(f.typ, false)
+		if err != nil {
+			return false, err
 		}
 		leave()
+		recursive = recursive || recurs
 	}
-	return nil
+	return recursive, nil
 }
 
 // checkPackage gives a clearer reason than an unexported field for types that must not be copied.

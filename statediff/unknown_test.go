@@ -46,6 +46,16 @@ type (
 		ID   string `dserver:"id"`
 		A, B string
 	}
+	treeOld struct {
+		A    string
+		Kids []treeOld
+		By   map[string]*treeOld
+	}
+	treeNew struct {
+		A, B string
+		Kids []treeNew
+		By   map[string]*treeNew
+	}
 	programOld struct {
 		A     string
 		M     map[string]entryOld
@@ -58,6 +68,8 @@ type (
 		T     Map[string, entryOld]
 		TL    List[entryOld]
 		Deep  map[float64]leafOld
+		Tree  treeOld
+		Trees map[string]treeOld
 	}
 	programNew struct {
 		A, B  string
@@ -71,6 +83,8 @@ type (
 		T     Map[string, entryNew]
 		TL    List[entryNew]
 		Deep  map[float64]leafNew
+		Tree  treeNew
+		Trees map[string]treeNew
 		Added map[string]leafNew
 	}
 )
@@ -107,6 +121,8 @@ const (
 	setDeep
 	deleteDeep
 	setInSlice
+	setTree
+	setTrees
 	lastAct // those below change the places of a slice: one in a turn
 	appendToSlice
 	deleteInSlice
@@ -181,11 +197,37 @@ func (x act) on(s reflect.Value) {
 		changeKey(fieldOf(s, "Deep"), reflect.ValueOf(float64(x.i)), func(v reflect.Value) { setA(v, x.text) })
 	case deleteDeep:
 		fieldOf(s, "Deep").SetMapIndex(reflect.ValueOf(float64(x.i)), reflect.Value{})
+	case setTree:
+		x.tree(fieldOf(s, "Tree"))
+	case setTrees:
+		changeKey(fieldOf(s, "Trees"), key, x.tree)
 	case setInSlice, appendToSlice, deleteInSlice, swapInSlice:
 		x.slice(fieldOf(s, "S"))
 	default:
 		x.tracked(s.Addr().Interface())
 	}
+}
+
+// tree changes a part of a value that contains its own type.
+func (x act) tree(v reflect.Value) {
+	for range x.i {
+		kids := fieldOf(v, "Kids")
+		if kids.Len() == 0 {
+			kids.Set(reflect.Append(kids, reflect.Zero(kids.Type().Elem())))
+		}
+		v = kids.Index(0)
+	}
+	setA(v, x.text)
+	by := fieldOf(v, "By")
+	if by.IsNil() {
+		by.Set(reflect.MakeMap(by.Type()))
+	}
+	changeKey(by, reflect.ValueOf(x.key), func(p reflect.Value) {
+		if p.IsNil() {
+			p.Set(reflect.New(p.Type().Elem()))
+		}
+		setA(p.Elem(), x.text+"by")
+	})
 }
 
 func (x act) split(m, key reflect.Value) {
@@ -415,6 +457,7 @@ func kindsOfActs() [][]int {
 		{setTracked, deleteTracked, readTracked},
 		{appendToList, setInList, deleteInList, moveInList},
 		{appendToList, setInList, deleteInList, moveInList},
+		{setTree, setTrees},
 		{setEntry, deleteEntry, setSplit, setBelowSplit, deleteSplit, setItem, deleteItem, rotateItems},
 	}
 }

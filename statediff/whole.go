@@ -6,6 +6,8 @@ import (
 	"reflect"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"github.com/dserver-go/dserver/internal/wire"
 )
 
 // whole is how a value becomes one CBOR value. Where a struct's tags ask for other names or fields than the CBOR
@@ -15,6 +17,7 @@ type whole struct {
 	made    reflect.Type // nil when the value is encoded as it is
 	from    [][]int      // the value's field for each of the first fields of made
 	foreign int          // the number of further fields of made, which must not be there when it is read
+	recurs  bool         // its parts may be nested as deep as anybody likes
 	slot    int          // of the scratch space for made
 	pointer bool         // to the struct whose fields are copied
 	verify  *verifier    // nil when all that is written can be read back
@@ -23,12 +26,13 @@ type whole struct {
 
 // whole checks the type and returns how it becomes one CBOR value.
 func (c *compiler) whole(t reflect.Type) (*whole, error) {
-	if err := c.checkWhole(t, true); err != nil {
+	recurs, err := c.checkWhole(t, true)
+	if err != nil {
 		return nil, err
 	}
 	s := structOf(t)
 	if s == nil {
-		return c.direct(t), nil
+		return c.direct(t, recurs), nil
 	}
 	list, all, err := c.fields(s)
 	if err != nil {
@@ -38,7 +42,7 @@ func (c *compiler) whole(t reflect.Type) (*whole, error) {
 		all = all && f.plain
 	}
 	if all {
-		return c.direct(t), nil
+		return c.direct(t, recurs), nil
 	}
 	w, err := c.copied(list)
 	if err != nil {
@@ -48,8 +52,8 @@ func (c *compiler) whole(t reflect.Type) (*whole, error) {
 	return w, nil
 }
 
-func (c *compiler) direct(t reflect.Type) *whole {
-	return &whole{codec: c.codec, verify: verifierFor(t), fill: fillerFor(t)}
+func (c *compiler) direct(t reflect.Type, recurs bool) *whole {
+	return &whole{codec: c.codec, recurs: recurs, verify: verifierFor(t), fill: fillerFor(t)}
 }
 
 // marker returns an empty row: a CBOR map without entries, whatever the value is.
@@ -58,18 +62,17 @@ func (c *compiler) marker() (*whole, error) { return c.copied(nil) }
 // copied returns how some fields of a struct type become one CBOR value. Foreign are the names of its other fields:
 // a value that has them is from a time when they were part of it, and is refused rather than read without them.
 func (c *compiler) copied(list []field, foreign ...string) (*whole, error) {
-	w := &whole{codec: c.codec, slot: c.slot(), foreign: len(foreign)}
+	recurs, err := c.checkAll(list)
+	if err != nil {
+		return nil, err
+	}
+	w := &whole{codec: c.codec, recurs: recurs, slot: c.slot(), foreign: len(foreign)}
 	fields := make([]reflect.StructField, len(list))
 	for i, f := range list {
-		leave := c.enter("." + f.name)
-		if err := c.checkWhole(f.typ, false); err != nil {
-			return nil, err
-		}
-		leave()
 		fields[i] = madeField(i, f.typ, f.name)
 		w.from = append(w.from, f.index)
 	}
-	w.verify = verifierFor(reflect.StructOf(fields)) // which does not contain itself; foreign fields are never written
+	w.verify = verifierFor(reflect.StructOf(fields)) // foreign fields are never written
 	for _, name := range foreign {
 		fields = append(fields, madeField(len(fields), reflect.TypeFor[cbor.RawMessage](), name+",omitempty"))
 	}
@@ -102,20 +105,35 @@ func (w *whole) scratch() reflect.Value {
 // encode appends v to buf. scratch is a value of the made type, left zero.
 func (w *whole) encode(buf *bytes.Buffer, v, scratch reflect.Value) error {
 	if w.made == nil {
-		return w.codec.encode(buf, v)
+		return w.write(buf, v)
 	}
 	if w.pointer {
 		if v.IsNil() {
-			return w.codec.encode(buf, v)
+			return w.write(buf, v)
 		}
 		v = v.Elem()
 	}
 	for i, index := range w.from {
 		scratch.Field(i).Set(v.FieldByIndex(index))
 	}
-	err := w.codec.encode(buf, scratch)
+	err := w.write(buf, scratch)
 	scratch.SetZero()
 	return err
+}
+
+// write appends what v is, all of it. What has no end, or is nested deeper than can be read, is refused.
+func (w *whole) write(buf *bytes.Buffer, v reflect.Value) error {
+	if !w.recurs {
+		return w.codec.encode(buf, v)
+	}
+	if err := wire.Measure(v); err != nil {
+		return err
+	}
+	at := buf.Len()
+	if err := w.codec.encode(buf, v); err != nil {
+		return err
+	}
+	return w.codec.dec.Wellformed(buf.Bytes()[at:])
 }
 
 // decode reads data into v.

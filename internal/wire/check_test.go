@@ -173,3 +173,16 @@ func TestPlainValuesAreNotReadAgain(t *testing.T) {
 		}
 	}
 }
+
+// A field that is left out is no part of a value, and may make it as long as it likes.
+func TestLeftOutFieldsMayPointBack(t *testing.T) {
+	type node struct {
+		Parent *node `cbor:"-"`
+		Kids   []*node
+	}
+	root := &node{}
+	root.Kids = []*node{{Parent: root}}
+	if _, err := Of(typeOf[node]()).Encode(root); err != nil {
+		t.Error(err)
+	}
+}

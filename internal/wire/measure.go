@@ -3,6 +3,7 @@ package wire
 import (
 	"fmt"
 	"reflect"
+	"sync"
 )
 
 // What a value may be before it is encoded, when its type contains itself. The exact depth is that of the bytes; these
@@ -12,8 +13,8 @@ const (
 	maxParts = 16 << 20
 )
 
-// measure refuses values that have no end.
-func measure(v reflect.Value) error { return new(measured).walk(v, 0) }
+// Measure refuses values that have no end, of types that contain themselves.
+func Measure(v reflect.Value) error { return new(measured).walk(v, 0) }
 
 type measured struct{ parts int }
 
@@ -34,7 +35,7 @@ func (m *measured) walk(v reflect.Value, depth int) error {
 		}
 		return m.walk(v.Elem(), depth+1)
 	case reflect.Struct:
-		for i := range v.NumField() {
+		for _, i := range writtenOf(v.Type()) {
 			if err := m.walk(v.Field(i), depth+1); err != nil {
 				return err
 			}
@@ -56,6 +57,24 @@ func (m *measured) walk(v reflect.Value, depth int) error {
 		}
 	}
 	return nil
+}
+
+// writtenFields is the fields of structs that are written, by their indexes.
+var writtenFields sync.Map // reflect.Type -> []int
+
+func writtenOf(t reflect.Type) []int {
+	known, ok := writtenFields.Load(t)
+	if !ok {
+		var list []int
+		for i := range t.NumField() {
+			f := t.Field(i)
+			if _, leftOut := nameOf(f); !leftOut && (f.IsExported() || f.Anonymous) {
+				list = append(list, i)
+			}
+		}
+		known, _ = writtenFields.LoadOrStore(t, list)
+	}
+	return known.([]int)
 }
 
 // isPlain tells whether values of the kind have no parts.

@@ -51,7 +51,7 @@ func (t *Type) Encode(v any) (data []byte, err error) {
 	}
 	defer recovered(&err)
 	if t.traits.Recursive {
-		if err := measure(reflect.ValueOf(v)); err != nil {
+		if err := Measure(reflect.ValueOf(v)); err != nil {
 			return nil, err
 		}
 	}
