@@ -30,30 +30,50 @@ const holderMark = "@"
 // holderName is this consumer in the locks that it takes.
 func (c *consumer) holderName() string { return holderMark + c.process.id + "/" + c.caution.name }
 
-// holderKeys is where a holder beats and where it is rung for; ok is false of a lock without a holder's name.
-func holderKeys(name string) (beat, bell backend.Key, ok bool) {
+// parseHolder is whose name stands in a lock; ok is false of a lock without a holder's name.
+func parseHolder(name string) (p presence, consumer string, ok bool) {
 	process, consumer, ok := strings.Cut(strings.TrimPrefix(name, holderMark), "/")
 	if !ok || !strings.HasPrefix(name, holderMark) {
+		return p, "", false
+	}
+	return presenceOf(process), consumer, true
+}
+
+// holderKeys is where a holder beats and where it is rung for.
+func holderKeys(name string) (beat, bell backend.Key, ok bool) {
+	p, consumer, ok := parseHolder(name)
+	if !ok {
 		return nil, nil, false
 	}
-	p := presenceOf(process)
 	return p.key.Str(keyHolds, consumer), p.key.Str(keyEnded, consumer), true
 }
 
 // notice tells the holder of a lock that it was ended.
 type notice struct{ bell backend.Key }
 
-// noticeTo looks whether there is a holder that can be told. One that has not beaten yet looks at its locks when it does.
+// noticeTo looks whether there is a holder that can be told: its process has a record, with which the bell will go. One
+// without has not beaten yet, or is gone; its first beat looks at all its locks. Neither the record nor a beat may be a
+// conflict: they change while the process lives, and a slow handler that ends its work would lose each race against them.
+// A bell that is rung as its process is swept has no record, and goes with the next sweep.
 func noticeTo(tx backend.Reader, name string) (n notice, err error) {
-	beat, bell, ok := holderKeys(name)
+	p, _, ok := parseHolder(name)
 	if !ok {
 		return n, nil
 	}
-	value, err := tx.Get(beat).Get()
-	if value != nil {
-		n.bell = bell
+	record, err := peek(tx, p.record())
+	if record != nil {
+		_, n.bell, _ = holderKeys(name)
 	}
 	return n, err
+}
+
+// peek reads a key whose change is no conflict.
+func peek(tx backend.Reader, key backend.Key) (value []byte, err error) {
+	pairs, err := tx.GetRange(key.Only(), backend.RangeOptions{Snapshot: true}).Get()
+	if err != nil || len(pairs) == 0 {
+		return nil, err
+	}
+	return pairs[0].Value, nil
 }
 
 func (n notice) write(tx backend.Tx) {
@@ -124,7 +144,8 @@ func (c *consumer) beat() {
 	}
 }
 
-// beatOnce writes a beat, and returns what the bell says.
+// beatOnce writes a beat, and returns what the bell says. It conflicts with nobody: where many locks of one holder are
+// ended at once, its bell rings all the time, and the others would be lost with the beats that lose that race.
 func (c *consumer) beatOnce() (bell []byte, err error) {
 	ctx, cancel := context.WithTimeout(c.base, lease)
 	defer cancel()
@@ -135,7 +156,7 @@ func (c *consumer) beatOnce() (bell []byte, err error) {
 	}
 	beat, bellKey, _ := holderKeys(c.holderName())
 	err = c.db.Transact(ctx, func(tx backend.Tx) (err error) {
-		if bell, err = tx.Get(bellKey).Get(); err == nil {
+		if bell, err = peek(tx, bellKey); err == nil {
 			tx.Set(beat, []byte(rand.Text()))
 		}
 		return err

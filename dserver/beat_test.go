@@ -51,7 +51,7 @@ func (d *slowBeats) Transact(ctx context.Context, fn func(backend.Tx) error) err
 	return d.Database.Transact(ctx, func(tx backend.Tx) error {
 		b := &beatTx{Tx: tx}
 		err := fn(b)
-		if err == nil && b.beats && d.holds() {
+		if err == nil && b.beats != nil && d.holds() {
 			close(d.held)
 			<-d.goOn
 		}
@@ -59,14 +59,16 @@ func (d *slowBeats) Transact(ctx context.Context, fn func(backend.Tx) error) err
 	})
 }
 
-// beatTx notes a beat.
+// beatTx notes the key of a beat.
 type beatTx struct {
 	backend.Tx
-	beats bool
+	beats backend.Key
 }
 
 func (t *beatTx) Set(key backend.Key, value []byte) {
-	t.beats = t.beats || isBeat(key)
+	if isBeat(key) {
+		t.beats = key
+	}
 	t.Tx.Set(key, value)
 }
 
@@ -163,4 +165,41 @@ func TestWorkEndsWithABeatThatComesLate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// ringingDB rings for the holder of a beat while that is under way.
+type ringingDB struct {
+	backend.Database
+	other backend.Database
+	tries atomic.Int32 // beats that were about to be committed
+}
+
+func (d *ringingDB) Transact(ctx context.Context, fn func(backend.Tx) error) error {
+	return d.Database.Transact(ctx, func(tx backend.Tx) error {
+		b := &beatTx{Tx: tx}
+		err := fn(b)
+		if err != nil || b.beats == nil {
+			return err
+		}
+		d.tries.Add(1)
+		elements, _ := b.beats.Elements()
+		bell := backend.NewKey("p", elements[1], "e", elements[3])
+		return d.other.Transact(ctx, func(tx backend.Tx) error { tx.Add(bell, 1); return nil })
+	})
+}
+
+// Many may end locks of one holder at once: they ring, and its beats for the others do not wait for an end of that.
+func TestBeatsDoNotWaitForTheBellToBeQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorkshop()
+		store := newStore(t, w.types)
+		db := &ringingDB{Database: store.Open(), other: store.Open()}
+		run(t, dserver.Consumer{}, db, w.types)
+		answer := toil(w.types.At(store.Open(), "a"), w)
+		<-time.After(10 * time.Second)
+		w.finish("found")
+		if got := <-answer; got != "found<nil>" || db.tries.Load() > 20 {
+			t.Errorf("the answer is %s, and its 20 beats took %d tries", got, db.tries.Load())
+		}
+	})
 }
