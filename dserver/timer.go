@@ -2,6 +2,7 @@ package dserver
 
 import (
 	"crypto/rand"
+	"errors"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
@@ -16,10 +17,13 @@ import (
 
 // timerRecord is a timer that is set. Its field names are part of the stored format.
 type timerRecord struct {
-	At   int64  `cbor:"at"`  // Unix milliseconds
-	Set  string `cbor:"set"` // names this setting
-	Item []byte `cbor:"item"`
+	At       int64  `cbor:"at"`  // Unix milliseconds
+	Set      string `cbor:"set"` // names this setting
+	Item     []byte `cbor:"item"`
+	Priority bool   `cbor:"priority,omitempty"` // its lane; older versions of the program fire all on the normal one
 }
+
+func (r timerRecord) lane() queue.Lane { return sending{priority: r.Priority}.lane() }
 
 // timerOp is what a turn does with a timer: set it, or stop it when the record has no item.
 type timerOp struct{ timerRecord }
@@ -27,13 +31,21 @@ type timerOp struct{ timerRecord }
 func (o timerOp) stops() bool { return o.Item == nil }
 
 // SetTimer sends m to this server when d has passed. It replaces the timer of that name. A name has at most 1 KiB.
-func (c *Context) SetTimer(name string, d time.Duration, m any) {
+//
+// With Priority the message goes ahead of the queue and past the lock: so does what has to come in time though locked
+// work is under way, as "the payment takes too long" (Unlock). The other options are refused: a timer has its time, d,
+// and its name, under which it fires once each time it is set.
+func (c *Context) SetTimer(name string, d time.Duration, m any, opts ...Option) {
 	if !c.usable() {
 		return
 	}
-	message, err := encodeMessage(m)
+	how, err := timerOptions(opts)
 	if err == nil {
 		err = checkTimerName(name)
+	}
+	var message Message
+	if err == nil {
+		message, err = encodeMessage(m)
 	}
 	if err != nil {
 		c.fail(err)
@@ -41,7 +53,22 @@ func (c *Context) SetTimer(name string, d time.Duration, m any) {
 	}
 	e := newEnvelope(message, "")
 	e.Timer, e.Set = name, rand.Text()
-	c.setTimer(name, timerOp{timerRecord{At: dueIn(d), Set: e.Set, Item: e.encode()}})
+	c.setTimer(name, timerOp{timerRecord{At: dueIn(d), Set: e.Set, Item: e.encode(), Priority: how.priority}})
+}
+
+// timerOptions is options without those that a timer has no use for. A key would have to be taken when the timer is set,
+// and would be used up by one that is cancelled.
+func timerOptions(opts []Option) (sending, error) {
+	how, err := options(opts)
+	switch {
+	case err != nil:
+	case how.after != 0:
+		err = errors.New("dserver: SetTimer with After: give SetTimer the time, all of it")
+	case how.once != "":
+		err = errors.New("dserver: SetTimer with Once: a timer fires once each time it is set, and setting it again " +
+			"replaces it; for a key, Cast with After and Once")
+	}
+	return how, err
 }
 
 // CancelTimer stops a timer: its message will not be handled, even if it is queued already.
@@ -124,7 +151,7 @@ func (d due) fire(tx backend.Tx, ref Ref, record []byte) error {
 	if r.Set != d.Set {
 		return nil
 	}
-	return pushReady(tx, ref, queue.Normal, r.Item)
+	return pushReady(tx, ref, r.lane(), r.Item)
 }
 
 // pushReady puts items on a queue and makes consumers look.
