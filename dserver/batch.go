@@ -134,7 +134,7 @@ func (b *batch) run(messages []work) {
 		if i > 0 && b.late(m) {
 			break
 		}
-		if !b.handle(m, len(messages) == 1) || b.locks || b.resets {
+		if !b.handle(m, len(messages) == 1) || b.locks || b.resets || b.unlocks != nil {
 			break
 		}
 	}
@@ -245,10 +245,15 @@ func (b *batch) isStale(m *work) bool {
 	return m.stale || changed
 }
 
-// checkLock refuses a lock that nothing would release, and makes a local message that locks take the queue's way: its
-// answer may come from another process.
+// checkLock refuses a lock that nothing would release, and an end of locked work that could not be one. It makes a local
+// message that locks take the queue's way: its answer may come from another process.
 func (b *batch) checkLock(ctx *Context, m *work) error {
-	if !ctx.locks {
+	switch {
+	case ctx.unlocks != nil && m.released != nil:
+		return errors.New("dserver: Unlock in the apply of locked work, which ends with it: return the error")
+	case ctx.unlocks != nil && ctx.locks:
+		return errors.New("dserver: Lock and Unlock in one turn: cast what locks to this server, and it comes next")
+	case !ctx.locks:
 		return nil
 	}
 	if m.released != nil {

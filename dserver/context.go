@@ -1,6 +1,7 @@
 package dserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,10 +38,11 @@ type effects struct {
 	actions []func()
 	timers  map[string]timerOp
 
-	defers bool // the reply comes later
-	locks  bool
-	resets bool
-	queue  bool // a local message must take the queue's way after all
+	defers  bool // the reply comes later
+	locks   bool
+	unlocks *Error // why locked work ends before its time
+	resets  bool
+	queue   bool // a local message must take the queue's way after all
 }
 
 // answer is a reply to an address.
@@ -59,6 +61,7 @@ func (e *effects) add(more effects) {
 		e.setTimer(name, op)
 	}
 	e.locks = e.locks || more.locks
+	e.unlocks = cmp.Or(e.unlocks, more.unlocks)
 	e.resets = e.resets || more.resets
 }
 
@@ -137,11 +140,33 @@ func (c *Context) AfterCommit(fn func()) {
 }
 
 // Lock commits this handler's changes, takes the message off the queue, locks the server and hands the message to its
-// HandleLocked. The handler's reply is dropped; its error wins over Lock.
+// HandleLocked. The handler's reply is dropped; its error wins over Lock. Unlock ends the work before its time.
 func (c *Context) Lock() {
 	if c.usable() {
 		c.locks = true
 	}
+}
+
+// Unlock ends the locked work of this server, as part of this turn's commit. Only a message with Priority, or info, comes
+// while it is under way; a timer with Priority ends what takes too long (SetTimer). The message of the work ends as if work
+// had decided so: its caller gets why, as *Error, and one that was cast is a dead letter with why. Its apply does not run,
+// and what work may still find is refused; its context ends soon, and what waited for the lock goes on at once. Of Unlock
+// and the end of the work one commits, never both. What work has done outside stays done: the payment that took too long
+// may have been made.
+//
+// Unlock ends whatever work is under way, and does nothing when there is none. So keep in the state what the lock is for,
+// set where Lock is called, and let the handler that unlocks look there; in apply, take it back and cancel the timer.
+// It is an error of the handler without why, together with Lock, and in apply, which ends the work by returning.
+// Do not send with Priority what locks: it waits for the lock, and what comes to unlock waits behind it.
+func (c *Context) Unlock(why error) {
+	if !c.usable() {
+		return
+	}
+	if why == nil {
+		c.fail(errors.New("dserver: Unlock without an error: the caller of the work has to be told something"))
+		return
+	}
+	c.unlocks = asError(why)
 }
 
 // Reset is DServer.Reset, after this message has been answered: how a server ends its life. Soon nothing of it is stored

@@ -56,6 +56,8 @@
 //	work ends otherwise          tried again,       ErrFault, after            a dead letter, after
 //	                             still locked       MaxAttempts                MaxAttempts
 //	apply returns err            rolled back        err, as *Error             a dead letter
+//	another handler ends work    -                  err, as *Error             a dead letter
+//	by Unlock(err)
 //
 // (Work and apply are those of locked work, below.)
 //
@@ -67,7 +69,8 @@
 // What a program may ask for beside that:
 //
 //   - [Once], [After] and [Priority] say how a message is sent.
-//   - [Context.SetTimer] sends a message to the server itself, later; [Context.CancelTimer] stops that.
+//   - [Context.SetTimer] sends a message to the server itself, later, with Priority past the lock; [Context.CancelTimer]
+//     stops that.
 //   - [ReplyLater] keeps a call open, and [From.Reply] answers it from a later turn.
 //   - [HandleInfo] and [DServer.Info] handle a message past the queue and the lock, without storing it.
 //   - [Init] prepares the state of a new server, [Upgrade] reads one of an older form.
@@ -83,6 +86,9 @@
 // [LockedContext.IdempotencyKey], by which the other system can tell that it is the same request. Since the world
 // outside breaks by returning errors, only an [*Error] of work is a decision. After MaxAttempts the message is a dead
 // letter, or with Settings.Halt the server waits for an operator.
+//
+// What must not take longer than some time is ended by the server itself: the handler that locks sets a timer with
+// Priority, whose handler calls [Context.Unlock].
 //
 // # The wire
 //

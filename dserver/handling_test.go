@@ -156,8 +156,10 @@ func TestZeroContextDoesNothing(t *testing.T) {
 	ctx.Cast(dserver.Ref{}, nil)
 	ctx.AfterCommit(func() { t.Error("it acted") })
 	ctx.SetTimer("t", time.Second, Write{"x"})
+	ctx.SetTimer("t", time.Second, nil, dserver.After(1), nil)
 	ctx.CancelTimer("t")
 	ctx.Lock()
+	ctx.Unlock(nil)
 	ctx.Reset()
 	if from := dserver.ReplyLater(&ctx, Append{}); from != "" {
 		t.Errorf("from %q", from)

@@ -27,6 +27,7 @@ import (
 //  6. When the consumer stops, no attempt begins any more: a lock that waits for one is given up, and others have it at
 //     once. Work that is under way goes on, and what it finds in time is applied. Near the end of the grace its context
 //     ends; then its lock is given up as well.
+//  7. Work may be ended before its time, by an operator or by a handler of its server (unlock.go): its fence is gone then.
 //
 // | dies | what is left |
 // |---|---|

@@ -303,19 +303,18 @@ func (t *turn) bury() nextTurn {
 func (s *DServer[S]) Reset(ctx context.Context) error {
 	ref := s.Ref()
 	return s.change(ctx, "Reset", func(tx backend.Tx, keys tenant) error {
-		locked, told, err := keys.lookLocked(tx)
+		held, err := readLock(tx, keys)
 		if err != nil {
 			return err
 		}
-		answers, err := dismiss(tx, locked, ErrKilled)
+		end, err := keys.endLock(tx, held, ErrKilled, nil)
 		if err != nil {
 			return err
 		}
-		told.write(tx)
 		keys.reset(tx)
 		keys.clearAttempts(tx)
 		setReady(tx, ref)
-		return answers.write(tx, keys)
+		return end.write(tx, keys, ref)
 	})
 }
 

@@ -103,6 +103,16 @@ func (t *turn) tellLetters() {
 	}
 }
 
+// tellEnded logs that a handler ended locked work that nobody waits for, so that its message is a dead letter.
+func (t *turn) tellEnded() {
+	if !t.lockEnd.setsAside {
+		return
+	}
+	for i, item := range t.lockEnd.items {
+		t.tellSetAside(t.lockEnd.answers.envelopes[i].Name, item.Stamp, t.lockEnd.attempts, t.lockEnd.why, "")
+	}
+}
+
 // tellGivenUp logs that locked work for a call has no attempts left. Its caller is told, and nothing is set aside.
 func (t *turn) tellGivenUp(r result) {
 	if r.released == nil || !errors.Is(r.err, ErrFault) {

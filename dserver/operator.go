@@ -82,13 +82,18 @@ type dismissal struct {
 
 // dismiss prepares to tell the callers of messages that are removed unhandled. It only reads.
 func dismiss(tx backend.Reader, items []queue.Item, why *Error) (dismissal, error) {
+	return dismissTo(tx, items, why, nil)
+}
+
+// dismissTo is dismiss where isThere knows of processes that have a record.
+func dismissTo(tx backend.Reader, items []queue.Item, why *Error, isThere func(process string) bool) (dismissal, error) {
 	d := dismissal{why: why}
 	for _, item := range items {
 		_, env := readable(item.Body)
 		d.envelopes = append(d.envelopes, env)
 		d.out.add("", result{work: &work{envelope: env}, err: why}.answers())
 	}
-	return d, d.out.dropGone(tx, nil)
+	return d, d.out.dropGone(tx, isThere)
 }
 
 // write tells them, also those that wait for the outcome of an idempotency key. A timer whose message is removed is

@@ -185,6 +185,36 @@ func TestEachFaultOverAKillUnderTheLock(t *testing.T) {
 	})
 }
 
+// A handler ends the work of its server, or its message waits and ends it then: never half of it. A key makes each message
+// sure, so that the work is there to be ended.
+func TestEachFaultOverAHandlerThatEndsLockedWork(t *testing.T) {
+	eachSafeFault(t, func(ctx *dserver.LockedContext, _ Safe, _ Toil) (string, error) {
+		<-ctx.Done()
+		return "too late", nil
+	}, func(h *house) {
+		surely := func(m any, opts ...dserver.Option) {
+			for !h.cast("a", m, append(opts, dserver.Once(fmt.Sprint(m)))...) {
+			}
+		}
+		surely(Toil{ID: "ended"})
+		for status := (dserver.Status{}); !status.Locked; <-time.After(time.Second) {
+			var err error
+			if status, err = safe.At(h.f.Open(), "a").Status(context.Background()); err != nil && !isInterrupted(err) {
+				h.t.Fatal(err)
+			}
+		}
+		surely(Stow{"waits"})
+		surely(Halt{"halt"}, dserver.Priority())
+		h.stow("after")
+		h.expect(true, "a", "halt", "waits")
+		h.verify()
+		all := letters(h.t, safe.At(h.f.Open(), "a"))
+		if len(all) != 1 || all[0].Message.Name != "Toil" || !errors.Is(&all[0].Err, errDenied) {
+			h.t.Errorf("%v: set aside are %+v", h.f, all)
+		}
+	})
+}
+
 // The claims of a consumer that vanished make others careful; they cost no message.
 func TestEachFaultOverClaimsOfTheDead(t *testing.T) {
 	eachSafeFault(t, easyToil, func(h *house) {

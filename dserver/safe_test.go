@@ -51,6 +51,7 @@ type (
 		To dserver.From[string]
 	}
 	Explode struct{ ID string }
+	Halt    struct{ ID string } // ends the locked work
 )
 
 var safe = dserver.Define[Safe]("safe")
@@ -82,6 +83,10 @@ func safes(toil func(ctx *dserver.LockedContext, s Safe, m Toil) (string, error)
 		}),
 		dserver.HandleCast(func(ctx *dserver.Context, s *Safe, m Answer) error {
 			m.To.Reply(ctx, strings.TrimSuffix(m.ID, " answered"))
+			return s.see(m.ID)
+		}),
+		dserver.HandleCast(func(ctx *dserver.Context, s *Safe, m Halt) error {
+			ctx.Unlock(errDenied)
 			return s.see(m.ID)
 		}),
 		dserver.HandleCast(func(_ *dserver.Context, s *Safe, m Explode) error {

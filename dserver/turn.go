@@ -65,9 +65,10 @@ type turn struct {
 	owned    bool             // the owner record will name this consumer
 	version  backend.Future[backend.Versionstamp]
 	mine     []delivery
-	key      string // the idempotency key of the locked work that begins
-	kept     bool   // a place for locked work was kept for this turn
-	booked   bool   // it has one
+	lockEnd  lockEnd // of locked work, before its time
+	key      string  // the idempotency key of the locked work that begins
+	kept     bool    // a place for locked work was kept for this turn
+	booked   bool    // it has one
 }
 
 // Reasons for which an attempt is rolled back and the turn goes on otherwise.
@@ -288,6 +289,7 @@ func (t *turn) finish() nextTurn {
 		t.c.log.Warn().Err(err).Stringer(logServer, t.s.ref()).Msg("the new version is not known; the state is read again")
 	}
 	t.tellLetters()
+	t.tellEnded()
 	t.s.crowded = t.joined > 1
 	handled := 0
 	for _, r := range b.results {
@@ -316,6 +318,9 @@ func (t *turn) finish() nextTurn {
 	if b.locks {
 		t.hold()
 	}
+	if t.lockEnd.isThere() {
+		t.c.process.wake(t.s.ref()) // for what waited
+	}
 	if t.info != nil {
 		return nextTurn{}
 	}
@@ -342,7 +347,7 @@ func (t *turn) next() nextTurn {
 		return t.awaitPlace()
 	case t.batch.waits:
 		return t.watchLock()
-	case t.batch.released():
+	case t.batch.released(), t.lockEnd.isThere():
 		return nextTurn{now: true}
 	case took < t.able, !t.head.all && took > 0:
 		return nextTurn{now: true}

@@ -1,6 +1,7 @@
 package dserver
 
 import (
+	"cmp"
 	"crypto/rand"
 	"time"
 
@@ -16,8 +17,7 @@ func (t *turn) write(tx backend.Tx, timers timerReads) error {
 	if err != nil {
 		return err
 	}
-	locked, told, err := t.lookReset(tx)
-	if err != nil {
+	if t.lockEnd, err = t.lookEnd(tx); err != nil {
 		return err
 	}
 	for _, r := range b.results {
@@ -62,28 +62,22 @@ func (t *turn) write(tx backend.Tx, timers timerReads) error {
 		tx.Conflict(t.keys.version())
 		tx.Conflict(t.keys.fence())
 	}
-	told.write(tx)
-	if err := locked.write(tx, t.keys); err != nil {
+	if err := t.lockEnd.write(tx, t.keys, t.s.ref()); err != nil {
 		return err
 	}
 	return out.write(tx)
 }
 
-// lookReset reads who has to be told of a reset: the caller of locked work and its holder, unless the work ends with this
-// turn.
-func (t *turn) lookReset(tx backend.Tx) (locked dismissal, told notice, err error) {
-	if !t.batch.resets || !t.head.lock.isHeld() || t.batch.released() {
-		return locked, told, nil
+// lookEnd reads what has to be known to end locked work before its time, by Unlock or by Reset. Work that ends with this
+// turn is none.
+func (t *turn) lookEnd(tx backend.Reader) (end lockEnd, err error) {
+	b := t.batch
+	if b.released() || b.unlocks == nil && !b.resets {
+		return end, nil
 	}
-	items, err := t.keys.lockedItems(tx)
-	if err != nil {
-		return locked, told, err
-	}
-	if told, err = noticeTo(tx, t.head.lock.beat); err != nil {
-		return locked, told, err
-	}
-	locked, err = dismiss(tx, items, ErrKilled)
-	return locked, told, err
+	end, err = t.keys.endLock(tx, t.head.lock, cmp.Or(b.unlocks, ErrKilled), t.c.process.hasSeen)
+	end.setsAside = b.unlocks != nil && !end.isCall()
+	return end, err
 }
 
 // look does the reads that the writes need.

@@ -146,3 +146,63 @@ func TestTheOrderThatFailsIsToldAndReplayed(t *testing.T) {
 		t.Errorf("%s replayed another order:\n%s", replay, again)
 	}
 }
+
+// Bill is paid by locked work, or is overdue.
+type (
+	Bill    struct{ Paying, Paid, Late bool }
+	Debit   struct{ dserver.Returns[string] }
+	Overdue struct{}
+)
+
+var errOverdue = &dserver.Error{Code: "overdue"}
+
+var bills = dserver.Define("bill",
+	dserver.HandleCall(func(ctx *dserver.Context, b *Bill, _ Debit) (string, error) {
+		b.Paying = true
+		ctx.Lock()
+		return "", nil
+	}),
+	dserver.HandleLockedCall(
+		func(ctx *dserver.LockedContext, _ Bill, _ Debit) (string, error) {
+			if ctx.Attempt() == 1 {
+				return "", errors.New("the bank is away")
+			}
+			return "paid", nil
+		},
+		func(_ *dserver.Context, b *Bill, _ Debit, found string) (string, error) {
+			b.Paying, b.Paid = false, true
+			return found, nil
+		}),
+	dserver.HandleCast(func(ctx *dserver.Context, b *Bill, _ Overdue) error {
+		if b.Paying {
+			b.Paying, b.Late = false, true
+			ctx.Unlock(errOverdue)
+		}
+		return nil
+	}),
+)
+
+// Work that somebody may end is applied in some orders and ended in others, and its caller is told which.
+func TestWorkIsAppliedOrEndedInEachOrder(t *testing.T) {
+	seen := map[string]int{}
+	dservertest.EachOrder(t, func(t *testing.T, o *dservertest.Order) {
+		db := o.Start(bills)
+		b := bills.At(db, "a")
+		answer := ""
+		o.Go("payer", func(ctx context.Context) error {
+			found, err := dserver.Call(ctx, b, Debit{})
+			if answer = found; errors.Is(err, errOverdue) {
+				answer, err = "late", nil
+			}
+			return err
+		})
+		o.Go("bailiff", func(ctx context.Context) error { return b.Cast(ctx, Overdue{}, dserver.Priority()) })
+		o.Run()
+		s, err := b.State(t.Context())
+		must(t, err)
+		seen[fmt.Sprint(answer, s)]++
+	})
+	if len(seen) != 2 || seen["paid{false true false}"] == 0 || seen["late{false false true}"] == 0 {
+		t.Errorf("seen %v", seen)
+	}
+}
