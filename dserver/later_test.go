@@ -127,3 +127,22 @@ func TestRequeueNamesTheMessage(t *testing.T) {
 		}
 	})
 }
+
+// Messages that are due at one moment come in the order in which their process has sent them.
+func TestDelayedMessagesOfOneMomentKeepTheirOrder(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		const each = 30
+		types := journals.With(dserver.HandleCast(func(ctx *dserver.Context, _ *Journal, m Mark) error {
+			for i := range each {
+				ctx.Cast(ctx.Self(), Write{fmt.Sprint(m.Line, i)}, dserver.After(20*time.Millisecond))
+			}
+			return nil
+		}))
+		db := open()
+		run(t, dserver.Consumer{}, db, types)
+		s := types.At(db, "a")
+		must(t, s.Call(within(t), Mark{"x"}, nil))
+		eventually(t, "all are handled", func() bool { return len(lines(t, s)) == each })
+		expectLines(t, lines(t, s), numbered("x", each)...)
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
@@ -38,7 +39,8 @@ func Once(key string) Option {
 	}
 }
 
-// After queues the message when d has passed, by the clock of a consumer: then it is behind all that is queued. Until then
+// After queues the message when d has passed, by the clock of a consumer: then it is behind all that is queued. Of those
+// that one process has sent to a server, one after the other, for the same millisecond, the first is first. Until then
 // Delayed shows it, and WithdrawDelayed takes it back.
 func After(d time.Duration) Option { return func(s *sending) { s.after = d } }
 
@@ -173,7 +175,7 @@ func writeParcels(tx backend.Tx, parcels []*parcel) error {
 
 // writeLater keeps the messages by the server, with a row in the index of what is due.
 func (p *parcel) writeLater(tx backend.Tx, keys tenant) error {
-	name := rand.Text()
+	name := nextName()
 	at := dueIn(p.how.after)
 	record := encodeRecord(delayed{Items: p.items, Lane: int(p.how.lane()), At: at})
 	if len(record) > queue.MaxItemBytes {
@@ -186,3 +188,23 @@ func (p *parcel) writeLater(tx backend.Tx, keys tenant) error {
 	setDue(tx, p.to, due{At: at, Kind: dueMessage, Name: name})
 	return nil
 }
+
+// namesMade counts what nextName has returned.
+var namesMade atomic.Uint64
+
+// inOrder has the letters of rand.Text in the order of their bytes.
+const inOrder = "234567ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+// nextName is a word that nobody else has, in order behind those that this process has made before.
+func nextName() string {
+	word := []byte(rand.Text())
+	n := namesMade.Add(1)
+	for i := nameOrder - 1; i >= 0; i-- {
+		word[i] = inOrder[n%32]
+		n /= 32
+	}
+	return string(word)
+}
+
+// nameOrder is how many letters of a name count: a process that makes a million a second begins anew after a year.
+const nameOrder = 9
