@@ -67,7 +67,7 @@ func (h *Hand) Drain() int {
 }
 
 // mostSteps is how many messages are believed not to be an endless conversation.
-const mostSteps = 100_000
+var mostSteps = 100_000
 
 func (h *Hand) ready() []kit.Server {
 	h.t.Helper()

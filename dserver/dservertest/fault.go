@@ -61,6 +61,8 @@ type Faults struct {
 	what    func() string
 	begun   func() // waits for what a consumer commits when it begins, so that the commits have the same order in each run
 
+	meter meter // of all its databases
+
 	mu sync.Mutex // guards db
 	db backend.Database
 }
@@ -111,7 +113,7 @@ func (f *Faults) restart(dead backend.Database) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.db == dead {
-		f.db = f.open()
+		f.db = &metered{Database: f.open(), meter: &f.meter}
 	}
 }
 
@@ -163,7 +165,7 @@ func (f *Faults) Do(fn func(ctx context.Context, db backend.Database) error) err
 // Settle waits until all that was sent has been handled, as the function Settle does, whatever dies meanwhile.
 func (f *Faults) Settle() {
 	f.t.Helper()
-	settle(f.t, func() (busy dserver.Ref, err error) {
+	settle(f.t, f.meter.begin(), func() (busy dserver.Ref, err error) {
 		err = f.Do(func(ctx context.Context, db backend.Database) error {
 			busy, err = busyServer(ctx, db)
 			return err

@@ -20,7 +20,7 @@ import (
 // It may be used in a synctest bubble. What the consumer warns of, such as handlers that panic, is in the test's log.
 func Start(t testing.TB, types ...dserver.Type) backend.Database {
 	t.Helper()
-	db := open(t, types)
+	db := &metered{Database: open(t, types), meter: new(meter)}
 	t.Cleanup(serve(t, t.Output(), db, kit.Request{Cold: true}, types))
 	return db
 }

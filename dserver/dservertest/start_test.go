@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/dserver/dservertest"
 )
@@ -135,6 +136,57 @@ func TestSettleWaitsForWhatMessagesSendAndForWork(t *testing.T) {
 		s, err := b.State(t.Context())
 		if err != nil || fmt.Sprint(s.Lines) != "[one worked]" {
 			t.Errorf("%v, %v", s.Lines, err)
+		}
+	})
+}
+
+// told is a test that notes why it has failed.
+type told struct {
+	testing.TB
+	text string
+}
+
+func (x *told) Fatalf(format string, args ...any) {
+	x.text = fmt.Sprintf(format, args...)
+	runtime.Goexit()
+}
+
+// failure is what a test tells that fails.
+func failure(t *testing.T, test func(t testing.TB)) string {
+	x, ended := &told{TB: t}, make(chan struct{})
+	go func() {
+		defer close(ended)
+		test(x)
+	}()
+	<-ended
+	return x.text
+}
+
+// In a bubble no time passes while a server sends to itself, so no time limit ends the wait for it.
+func TestSettleEndsWhenServersSendWithoutEnd(t *testing.T) {
+	dservertest.LimitSteps(t, 500)
+	type Echo struct{}
+	echoes := memos.With(dserver.HandleCast(func(ctx *dserver.Context, _ *Memo, _ Echo) error {
+		ctx.Cast(ctx.Self(), Echo{})
+		return nil
+	}))
+	const want = "settle: memo/a still has something to do after 500 commits in which no time passed"
+	synctest.Test(t, func(t *testing.T) {
+		db := dservertest.Start(t, echoes)
+		must(t, echoes.At(db, "a").Cast(t.Context(), Line{"one"}))
+		dservertest.Settle(t, db)
+		must(t, echoes.At(db, "a").Cast(t.Context(), Echo{}))
+		if text := failure(t, func(t testing.TB) { dservertest.Settle(t, db) }); !strings.Contains(text, want) {
+			t.Errorf("it failed by %q", text)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // as it does where a process dies
+		f := dservertest.Chaos(t, 0, echoes)
+		must(t, f.Do(func(ctx context.Context, db backend.Database) error {
+			return echoes.At(db, "a").Cast(ctx, Echo{})
+		}))
+		if text := failure(t, func(x testing.TB) { dservertest.SettleFor(x, f) }); !strings.Contains(text, want) {
+			t.Errorf("with faults it failed by %q", text)
 		}
 	})
 }
