@@ -197,6 +197,7 @@ func (c *consumer) start(ctx context.Context, asked kit.Request) {
 	}
 	if asked.Steps != nil {
 		c.steps, c.max = newStepper(ctx, c), 0
+		c.process.steady.Store(true)
 		asked.Steps(c.steps)
 		return
 	}

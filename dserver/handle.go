@@ -162,7 +162,7 @@ func (h handle) callQueued(ctx context.Context, m Message, how sending) ([]byte,
 		return nil, err
 	}
 	if known != nil {
-		return h.awaitOnce(ctx, how.once, known.Word)
+		return h.awaitOnce(ctx, p, how.once, known.Word)
 	}
 	d, err := p.await(ctx, call)
 	if err != nil && errors.Is(err, ctx.Err()) {

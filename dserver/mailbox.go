@@ -63,7 +63,7 @@ func (p *process) readMail(ctx context.Context, call *pendingCall) error {
 
 // listen waits for mail.
 func (p *process) listen(ctx context.Context, call *pendingCall) error {
-	timer := time.NewTimer(jittered(lookInterval))
+	timer := time.NewTimer(p.jittered(lookInterval))
 	defer timer.Stop()
 	select {
 	case <-call.done:

@@ -185,7 +185,7 @@ func (o deferredOutcome) write(tx backend.Tx) error {
 }
 
 // awaitOnce waits for the outcome of the message that was sent first with a key, of whose record this is the word.
-func (h handle) awaitOnce(ctx context.Context, key, word string) (reply []byte, err error) {
+func (h handle) awaitOnce(ctx context.Context, p *process, key, word string) (reply []byte, err error) {
 	for {
 		record, watch, err := h.lookOnce(ctx, key, word)
 		if err != nil {
@@ -198,7 +198,7 @@ func (h handle) awaitOnce(ctx context.Context, key, word string) (reply []byte, 
 			}
 			return record.Body, nil
 		}
-		timer := time.NewTimer(jittered(lookInterval))
+		timer := time.NewTimer(p.jittered(lookInterval))
 		select {
 		case <-watch.Done():
 		case <-timer.C:

@@ -29,6 +29,7 @@ type process struct {
 	bell      backend.Watch                          // the leader's; nil when the mailbox has to be read
 	acts      acts
 	stacks    stacks
+	steady    atomic.Bool // nothing is left to chance that a test can see
 
 	// Guarded by registry.mu.
 	users int
@@ -383,6 +384,14 @@ func (p *process) renewed(removed bool, number uint64) {
 			close(call.done)
 		}
 	}
+}
+
+// jittered is d, or up to a quarter more unless a test runs each turn by hand.
+func (p *process) jittered(d time.Duration) time.Duration {
+	if p.steady.Load() {
+		return d
+	}
+	return jittered(d)
 }
 
 // jittered is d and up to a quarter more.

@@ -3,6 +3,7 @@ package dserver
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -87,7 +88,7 @@ func (s *stepper) Ready() ([]kit.Server, error) {
 }
 
 func (s *stepper) eachShard(fn func(typ string, shard int64) error) error {
-	for typ := range s.c.types {
+	for _, typ := range slices.Sorted(maps.Keys(s.c.types)) {
 		for shard := range int64(shards) {
 			if err := fn(typ, shard); err != nil {
 				return err

@@ -15,8 +15,8 @@ import (
 	"github.com/dserver-go/dserver/dserver"
 )
 
-// EachOrder runs a small program once for each order in which its senders can send and its servers can handle, and time
-// can pass in between. The program starts its types and its senders, runs, and checks what came of it:
+// EachOrder runs a small program in each order in which its senders can send and its servers can handle, and time can
+// pass in between. The program starts its types and its senders, runs, and checks what came of it:
 //
 //	dservertest.EachOrder(t, func(t *testing.T, o *dservertest.Order) {
 //		db := o.Start(Accounts)
@@ -31,23 +31,38 @@ import (
 // and then the others. So the number of orders grows fast: a program of ten steps has hundreds or thousands. The
 // test fails when there are more than 5,000.
 //
-// The program must do the same in the same order, so that nothing random decides what it sends, and no iteration over a
-// map. That is noticed only where fewer steps could come next than before: a handler that stores rand.Int() is not found.
+// The program must do the same in the same order: nothing random may decide what it sends and stores, and no iteration
+// over a map. That is noticed. Orders are compared as far as they begin alike, and a few are run once more, until each
+// step of a name (who sends, which server handles what) was compared: after it the states of all servers, and what waits
+// or was set aside, must be what they were. So rand.Int() in a handler is found, unless the handler comes to it in few
+// orders alone. Words as those of crypto/rand.Text are not compared, as idempotency keys and addresses of callers are
+// such.
 //
 // The first order that fails ends the test, and prints its steps and how to run it alone. Each order is run in a
 // synctest bubble of its own.
 func EachOrder(t *testing.T, program func(t *testing.T, o *Order)) {
 	t.Helper()
 	path, alone := givenOrder(t)
-	for n := 1; ; n++ {
-		o := &Order{path: path}
+	var same []moment             // as in the order before
+	compared := map[string]bool{} // steps
+	run := func() *Order {
+		o := &Order{path: path, same: same}
 		synctest.Test(t, func(t *testing.T) {
 			o.t = t
 			t.Cleanup(o.tell)
 			program(t, o)
 		})
+		return o
+	}
+	for n := 1; ; n++ {
+		o := run()
+		if o.note(compared); !alone && !o.areAll(compared) {
+			same = o.moments
+			o = run()
+			o.note(compared)
+		}
 		var more bool
-		if path, more = o.next(); !more || alone {
+		if path, same, more = o.next(); !more || alone {
 			t.Logf("dservertest: %d orders", n)
 			return
 		}
@@ -90,11 +105,16 @@ type Order struct {
 	path    []int // what was chosen so far, and what is to be chosen
 
 	choices []choice
+	moments []moment
+	same    []moment // with which it must begin
 	trace   trace
 }
 
 // choice is one of several steps that could have come next.
-type choice struct{ chosen, of int }
+type choice struct {
+	chosen, of int
+	moment     int // its number
+}
 
 // Start opens a database in memory, whose types are served step by step while Run runs.
 func (o *Order) Start(types ...dserver.Type) backend.Database {
@@ -142,10 +162,13 @@ func (o *Order) Run() {
 		steps, waits := o.steps()
 		switch {
 		case len(steps) > 0:
+			o.look(steps)
 			step := steps[o.choose(len(steps))]
+			o.moments[len(o.moments)-1].step = step.what
 			o.trace.add(step.what)
 			step.do()
 		case waits == "":
+			o.look(nil)
 			return
 		case !o.wait(longestWait):
 			o.t.Fatalf("dservertest: %s waits, and nothing happens", waits)
@@ -191,6 +214,31 @@ func (o *Order) steps() (steps []step, waits string) {
 	return steps, waits
 }
 
+// look notes the moment before one of some steps, and compares it.
+func (o *Order) look(steps []step) {
+	o.t.Helper()
+	m, n := o.hand.moment(steps), len(o.moments)
+	o.moments = append(o.moments, m)
+	if n >= len(o.same) {
+		return
+	}
+	if what := m.differs(o.same[n]); what != "" {
+		o.t.Fatalf("dservertest: the program is not the same in the same order: something random decides, or the order of a map:\n%s", what)
+	}
+}
+
+// note notes the steps that were compared.
+func (o *Order) note(compared map[string]bool) {
+	for i := range min(len(o.same), len(o.moments)) - 1 {
+		compared[o.moments[i].step] = true
+	}
+}
+
+// areAll reports whether all steps were compared, in this order or another.
+func (o *Order) areAll(compared map[string]bool) bool {
+	return !slices.ContainsFunc(o.moments, func(m moment) bool { return m.step != "" && !compared[m.step] })
+}
+
 // choose decides which of n steps is taken: as the path says, and after its end the first.
 func (o *Order) choose(n int) int {
 	if n == 1 {
@@ -203,21 +251,21 @@ func (o *Order) choose(n int) int {
 	if chosen >= n {
 		o.t.Fatalf("dservertest: the program is not the same in the same order: at choice %d it has %d steps", at+1, n)
 	}
-	o.choices = append(o.choices, choice{chosen, n})
+	o.choices = append(o.choices, choice{chosen, n, len(o.moments) - 1})
 	return chosen
 }
 
-// next is the path of the next order: the last choice that has another alternative takes it.
-func (o *Order) next() (path []int, more bool) {
+// next is the path of the next order: the last choice that has another alternative takes it. Until then it is the same.
+func (o *Order) next() (path []int, same []moment, more bool) {
 	for i, c := range slices.Backward(o.choices) {
 		if c.chosen+1 < c.of {
 			for _, before := range o.choices[:i] {
 				path = append(path, before.chosen)
 			}
-			return append(path, c.chosen+1), true
+			return append(path, c.chosen+1), o.moments[:c.moment+1], true
 		}
 	}
-	return nil, false
+	return nil, nil, false
 }
 
 // pass lets time pass until something is due, and moves it to its queue.
