@@ -155,7 +155,7 @@ func halted(t *testing.T) (c *consumer, seen *turn, def *Definition[marked]) {
 	ended := make(chan error, 1)
 	go func() { ended <- Run(ctx, db, def) }()
 	for status := (Status{}); !status.Halted; status, _ = def.At(db, "a").Status(t.Context()) {
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 	}
 	stop()
 	if err := <-ended; err != nil {

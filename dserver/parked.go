@@ -135,7 +135,7 @@ func (h *head) halts() bool {
 		next[queue.Normal] = nil
 	}
 	for lane, item := range next {
-		if item != nil && !(h.attempts[lane].Halts && h.attempts[lane].isOf(*item)) {
+		if item != nil && (!h.attempts[lane].Halts || !h.attempts[lane].isOf(*item)) {
 			return false
 		}
 	}

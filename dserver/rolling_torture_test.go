@@ -244,7 +244,7 @@ func TestRollingUpdatesOfKilledProcesses(t *testing.T) {
 				end(random.IntN(2) == 0)
 			}
 			lib.send(random.IntN(20))
-			time.Sleep(time.Duration(random.IntN(400)) * time.Millisecond)
+			<-time.After(time.Duration(random.IntN(400)) * time.Millisecond)
 		}
 		for len(living) > 0 {
 			end(random.IntN(2) == 0)

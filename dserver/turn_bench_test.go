@@ -94,7 +94,7 @@ func BenchmarkCallBesideHalted(b *testing.B) {
 			senders.Wait()
 			run(b, dserver.Consumer{Logger: zerolog.Nop()}, db, types)
 			for broken.Load() < int64(halted) || rows(b, db, "r") > 0 {
-				time.Sleep(100 * time.Millisecond)
+				<-time.After(100 * time.Millisecond)
 			}
 			caller := openBench(b, path)
 			for b.Loop() {

@@ -230,7 +230,8 @@ func TestUnlockIsPartOfItsTurn(t *testing.T) {
 				s, other := def.At(db, "a"), def.At(db, "other")
 				answer := toil(s, w)
 				must(t, s.Cast(ctx, Stow{"waits"}))
-				reply, err := "", error(nil)
+				var reply string
+				var err error
 				if how == "by info" {
 					err = s.Info(ctx, Quit{})
 				} else {
