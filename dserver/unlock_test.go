@@ -307,7 +307,7 @@ func quitCast(t *testing.T, open func() backend.Database, holder string) {
 	run(t, dserver.Consumer{Logger: log.logger()}, db, second)
 	must(t, s.Call(ctx, Quit{}, nil, dserver.Priority()))
 	all := letters(t, s)
-	if len(all) != 1 || !errors.Is(&all[0].Err, errQuit) || all[0].Message.Name != "Toil" || all[0].Attempts != before.Attempts {
+	if len(all) != 1 || all[0].Stamp.IsZero() || !errors.Is(&all[0].Err, errQuit) || all[0].Message.Name != "Toil" || all[0].Attempts != before.Attempts {
 		t.Fatalf("%+v", all)
 	}
 	if err := s.Call(ctx, Toil{ID: "toil"}, nil, dserver.Once("k")); !errors.Is(err, errQuit) {
