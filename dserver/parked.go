@@ -36,9 +36,12 @@ const parkAfter = time.Second
 // parkedShare bounds the looks at the index: one comes after so many times what the last one took.
 const parkedShare = 20
 
-// park is step 1 for a turn that found nothing to handle where something waits. next is what it would do else.
+// park is step 1 for a turn that could handle nothing where something waits. next is what it would do else.
 func (t *turn) park(next nextTurn) nextTurn {
-	if !t.marked || next.now || t.c.steps != nil || len(t.head.items) == 0 && !t.head.lock.isHeld() {
+	switch {
+	case !t.marked, next.now, t.c.steps != nil:
+		return next
+	case t.batch != nil && len(t.batch.results) > 0, len(t.head.items) == 0 && !t.head.lock.isHeld():
 		return next
 	}
 	now, r := time.Now(), t.s.trouble()

@@ -190,3 +190,26 @@ func TestWhatWaitsForAnotherProgramLeavesTheMarks(t *testing.T) {
 		expectMarks(t, db, 0, 0)
 	})
 }
+
+// What waits for a place for its work, or for the lock that it needs though it is of priority, leaves the marks as well.
+func TestWhatWaitsForAPlaceOrALockLeavesTheMarks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := &shut{work: make(chan struct{})}
+		types := gate.types(dserver.Settings[Desk]{WorkLimit: time.Hour})
+		store, ctx := newStore(t, types), context.Background()
+		db := store.Open()
+		run(t, dserver.Consumer{Work: 1}, store.Open(), types)
+		first, second := types.At(db, "first"), types.At(db, "second")
+		must(t, first.Cast(ctx, Pay{How: "slowly"}))
+		eventually(t, "it is locked", func() bool { return statusOf(t, first).Locked })
+		must(t, first.Cast(ctx, Pay{How: "slowly"}, dserver.Priority()))
+		must(t, second.Cast(ctx, Pay{How: "slowly"}))
+		<-time.After(time.Minute)
+		expectMarks(t, db, 0, 2)
+		gate.open()
+		expectLog(t, first, "paid slowly", "paid slowly")
+		expectLog(t, second, "paid slowly")
+		<-time.After(time.Minute)
+		expectMarks(t, db, 0, 0)
+	})
+}

@@ -341,12 +341,10 @@ func (t *turn) next() nextTurn {
 	switch {
 	case t.batch.locks: // the end of the lock makes us look
 		return nextTurn{now: !t.c.isHolding(t.s.ref())}
-	case t.batch.waits && !t.head.lock.isHeld() && len(t.batch.results) == 0:
-		return t.park(t.awaitPlace())
-	case t.batch.waits && !t.head.lock.isHeld():
-		return t.awaitPlace()
+	case t.batch.waits && t.head.lock.isHeld():
+		return t.park(t.watchLock())
 	case t.batch.waits:
-		return t.watchLock()
+		return t.park(t.awaitPlace())
 	case t.batch.released(), t.lockEnd.isThere():
 		return nextTurn{now: true}
 	case took < t.able, !t.head.all && took > 0:
