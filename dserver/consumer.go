@@ -306,7 +306,7 @@ func (c *consumer) work() {
 	}
 }
 
-// runTurn runs one turn on a goroutine, this one. It returns false when another goroutine took the turn, and the worker's place, over.
+// runTurn runs one turn on this goroutine. It returns false when another one took the turn, and the worker's place, over.
 func (c *consumer) runTurn(s *server, goroutine uint64) bool {
 	t := &turn{c: c, s: s, goroutine: goroutine, keys: tenantOf(s.ref()), limit: maxBatch}
 	return c.conclude(t, func() nextTurn { return c.turn(t) })

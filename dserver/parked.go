@@ -3,7 +3,6 @@ package dserver
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -154,31 +153,16 @@ func clearReady(tx backend.Tx, r Ref) {
 // scanParked is step 2 for one shard.
 func (c *consumer) scanParked(ctx context.Context, typ string, shard int64) error {
 	rows := parkedShard(typ, shard)
-	for rest := rows.Below(); ; {
-		var pairs []backend.KeyValue
-		err := c.db.Read(ctx, func(tx backend.ReadTx) (err error) {
-			pairs, err = tx.GetRange(rest, backend.RangeOptions{Limit: maxScan}).Get()
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("dserver: look at the servers that wait: %w", err)
+	return c.eachKey(ctx, rows, nil, func(key backend.Key) error {
+		id, err := parseParked(rows, key)
+		if err == nil {
+			err = c.awaitRoom(ctx)
 		}
-		for _, pair := range pairs {
-			id, err := parseParked(rows, pair.Key)
-			if errors.Is(err, backend.ErrCorrupt) {
-				c.leaveAlone(pair.Key, err)
-				continue
-			}
-			if err := c.awaitRoom(ctx); err != nil {
-				return err
-			}
+		if err == nil {
 			c.wakeParked(Ref{typ, id})
 		}
-		if len(pairs) < maxScan {
-			return nil
-		}
-		rest = rest.After(pairs[len(pairs)-1].Key)
-	}
+		return err
+	})
 }
 
 func parseParked(shard, key backend.Key) (id string, err error) {

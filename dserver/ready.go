@@ -77,29 +77,38 @@ func (c *consumer) scanOnce(ctx context.Context, typ string, shard int64) (watch
 			watch.Cancel()
 		}
 	}()
-	for rest := marks.Below(); ; {
+	err = c.eachKey(ctx, marks, func(tx backend.ReadTx) { watch = tx.Watch(bell(typ, shard)) }, func(key backend.Key) error {
+		return c.wakeMarked(ctx, typ, marks, key)
+	})
+	return watch, err
+}
+
+// eachKey calls fn with each key below a prefix, in pages, the first of which begins with begin, unless that is nil. Keys
+// that fn finds damaged are left alone.
+func (c *consumer) eachKey(ctx context.Context, prefix backend.Key, begin func(tx backend.ReadTx), fn func(backend.Key) error) error {
+	for rest := prefix.Below(); ; {
 		var pairs []backend.KeyValue
-		first := watch == nil
 		err := c.db.Read(ctx, func(tx backend.ReadTx) (err error) {
-			if first {
-				watch = tx.Watch(bell(typ, shard))
+			if begin != nil {
+				begin(tx)
 			}
 			pairs, err = tx.GetRange(rest, backend.RangeOptions{Limit: maxScan}).Get()
 			return err
 		})
 		if err != nil {
-			return watch, fmt.Errorf("dserver: scan for ready servers: %w", err)
+			return fmt.Errorf("dserver: look for servers that have something to do: %w", err)
 		}
+		begin = nil
 		for _, pair := range pairs {
-			err := c.wakeMarked(ctx, typ, marks, pair.Key)
+			err := fn(pair.Key)
 			if errors.Is(err, backend.ErrCorrupt) {
 				c.leaveAlone(pair.Key, err)
 			} else if err != nil {
-				return watch, err
+				return err
 			}
 		}
 		if len(pairs) < maxScan {
-			return watch, nil
+			return nil
 		}
 		rest = rest.After(pairs[len(pairs)-1].Key)
 	}

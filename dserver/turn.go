@@ -318,7 +318,7 @@ func (t *turn) finish() nextTurn {
 	if b.locks {
 		t.hold()
 	}
-	if t.lockEnd.isThere() {
+	if t.lockEnd.ends() {
 		t.c.process.wake(t.s.ref()) // for what waited
 	}
 	if t.info != nil {
@@ -345,7 +345,7 @@ func (t *turn) next() nextTurn {
 		return t.park(t.watchLock())
 	case t.batch.waits:
 		return t.park(t.awaitPlace())
-	case t.batch.released(), t.lockEnd.isThere():
+	case t.batch.released(), t.lockEnd.ends():
 		return nextTurn{now: true}
 	case took < t.able, !t.head.all && took > 0:
 		return nextTurn{now: true}

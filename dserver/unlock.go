@@ -36,9 +36,9 @@ type lockEnd struct {
 	answers   dismissal
 }
 
-// endLock prepares the end of a lock, if it is held. It only reads. What isThere knows of, if it is not nil, need not be a
-// conflict of a turn whose handler may be slow: the records of processes change while these live.
-func (t tenant) endLock(tx backend.Reader, held lock, why *Error, isThere func(process string) bool) (e lockEnd, err error) {
+// endLock prepares the end of a lock, if it is held. It only reads. Of the processes that isKnown says to live, if it is
+// not nil, no record is read: they change while their processes live, and a slow handler would conflict with them.
+func (t tenant) endLock(tx backend.Reader, held lock, why *Error, isKnown func(process string) bool) (e lockEnd, err error) {
 	if !held.isHeld() {
 		return e, nil
 	}
@@ -52,11 +52,12 @@ func (t tenant) endLock(tx backend.Reader, held lock, why *Error, isThere func(p
 	if e.told, err = noticeTo(tx, held.beat); err != nil {
 		return e, err
 	}
-	e.answers, err = dismissTo(tx, e.items, why, isThere)
+	e.answers, err = dismissTo(tx, e.items, why, isKnown)
 	return e, err
 }
 
-func (e lockEnd) isThere() bool { return e.why != nil }
+// ends reports whether there is a lock to end.
+func (e lockEnd) ends() bool { return e.why != nil }
 
 // isCall reports whether somebody waits for the message's answer.
 func (e lockEnd) isCall() bool {
@@ -64,13 +65,13 @@ func (e lockEnd) isCall() bool {
 }
 
 func (e lockEnd) write(tx backend.Tx, keys tenant, ref Ref) error {
-	if !e.isThere() {
+	if !e.ends() {
 		return nil
 	}
 	e.told.write(tx)
 	for _, item := range e.items {
 		if !e.setsAside {
-			break
+			continue
 		}
 		letter := newLetter(result{work: &work{item: &item}, err: e.why})
 		letter.Attempts = e.attempts

@@ -77,6 +77,7 @@ func (t *turn) unreadable(err error) nextTurn {
 		b.told = now
 		t.tellUnreadable(err)
 	}
+	// A parked server is looked at by nobody here while its timer runs: another program may have written the state.
 	return t.park(nextTurn{after: min(max(b.until.Sub(now), time.Millisecond), longestBackOff)})
 }
 

@@ -11,8 +11,9 @@ import (
 // marshals tells whether the type encodes itself.
 func marshals(t reflect.Type) bool { return wire.Marshals(t) }
 
-// checkWhole refuses what cannot come back from one CBOR value, and reports whether the type contains itself. Inside of one value names are the CBOR library's, so a
-// dserver tag that would have no effect is refused as well; top is where the tags still have effect.
+// checkWhole refuses what cannot come back from one CBOR value, and reports whether the type contains itself. Inside of
+// one value names are the CBOR library's, so a dserver tag that would have no effect is refused as well; top is where the
+// tags still have effect.
 func (c *compiler) checkWhole(t reflect.Type, top bool) (recursive bool, err error) {
 	if s := structOf(t); top && s != nil && !isTracked(s) {
 		if why := wire.OneWay(s); why != "" {
