@@ -134,7 +134,7 @@ func (b *batch) run(messages []work) {
 		if i > 0 && b.late(m) {
 			break
 		}
-		if !b.handle(m, len(messages) == 1) || b.locks || b.resets || b.unlocks != nil {
+		if !b.handle(m, len(messages) == 1) || b.locks || b.resets {
 			break
 		}
 	}

@@ -109,7 +109,6 @@ func (c *consumer) hold(h *holder) {
 	c.startBeating()
 	c.wg.Go(func() {
 		defer c.endHold(h)
-		defer time.AfterFunc(c.parkAfter, func() { c.wake(h.ref) }).Stop() // then it is parked
 		h.run()
 	})
 }

@@ -202,3 +202,32 @@ func TestPushWhileAServerIsParked(t *testing.T) {
 		}
 	}
 }
+
+// Messages that come all the time behind what a turn reads change nothing that it sees, and yet each makes the move of the
+// mark conflict: it is given up, and tried at the next look.
+func TestParkingGivesWayToASenderThatDoesNotStop(t *testing.T) {
+	c, seen, def := halted(t)
+	db := c.db
+	push := func(n int) {
+		messages := make([]any, n)
+		for i := range messages {
+			messages[i] = toil{}
+		}
+		if err := def.At(db, "a").CastAll(t.Context(), messages); err != nil {
+			t.Error(err)
+		}
+	}
+	push(maxBatch + headRecords)
+	if err := db.Read(t.Context(), func(tx backend.ReadTx) error { return readHead(tx, seen.keys, &seen.head, state{}, true) }); err != nil {
+		t.Fatal(err)
+	}
+	pushed := 0
+	c.db = &meddled{db, func() {
+		if pushed++; pushed < 100 {
+			push(1)
+		}
+	}}
+	if moved, err := seen.moveMark(); moved || err != nil || pushed > 2 {
+		t.Errorf("it was parked after %d attempts: %v, %v", pushed, moved, err)
+	}
+}
