@@ -3,6 +3,7 @@ package dserver_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -211,5 +212,37 @@ func TestWhatWaitsForAPlaceOrALockLeavesTheMarks(t *testing.T) {
 		expectLog(t, second, "paid slowly")
 		<-time.After(time.Minute)
 		expectMarks(t, db, 0, 0)
+	})
+}
+
+// A state that was unreadable for long is looked at again soon when another program has written it, though that left no
+// mark: it has died before it could handle what waits.
+func TestParkedStateIsLookedAtThoughItWasUnreadableForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, ctx := newStore(t), context.Background()
+		db, old, fresh := store.Open(), oldGauges(), newGauges()
+		stop := run(t, dserver.Consumer{}, store.Open(), old)
+		must(t, old.At(db, "a").Cast(ctx, setGauge{1}))
+		eventually(t, "it is stored", func() bool { return !statusOf(t, old.At(db, "a")).Created.IsZero() })
+		stop()
+		run(t, dserver.Consumer{}, store.Open(), fresh)
+		must(t, fresh.At(db, "b").Cast(ctx, setGauge{2}))
+		must(t, fresh.At(db, "a").Cast(ctx, setGauge{3}))
+		<-time.After(62 * time.Minute) // the next try is some minutes away
+		expectMarks(t, db, 0, 1)
+		a, b := backend.NewKey("s", "gauge", "a"), backend.NewKey("s", "gauge", "b")
+		must(t, db.Transact(ctx, func(tx backend.Tx) error { // as that program wrote it
+			state, err := tx.GetRange(b.Str("s").Tree(), backend.RangeOptions{}).Get()
+			for _, row := range state {
+				rest, _ := row.Key.CutPrefix(b)
+				tx.Set(append(slices.Clip(a), rest...), row.Value)
+			}
+			tx.Stamp(a.Str("h"))
+			return err
+		}))
+		<-time.After(time.Minute)
+		if s, err := fresh.At(db, "a").State(ctx); s.N != "+++++" || err != nil {
+			t.Errorf("%+v, %v", s, err)
+		}
 	})
 }
