@@ -183,6 +183,9 @@ func (b *bank) try(id, server string, fn func(ctx context.Context, s *dserver.DS
 		err := fn(ctx, safe.At(b.nodes[n%len(b.nodes)].db(), server))
 		late := ctx.Err() != nil
 		cancel()
+		if err != nil {
+			<-time.After(time.Millisecond) // who tries again at once would not let a bubble's time pass, in which a process ends
+		}
 		switch {
 		case err == nil:
 			return fate{server: server, least: 1, most: 1}

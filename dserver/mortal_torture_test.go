@@ -152,6 +152,7 @@ func (b *bank) tryMortal(server string, fn func(ctx context.Context, s *dserver.
 		if errors.Is(err, backend.ErrCommitUnknown) || !isInterrupted(err) || !wasNotSent(err) {
 			return err
 		}
+		<-time.After(time.Millisecond) // as in try
 	}
 }
 
