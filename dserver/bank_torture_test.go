@@ -342,6 +342,7 @@ func bankRounds(t *testing.T, enough int, round func(t *testing.T, random *rand.
 
 // The model in virtual time: the processes die at one commit of 20 to 1,000.
 func TestLongBankLosesAndDoublesNothing(t *testing.T) {
+	t.Parallel()
 	size, enough := bankSize{safes: 5, senders: 8, messages: 20}, 1000
 	if isLong() {
 		size, enough = bankSize{safes: 40, senders: 100, messages: 20}, 950_000
@@ -364,7 +365,10 @@ func TestLongBankLosesAndDoublesNothing(t *testing.T) {
 }
 
 // SQLite in real time.
-func TestLongBankOnSQLiteLosesAndDoublesNothing(t *testing.T) { bankInRealTime(t, newFile) }
+func TestLongBankOnSQLiteLosesAndDoublesNothing(t *testing.T) {
+	t.Parallel()
+	bankInRealTime(t, newFile)
+}
 
 // FoundationDB in real time.
 func TestLongBankOnFoundationDBLosesAndDoublesNothing(t *testing.T) {

@@ -77,6 +77,7 @@ func TestCheckReadsManyServersAtOnce(t *testing.T) {
 
 // However much a server has, it is checked in pages, also when they are more than a snapshot may read.
 func TestCheckOfALargeServerIsInPages(t *testing.T) {
+	t.Parallel()
 	model := backendtest.NewModel()
 	db := &meter{Database: model, lives: 4000}
 	s, ctx := journals.At(db, "a"), context.Background()

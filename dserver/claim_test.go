@@ -58,7 +58,10 @@ func TestDeadlyChild(t *testing.T) {
 
 // A consumer that dies of a message is started again, as a supervisor would, until the message is set aside: once
 // without a trace, and then as often as it has attempts. The messages around it are handled once.
-func TestMessageThatKillsItsProcessIsSetAside(t *testing.T) { eachNamedStore(t, killByMessage) }
+func TestMessageThatKillsItsProcessIsSetAside(t *testing.T) {
+	t.Parallel()
+	eachNamedStore(t, killByMessage)
+}
 
 func killByMessage(t *testing.T, place func(testing.TB) (name string)) {
 	name := place(t)

@@ -56,6 +56,7 @@ func TestDeadLettersTellWhatWasSetAsideAndWhy(t *testing.T) {
 }
 
 func TestDeadLettersAreReadPageByPage(t *testing.T) {
+	t.Parallel()
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		db, ctx := open(), within(t)
 		s := ledgers.At(db, "x")
@@ -87,6 +88,7 @@ func TestDeadLettersAreReadPageByPage(t *testing.T) {
 
 // The largest message that can be sent is set aside like any other, with the stack of its panic.
 func TestLargestMessageIsSetAsideAndRetried(t *testing.T) {
+	t.Parallel()
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		db, ctx := open(), within(t)
 		s := ledgers.At(db, "x")

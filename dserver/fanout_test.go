@@ -13,6 +13,7 @@ type Spread struct{ Messages int }
 
 // One turn may send as much as fits into a transaction, with keys as without: what it writes takes time in proportion.
 func TestTurnSendsThousandsWithKeys(t *testing.T) {
+	t.Parallel()
 	const messages = 4000
 	var spreading *dserver.Definition[Counter]
 	spreading = counters.With(dserver.HandleCast(func(ctx *dserver.Context, _ *Counter, m Spread) error {

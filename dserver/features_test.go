@@ -215,6 +215,7 @@ func TestLockedWorkRunsOutsideAndAppliesToTheStateOfThen(t *testing.T) {
 }
 
 func TestLockedWorkIsTriedAgainWithOneKey(t *testing.T) {
+	t.Parallel()
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		ctx := within(t)
 		keys := make(chan string, 20)
@@ -316,6 +317,7 @@ func TestOnceIsHandledOnceAndAnswersAgain(t *testing.T) {
 
 // What is due at once is queued, however much it is: more than one transaction takes.
 func TestLargeMessagesThatAreDueAtOnceAreQueued(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		types := journals.With(dserver.HandleCast(func(_ *dserver.Context, j *Journal, m Load) error {
 			j.write(m.Line)

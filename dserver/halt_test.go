@@ -28,6 +28,7 @@ func expectHalted[S any](t *testing.T, s *dserver.DServer[S], attempts int, queu
 // A server that halts stands at the message that broke, whatever consumers come, until an operator lets it go on: with
 // the message, or without.
 func TestHaltedServerPassesNothingOver(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		act  func(ctx context.Context, s *dserver.DServer[Journal]) error
 		want []string

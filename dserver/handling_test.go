@@ -277,6 +277,7 @@ type Deeper struct{ Map map[string]int }
 
 // Sends of one turn to one server arrive in the order of the calls, those to the server itself too.
 func TestSendsOfATurnArriveInOrder(t *testing.T) {
+	t.Parallel()
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		const each = 50
 		types := journals.With(dserver.HandleCast(func(ctx *dserver.Context, j *Journal, m Mark) error {

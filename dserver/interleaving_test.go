@@ -267,6 +267,7 @@ func TestTimerThatIsSetAnewAfterAResetKeepsItsTime(t *testing.T) {
 
 // A timer is stopped by a message that is just ahead of its own, in the same turn, and so it is when it is set anew.
 func TestTimerIsStoppedInTheTurnOfItsMessage(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		m    any
 		want []string

@@ -319,6 +319,7 @@ func TestCachesForgetServersThatEnded(t *testing.T) {
 // Senders and a consumer go on while the server is killed again and again. Nothing is handled twice or out of order,
 // and all that was sent after the last kill is handled.
 func TestKillsAmongSendersLoseNothingThatCameLater(t *testing.T) {
+	t.Parallel()
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		ctx, db, far := within(t), open(), open()
 		const before, after = 400, 50

@@ -219,6 +219,7 @@ func (h *callHistory) verify(t *testing.T) {
 }
 
 func TestLongCallsAreLinearizable(t *testing.T) {
+	t.Parallel()
 	random := seeded(t)
 	rounds := 6
 	if os.Getenv("LONG") != "" {
@@ -375,7 +376,10 @@ func startChild(t *testing.T, name string) {
 }
 
 // The same with real processes on one database: three that consume, and this one with callers beside a consumer and apart.
-func TestCallsOfSeveralProcessesAreLinearizable(t *testing.T) { eachNamedStore(t, recordProcesses) }
+func TestCallsOfSeveralProcessesAreLinearizable(t *testing.T) {
+	t.Parallel()
+	eachNamedStore(t, recordProcesses)
+}
 
 func recordProcesses(t *testing.T, place func(testing.TB) (name string)) {
 	random, name := seeded(t), place(t)

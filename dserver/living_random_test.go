@@ -18,6 +18,7 @@ import (
 // Any number of consumers, fast and slow, come, end and are killed, a few times each: no message that breaks nothing is
 // set aside, and each is counted once.
 func TestHealthyMessagesAreNeverSetAside(t *testing.T) {
+	t.Parallel()
 	tries := 0
 	rapid.Check(t, func(r *rapid.T) {
 		if tries++; tries > 10 && !isLong() {

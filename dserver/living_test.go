@@ -25,6 +25,7 @@ type Drowse struct{ By int64 }
 
 // Consumers that start together find each other's claims on whatever they begin. They live, so nothing is counted.
 func TestLivingConsumersSetNothingAside(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		consumers, messages int
 		takes               time.Duration
@@ -85,6 +86,7 @@ func sleepyTakes() time.Duration {
 }
 
 func TestLivingProcessesSetNothingAside(t *testing.T) {
+	t.Parallel()
 	eachNamedStore(t, func(t *testing.T, place func(testing.TB) string) {
 		name := place(t)
 		db := openNamed(t, name)

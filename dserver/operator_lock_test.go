@@ -14,6 +14,7 @@ import (
 
 // However locked work is ended from outside, its caller is told, its context ends, and what it found is refused.
 func TestEndOfLockedWorkTellsTheCallerAndRefusesTheHolder(t *testing.T) {
+	t.Parallel()
 	type desk = *dserver.DServer[Desk]
 	for name, c := range map[string]struct {
 		end  func(context.Context, desk) error

@@ -289,6 +289,7 @@ func TestWithdrawnHeadLetsTheNextGoAtOnce(t *testing.T) {
 }
 
 func TestWithdrawAndTurnsNeverBothTakeAMessage(t *testing.T) {
+	t.Parallel()
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		ctx := within(t)
 		db, other := open(), open()

@@ -97,6 +97,7 @@ func expectMarks(t *testing.T, db backend.Database, marks, waiting int) {
 // What cannot go on is in no range that a bell makes anyone read, and goes on all the same when it can: in the consumer
 // that has seen it, and in one that comes when that has ended.
 func TestWhatCannotGoOnLeavesTheMarks(t *testing.T) {
+	t.Parallel()
 	stands := func(t *testing.T, open func() backend.Database, how standstill, another bool) {
 		gate := &shut{work: make(chan struct{})}
 		types, db, ctx := gate.types(how.settings), open(), context.Background()

@@ -136,6 +136,7 @@ func deadLetters[S any](t testing.TB, s *dserver.DServer[S]) (n int) {
 // The attempts of two consumers are those of one message. When there is none left it is set aside, its caller is told and
 // the queue goes on; mended it is handled after all.
 func TestPoisonIsSetAsideByWhicheverConsumerIsThere(t *testing.T) {
+	t.Parallel()
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		var tries [2]atomic.Int32
 		consumers := make([]*dserver.Definition[Safe], len(tries))
@@ -289,6 +290,7 @@ func TestPoisonIsTriedAgainAlthoughTheCacheHasNoRoom(t *testing.T) {
 
 // The largest message that can be sent can also be set aside, with an error and a stack of any length.
 func TestTrap15TheLargestMessageCanBeSetAside(t *testing.T) {
+	t.Parallel()
 	type Huge struct{ Data []byte }
 	for _, breaks := range []bool{true, false} {
 		t.Run(fmt.Sprintf("breaks=%v", breaks), func(t *testing.T) {

@@ -187,6 +187,7 @@ func TestCyclesOfSendsAreNoDeadlock(t *testing.T) {
 
 // Messages, replies and values of 4 MiB pass; beyond it whoever made them gets an error that names the limit.
 func TestLargeThingsPassUpToTheLimitAndNameIt(t *testing.T) {
+	t.Parallel()
 	type Album struct{ Picture []byte }
 	type Show struct {
 		dserver.Returns[[]byte]

@@ -204,6 +204,7 @@ type shelvesChild struct {
 
 // The same with processes: they are started, stopped and killed in any order, on each store.
 func TestRollingUpdatesOfKilledProcesses(t *testing.T) {
+	t.Parallel()
 	random := seeded(t)
 	steps := 15
 	if isLong() {

@@ -49,6 +49,7 @@ var heaps = dserver.Define("heap",
 
 // A turn whose time went by for its state says so, and what helps against it.
 func TestStateThatIsTooSlowForATurnIsToldApart(t *testing.T) {
+	t.Parallel()
 	const many, advice = 30_000, "keep a large collection in a statediff.Map or statediff.List"
 	for name, c := range map[string]struct {
 		write, upgrade, scan time.Duration

@@ -40,6 +40,7 @@ func TestEachFaultOverInfo(t *testing.T) {
 
 // An older state is there whole, or the new one is, with the message that changed it.
 func TestEachFaultOverAnUpgrade(t *testing.T) {
+	t.Parallel()
 	type Old struct{ Lines map[string]int }
 	type New struct{ Total, Count int }
 	old := dserver.Define("sum", dserver.HandleCast(func(_ *dserver.Context, s *Old, m Write) error {
@@ -125,6 +126,7 @@ type Guard struct{ N int }
 
 // Locked work is there as before, or its message is set aside and the server goes on.
 func TestEachFaultLeavesAnUnlockWhole(t *testing.T) {
+	t.Parallel()
 	eachOperatorFault(t, func(o *operator) {
 		ctx := within(o.t)
 		s, entered := o.plain(), make(chan struct{}, 1)

@@ -35,7 +35,10 @@ func TestHolderChild(t *testing.T) {
 // The child is killed with SIGKILL while it holds locks, each at another moment between two beats. Another consumer has
 // each of them within the lease (3 s) and a second, and the callers get their answers. With LONG=1 the time is judged;
 // else the machine may be busy with other tests, and TestTrap05LockOfADeadHolderEnds judges it in virtual time.
-func TestKilledHoldersLockIsTakenOver(t *testing.T) { eachNamedStore(t, killHolders) }
+func TestKilledHoldersLockIsTakenOver(t *testing.T) {
+	t.Parallel()
+	eachNamedStore(t, killHolders)
+}
 
 func killHolders(t *testing.T, place func(testing.TB) (name string)) {
 	children, perChild, limit := 5, 1, time.Minute

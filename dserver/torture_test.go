@@ -85,6 +85,7 @@ type parcelFate struct {
 func (p parcelFate) route() []string { return append([]string{p.first}, p.Route...) }
 
 func TestLongTortureLosesAndDoublesNothing(t *testing.T) {
+	t.Parallel()
 	random := seeded(t)
 	rounds := 10
 	if os.Getenv("LONG") != "" {

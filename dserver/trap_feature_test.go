@@ -69,6 +69,7 @@ func TestTrap05LockOfADeadHolderEnds(t *testing.T) {
 // The old holder comes back after another took its lock: its result is refused, it does not end the other's lock, and
 // its context has ended.
 func TestTrap06HolderThatLostItsLockUnlocksNobody(t *testing.T) {
+	t.Parallel()
 	for _, finishes := range []string{"while it is frozen", "after it goes on", "after the other"} {
 		t.Run(finishes, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { comeBack(t, newStore(t, safe).Open, finishes, 10*time.Second) })

@@ -356,6 +356,7 @@ type Inflate struct {
 // What a turn writes has a limit, too: a batch that goes beyond it is handled in parts, and a message that does so by
 // itself is set aside.
 func TestTrap15TurnThatWritesTooMuchStopsNobody(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		types := journals.With(
 			dserver.Settings[Journal]{MaxAttempts: 2},

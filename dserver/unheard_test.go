@@ -34,6 +34,7 @@ func TestMessagesAreLeftToWhoHasTheHandler(t *testing.T) {
 
 // The same while both have just been started.
 func TestMessagesAreLeftToWhoHasTheHandlerFromTheStart(t *testing.T) {
+	t.Parallel()
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		run(t, dserver.Consumer{}, open(), journals)
 		run(t, dserver.Consumer{}, open(), strangers)

@@ -65,6 +65,7 @@ func tills(charge func(ctx *dserver.LockedContext, t Till, m Charge) (string, er
 // The program that a timer with Priority and Unlock are for: the customer is told in time, the server goes on, the work's
 // context ends, and a receipt that comes after all is refused.
 func TestTimerEndsWorkThatTakesTooLong(t *testing.T) {
+	t.Parallel()
 	for _, apart := range []bool{false, true} {
 		t.Run(map[bool]string{false: "beside", true: "apart"}[apart], func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -208,6 +209,7 @@ func quit(ctx *dserver.Context, s *Safe, m Quit) (string, error) {
 
 // The end of the work is committed with all else that the handler did, or not at all.
 func TestUnlockIsPartOfItsTurn(t *testing.T) {
+	t.Parallel()
 	for how, c := range map[string]struct {
 		reply string // of who asks for it
 		ends  bool

@@ -65,6 +65,7 @@ func (l *logLines) count(text string) int {
 
 // A program that cannot read a state says so to whoever asks, and leaves all as it is for one that can.
 func TestStateThatAProgramCannotReadIsNoDamage(t *testing.T) {
+	t.Parallel()
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		for id, c := range map[string]struct {
 			types *dserver.Definition[gaugeNew]

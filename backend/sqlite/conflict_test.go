@@ -120,6 +120,7 @@ func TestRecordsGoWhenTheOldestSnapshotEnds(t *testing.T) {
 
 // The ordered writes and the spans are compared with a map, over a small set of keys.
 func TestWritesInOrderAreAsInAMap(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var o ordered
 		var cleared spans

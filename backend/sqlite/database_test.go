@@ -34,6 +34,7 @@ func openAt(t testing.TB, path string, opts ...Option) *DB {
 }
 
 func TestCountersOfManyCallersAddUp(t *testing.T) {
+	t.Parallel()
 	db := openTest(t)
 	const callers, each = 32, 20
 	read, blind, queue := backend.NewKey("read"), backend.NewKey("blind"), backend.NewKey("queue")

@@ -282,6 +282,7 @@ func TestRecentRangeIsWholeAndTrue(t *testing.T) {
 
 // Random transactions on two handles, one after the other, see what a map has.
 func TestRecentRangesAreAsInAMap(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "test.db")
 	dbs := []*DB{openAt(t, path, Relaxed()), openAt(t, path, Relaxed())}
 	guesses := 0
