@@ -15,7 +15,7 @@ import (
 // which the checks are there, so the random types have all that they refuse.
 func TestWhatIsTakenComesBack(t *testing.T) {
 	taken, refused, unreadable := 0, 0, 0
-	rapid.Check(t, func(t *rapid.T) {
+	property := func(t *rapid.T) {
 		typ := wiretest.AnyType(t, 4)
 		w := wire.Of(typ)
 		if w.Err() != nil {
@@ -46,7 +46,10 @@ func TestWhatIsTakenComesBack(t *testing.T) {
 		if !wiretest.Same(v, back.Elem()) {
 			t.Fatalf("%v: %#v came back as %#v", typ, v, back.Elem())
 		}
-	})
+	}
+	for range 30 { // a hundred are few for what one check refuses
+		rapid.Check(t, property)
+	}
 	t.Logf("%d taken, %d refused, %d that do not come back", taken, refused, unreadable)
 	if !t.Failed() && (taken == 0 || refused == 0) {
 		t.Error("it proves nothing")
