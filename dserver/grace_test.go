@@ -41,6 +41,9 @@ func TestWorkThatEndsWithinTheGraceOfAStopIsAppliedOnce(t *testing.T) {
 		if err := <-answer; err != nil || charged.Load() != 1 {
 			t.Errorf("charged %d times, %v", charged.Load(), err)
 		}
+		if len(began) > 0 { // the other consumer would do what was broken off
+			t.Error("the work began again")
+		}
 		expectLog(t, d, "paid card")
 	}
 	synctest.Test(t, func(t *testing.T) { charge(t, newStore(t, desks(noWork)).Open, 8*time.Second) })
@@ -95,6 +98,31 @@ func TestNoWorkBeginsAfterAStop(t *testing.T) {
 		stop()
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("the stop took %v", took)
+		}
+	})
+}
+
+// A handler that asks for the lock as the consumer stops leaves its message on the queue: nobody has to take the lock over.
+func TestNoLockIsTakenAfterAStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began, goOn, stopped := make(chan struct{}, 9), make(chan struct{}), make(chan struct{})
+		def := desks(noWork).With(dserver.HandleCall(func(ctx *dserver.Context, _ *Desk, _ Pay) (string, error) {
+			began <- struct{}{}
+			<-goOn
+			ctx.Lock()
+			return "", nil
+		}))
+		store := newStore(t, def)
+		stop := run(t, dserver.Consumer{}, store.Open(), def)
+		d := def.At(store.Open(), "a")
+		must(t, d.Cast(context.Background(), Pay{}))
+		<-began
+		go func() { stop(); close(stopped) }()
+		synctest.Wait()
+		close(goOn)
+		<-stopped
+		if status := statusOf(t, d); status.Locked || status.Queued != 1 || status.Attempts != 0 {
+			t.Errorf("%+v", status)
 		}
 	})
 }
