@@ -39,8 +39,8 @@ func (c *crew) types(takes time.Duration) *dserver.Definition[Desk] {
 	})
 }
 
-// Many more locked messages than there are places: never more work than places, each is begun once, none is lost or set
-// aside, and those that wait go first come first served.
+// Many more locked messages than there are places: never more work than places, each is begun once, and none is lost or
+// set aside.
 func TestLockedWorkHasABound(t *testing.T) {
 	load := func(t *testing.T, open func() backend.Database, consumer dserver.Consumer, servers int, takes, long time.Duration) {
 		places := int64(consumer.Work)
