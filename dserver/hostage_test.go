@@ -52,7 +52,13 @@ func TestNoHandlerHasItsSendersGoroutine(t *testing.T) {
 			try("info", func() error { return types.At(db, "b").Info(context.Background(), Hold{exits}) })
 			try("short info", func() error { return types.At(db, "c").Info(short, Hold{exits}) })
 			for range 3 {
-				e := <-ends
+				var e end
+				select {
+				case e = <-ends:
+				case <-time.After(time.Minute):
+					t.Errorf("exits %v: a sender is not let go", exits)
+					continue
+				}
 				isShort := e.what == "short info" && !exits
 				if isShort && (!errors.Is(e.err, context.DeadlineExceeded) || e.took > 2*time.Second) ||
 					!isShort && (!errors.Is(e.err, dserver.ErrFault) || e.took > 5*time.Second) {
