@@ -18,8 +18,8 @@ type (
 	// Left is embedded.
 	Left struct{ A, Same int }
 
-	hidden    struct{ n int } //nolint:unused // the field is not exported: that is the case
-	writes    struct{ n int } //nolint:unused // as above
+	hidden    struct{ n int } // the field is not exported: that is the case
+	writes    struct{ n int } // as above
 	reads     string
 	readsCBOR struct{ N int }
 	mixed     struct{ N int }
