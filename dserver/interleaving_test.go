@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -386,6 +387,7 @@ func TestAttemptsAreThoseOfAMessageThatWaits(t *testing.T) {
 			eachStore(t, func(t *testing.T, open func() backend.Database) {
 				ctx := within(t)
 				began, counted := make(chan struct{}), make(chan struct{})
+				var first sync.Once
 				types := func(handle func() error) *dserver.Definition[Journal] {
 					return journals.With(
 						dserver.Settings[Journal]{MaxAttempts: 100},
@@ -395,11 +397,10 @@ func TestAttemptsAreThoseOfAMessageThatWaits(t *testing.T) {
 						}))
 				}
 				succeeds := types(func() error {
-					select {
-					case began <- struct{}{}: // the first time
+					first.Do(func() {
+						close(began)
 						<-counted
-					default:
-					}
+					})
 					return nil
 				})
 				breaks := types(func() error { panic("it breaks") })
