@@ -295,20 +295,20 @@ func (c *consumer) staff() {
 
 // work runs turns until there are enough workers that have nothing to do.
 func (c *consumer) work() {
-	goroutine := goroutineID()
+	goroutine, guard := goroutineID(), &guard{}
 	for s := c.take(); s != nil; s = c.take() {
 		if s.crowded {
 			runtime.Gosched() // lets the senders that the last turn answered join this one
 		}
-		if !c.runTurn(s, goroutine) {
+		if !c.runTurn(s, goroutine, guard) {
 			return
 		}
 	}
 }
 
 // runTurn runs one turn on this goroutine. It returns false when another one took the turn, and the worker's place, over.
-func (c *consumer) runTurn(s *server, goroutine uint64) bool {
-	t := &turn{c: c, s: s, goroutine: goroutine, keys: tenantOf(s.ref()), limit: maxBatch}
+func (c *consumer) runTurn(s *server, goroutine uint64, guard *guard) bool {
+	t := &turn{c: c, s: s, goroutine: goroutine, guard: guard, keys: tenantOf(s.ref()), limit: maxBatch}
 	return c.conclude(t, func() nextTurn { return c.turn(t) })
 }
 

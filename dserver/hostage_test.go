@@ -70,3 +70,29 @@ func TestNoHandlerHasItsSendersGoroutine(t *testing.T) {
 		})
 	}
 }
+
+// Linger is a message whose handler takes so long.
+type Linger struct{ For time.Duration }
+
+// Each turn of a worker has all of the time for its handlers, and none has more.
+func TestEachTurnHasItsOwnTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		types := journals.With(dserver.HandleCast(func(_ *dserver.Context, _ *Journal, m Linger) error {
+			<-time.After(m.For)
+			return nil
+		}))
+		db := newStore(t, types).Open()
+		stop := run(t, dserver.Consumer{Turns: 1}, db, types)
+		synctest.Wait()
+		for i, takes := range []time.Duration{0, 3 * time.Second, 3 * time.Second, time.Hour, 3 * time.Second} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			err := types.At(db, "a").Call(ctx, Linger{takes}, nil)
+			if isTooLong := takes > 4*time.Second; isTooLong != errors.Is(err, dserver.ErrFault) || !isTooLong && err != nil {
+				t.Errorf("handler %d, which takes %v: %v", i, takes, err)
+			}
+			cancel()
+		}
+		<-time.After(time.Hour) // the one that was left behind returns
+		stop()
+	})
+}

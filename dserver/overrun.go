@@ -3,6 +3,8 @@ package dserver
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
+	"time"
 )
 
 // A handler may not return, and it may end its goroutine (runtime.Goexit, as testing.T.FailNow does). The turn cannot
@@ -16,6 +18,42 @@ import (
 //
 // An Upgrade that ends its goroutine is no message's fault: the turn failed, as by an error of the store, and is tried
 // again.
+
+// guard is the timer of a goroutine that runs turns, one after the other: a new one for each would be put among the
+// others each time, and may wake a processor.
+type guard struct {
+	timer *time.Timer
+	of    atomic.Pointer[guarded]
+}
+
+// guarded is a batch that runs, and whose it is.
+type guarded struct {
+	turn  *turn
+	batch *batch
+}
+
+// watch begins the time of a batch.
+func (g *guard) watch(t *turn, b *batch) {
+	g.of.Store(&guarded{t, b})
+	if g.timer == nil {
+		g.timer = time.AfterFunc(handlerLimit, g.fire)
+	} else {
+		g.timer.Reset(handlerLimit)
+	}
+}
+
+// rest ends it.
+func (g *guard) rest() {
+	g.timer.Stop()
+	g.of.Store(nil)
+}
+
+// fire may be late, and find the next batch, whose time has only begun.
+func (g *guard) fire() {
+	if w := g.of.Load(); w != nil && time.Since(w.batch.started) >= handlerLimit {
+		w.turn.overrun(w.batch)
+	}
+}
 
 // overrun is called when the time for a batch is up.
 func (t *turn) overrun(b *batch) {

@@ -40,6 +40,7 @@ type turn struct {
 	took   time.Duration // by handlers, over all attempts
 
 	goroutine uint64 // that runs the turn
+	guard     *guard // of that goroutine; nil: it has none yet
 
 	refusal refusal // what an attempt before this one has found
 
@@ -250,9 +251,12 @@ func (t *turn) handle(st state) error {
 	}
 	t.batch = b
 	t.s.handling.Store(now.UnixNano())
-	limit := time.AfterFunc(handlerLimit, func() { t.overrun(b) })
+	if t.guard == nil {
+		t.guard = &guard{}
+	}
+	t.guard.watch(t, b)
 	b.run(t.messages)
-	limit.Stop()
+	t.guard.rest()
 	if !b.end() {
 		return errAbandoned
 	}

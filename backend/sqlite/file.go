@@ -28,6 +28,7 @@ import (
 type files struct {
 	path  string // as it was named
 	real  string // where links lead
+	dir   string // of real
 	names [3]string
 	known [3]fs.FileInfo
 	calm  fs.FileInfo // the folder, when it had been left alone for long at a check; nil when not. The writer's
@@ -53,6 +54,7 @@ func findFiles(path string) (*files, error) {
 	if f.real, err = resolve(path); err != nil {
 		return nil, fmt.Errorf("sqlite: open %s: %w", path, err)
 	}
+	f.dir = filepath.Dir(f.real)
 	for i, suffix := range besides {
 		f.names[i] = f.real + suffix
 	}
@@ -123,12 +125,24 @@ func (f *files) opened() error {
 	return nil
 }
 
-// coarse is more than what the times of a file system are rounded to.
-const coarse = 3 * time.Second
+// What is more than the times of a file system are rounded to: to two seconds where it keeps no fractions of a
+// millisecond, elsewhere to a tick of the kernel.
+const (
+	coarse = 3 * time.Second
+	fine   = 100 * time.Millisecond
+)
+
+// settles is how long after a change a folder's time is sure to tell of the next one.
+func settles(changed time.Time) time.Duration {
+	if changed.Nanosecond()%int(time.Millisecond) != 0 {
+		return fine
+	}
+	return coarse
+}
 
 // checkSoon is check for the writer, which asks after each commit.
 func (f *files) checkSoon() error {
-	folder, unseen := os.Stat(filepath.Dir(f.real))
+	folder, unseen := os.Stat(f.dir)
 	if unseen == nil && f.calm != nil && os.SameFile(folder, f.calm) && folder.ModTime().Equal(f.calm.ModTime()) {
 		return nil
 	}
@@ -138,7 +152,7 @@ func (f *files) checkSoon() error {
 		return err
 	}
 	isLink := f.names[0] != f.real // its own folder is another
-	if unseen == nil && !isLink && began.Sub(folder.ModTime()) > coarse {
+	if unseen == nil && !isLink && began.Sub(folder.ModTime()) > settles(folder.ModTime()) {
 		f.calm = folder
 	}
 	return nil
