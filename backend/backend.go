@@ -113,7 +113,8 @@ type Recaller interface {
 	Recall(v Versionstamp, known ...Range) bool
 }
 
-// Wrapped is outer, a Tx around inner, as one that can recall if inner can: a store that wraps another gives it to fn.
+// Wrapped is for a store that wraps another one and gives outer, a Tx around the other's inner, to fn. It returns outer;
+// if inner is a Recaller, what it returns is one as well, whose Recall is that of inner.
 func Wrapped(outer, inner Tx) Tx {
 	if r, ok := inner.(Recaller); ok {
 		return wrapped{outer, r}

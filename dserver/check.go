@@ -14,16 +14,18 @@ import (
 //  1. A server with messages has a ready mark, or no consumer would come.
 //  2. The length of each queue, and the number of dead letters, are those that the counters say; each item is whole.
 //     Attempts are those of a message that waits.
-//  3. A server that has a state has a version and a record of its creation, and the state of one of types can be decoded: else
-//     it is ErrState when these types cannot read what is sound, and whether others can is not known.
+//  3. A server that has a state has a version and a record of its creation. If its type is one of types, its state can be
+//     decoded: else the finding is ErrState when the state is sound and these types cannot read it, as others may.
 //  4. Nothing is in the mailbox of a process that has no record, since nobody will read it. A claim is of a server with
 //     a ready mark, and of a process with a record.
 //  5. Every key is one that the library writes, and every record can be read.
 //
-// Else its error joins what it found, at most a hundred findings, each with its place and backend.ErrCorrupt. It
-// changes nothing, and may run while consumers do: what is compared was read in one snapshot. Of a queue or of dead
-// letters that are too many for a snapshot the number is not compared. It reads page by page, so that its memory has a
-// bound, but for what one state takes. Another error is the store's or ctx's, and then the check is not complete.
+// Else its error joins what it found, at most a hundred findings, each with its place and backend.ErrCorrupt. Any other
+// error is the store's or ctx's, and then the check is not complete.
+//
+// Check changes nothing, and may run while consumers do: what is compared was read in one snapshot. Where a queue, or the
+// dead letters of a server, are too many for one snapshot, their number is not compared. It reads page by page, so that
+// its memory has a bound, except for what one state takes.
 func Check(ctx context.Context, db backend.Database, types ...Type) error {
 	c := &checker{ctx: ctx, db: db, types: map[string]*definition{}}
 	for _, t := range types {

@@ -51,12 +51,12 @@ func Run(ctx context.Context, db backend.Database, types ...Type) error {
 // handler. Damaged data (backend.ErrCorrupt) does not end it: what cannot be read is logged and left alone, and all else
 // goes on.
 //
-// It waits 10 seconds for the turns in hand and for locked work, whose context ends after 9, and 2 more for the end of
-// those whose commits it then gave up. No locked work is begun any more. A handler,
-// an AfterCommit function or locked work that has not returned by then is left behind: Run logs which, and returns an
-// error that says so. Nothing is lost by that, and nothing of it is committed any more: its message is still in the
-// mailbox, or under the lock. But the goroutine is in this process: end that. Closing the database
-// waits for it for backend.MaxClose, and then leaves it behind as well.
+// The end of ctx is a graceful shutdown. No locked work is begun any more. Run waits 10 seconds for the turns in hand and
+// for locked work, whose context ends after 9. Then it gives up the commits of what still runs, and waits 2 more seconds
+// for it to return. A handler, an AfterCommit function or locked work that has not returned by then is left behind:
+// Run logs which, and returns an error that says so. Nothing is lost by that, as its message is still in the mailbox or
+// under the lock, and nothing of it is committed any more. But its goroutine is still in this process: end the process.
+// Closing the database waits for such a goroutine for backend.MaxClose, and then leaves it behind as well.
 func (c Consumer) Run(ctx context.Context, db backend.Database, types ...Type) error {
 	if len(types) == 0 {
 		_, place := callerOutside()

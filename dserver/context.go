@@ -130,9 +130,10 @@ func prepareSend(to Ref, m any, opts []Option) (*parcel, error) {
 
 // AfterCommit runs fn in this process after the commit, in order, at most once: for logs, metrics and hints to caches.
 // fn must not touch the state, which belongs to the next turn by then. The functions of one server run one after the
-// other in this process, those of a turn after those of the turns before. The server waits 10 ms for them; then it goes
-// on, so that fn may call it. It waits longer, up to a second, when those of 500 turns wait, and come to their ends one
-// by one. Those of a turn are dropped, and that is logged, when those of 1,000 turns before it have not returned.
+// other in this process, those of a turn after those of the turns before. After each turn the server waits 10 ms for
+// them; then it goes on, so that fn may call it. It waits longer, up to a second, when the functions of 500 turns wait,
+// and they do return one after the other. When the functions of 1,000 turns have not returned, those of the next turn
+// are dropped, and that is logged.
 func (c *Context) AfterCommit(fn func()) {
 	if c.usable() {
 		c.actions = append(c.actions, fn)
@@ -140,23 +141,25 @@ func (c *Context) AfterCommit(fn func()) {
 }
 
 // Lock commits this handler's changes, takes the message off the queue, locks the server and hands the message to its
-// HandleLocked. The handler's reply is dropped; its error wins over Lock. Unlock ends the work before its time.
+// HandleLocked. The reply that this handler returns is dropped: the caller is answered when the work has ended. When this
+// handler returns an error, that error counts as in a handler without Lock, and the server is not locked. Unlock ends the
+// work before its time.
 func (c *Context) Lock() {
 	if c.usable() {
 		c.locks = true
 	}
 }
 
-// Unlock ends the locked work of this server, as part of this turn's commit. Only a message with Priority, or info, comes
-// while it is under way; a timer with Priority ends what takes too long (SetTimer). The message of the work ends as if work
-// had decided so: its caller gets why, as *Error, and one that was cast is a dead letter with why. Its apply does not run,
-// and what work may still find is refused; its context ends soon, and what waited for the lock goes on at once. Of Unlock
-// and the end of the work one commits, never both. What work has done outside stays done: the payment that took too long
-// may have been made.
+// Unlock ends the locked work of this server, as part of this turn's commit. While work is under way, only messages with
+// Priority and info are handled: so a timer with Priority ends what takes too long (SetTimer). The message of the work
+// ends as if work had returned why as an *Error: its caller gets why, as *Error, and a message that was cast becomes a dead
+// letter with why. Apply does not run, and a result that work may still return is refused. The context of the work ends
+// soon, and messages that waited for the lock are handled at once. Either Unlock commits or the end of the work, never
+// both. What work has done outside stays done: the payment that took too long may have been made.
 //
-// Unlock ends whatever work is under way, and does nothing when there is none. So keep in the state what the lock is for,
-// set where Lock is called, and let the handler that unlocks look there; in apply, take it back and cancel the timer.
-// It is an error of the handler without why, together with Lock, and in apply, which ends the work by returning.
+// Unlock ends whatever work is under way, and does nothing when there is none. So keep in the state what the lock is for:
+// set it where Lock is called, let the handler that unlocks look there, and in apply clear it and cancel the timer.
+// Unlock is an error of the handler when why is nil, together with Lock, and in apply, which ends the work by returning.
 // Do not send with Priority what locks: it waits for the lock, and what comes to unlock waits behind it.
 func (c *Context) Unlock(why error) {
 	if !c.usable() {
@@ -170,7 +173,7 @@ func (c *Context) Unlock(why error) {
 }
 
 // Reset is DServer.Reset, after this message has been answered: how a server ends its life. Soon nothing of it is stored
-// any more but its dead letters and, until their time, its idempotency keys and the index rows of its timers.
+// any more but its dead letters and, until they expire, its idempotency keys and the index rows of its timers.
 func (c *Context) Reset() {
 	if c.usable() {
 		c.resets = true

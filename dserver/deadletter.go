@@ -109,14 +109,14 @@ func (t tenant) removeLetter(tx backend.Tx, stamp backend.Versionstamp) {
 	tx.Add(t.dead(), -1)
 }
 
-// DeadLetter is a message that was set aside, and why.
+// DeadLetter is a message that failed for good or was refused, and why. It is kept beside the queue for an operator.
 type DeadLetter struct {
 	Stamp    backend.Versionstamp // when it was pushed, in commit order; names it
 	Message  Message              // without a Name when it cannot be read: then Body is all that is stored
 	Err      Error
 	Stack    string // of a panic; of a message that could not be decoded, why
 	Attempts int
-	Since    time.Time // when it was set aside, by the clock of the consumer
+	Since    time.Time // when it became a dead letter, by the clock of the consumer
 }
 
 func (l letter) public(stamp backend.Versionstamp) DeadLetter {
@@ -132,8 +132,8 @@ const (
 	maxLetterBytes = 1 << 20
 )
 
-// DeadLetters yields what was set aside, oldest first. An error ends it. It reads page by page, so it may be left
-// waiting; letters that come or go meanwhile may be missed.
+// DeadLetters yields the server's dead letters, oldest first. An error ends it. It reads page by page, so the loop may
+// take its time; letters that come or go meanwhile may be missed.
 func (s *DServer[S]) DeadLetters(ctx context.Context) iter.Seq2[DeadLetter, error] {
 	return func(yield func(DeadLetter, error) bool) {
 		if err := s.check(ctx, "DeadLetters"); err != nil {
@@ -203,10 +203,10 @@ func (s *DServer[S]) DeadLetter(ctx context.Context, stamp backend.Versionstamp)
 	return d, nil
 }
 
-// Retry sends a dead letter's Message, which may have been edited, again, and removes the letter, in one commit: with
-// Priority ahead of the queue, else behind it; other options are refused. Nobody waits for its answer any more. It is
-// ErrNotFound when the letter is gone, so of two at once only one sends. A message that cannot be read is sent as it is
-// stored, for a consumer that can, or must be given a Name.
+// Retry sends a dead letter's Message again, which may have been edited, and removes the letter, in one commit. The message
+// goes to the end of the queue, or with Priority ahead of it; other options are refused. Nobody waits for its answer any
+// more. It is ErrNotFound when the letter is gone, so of two Retries at once only one sends. A message that this program
+// cannot read is sent as it is stored, for a consumer that can read it; to edit it, give it a Name.
 func (s *DServer[S]) Retry(ctx context.Context, d DeadLetter, opts ...Option) error {
 	_, err := s.Requeue(ctx, d, opts...)
 	return err

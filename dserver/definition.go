@@ -45,15 +45,15 @@ func (p part[S]) addTo(d *Definition[S]) { p(d.core) }
 
 // Settings are what a type may have other than the defaults; a field's zero value is its default.
 type Settings[S any] struct {
-	MaxAttempts int           // attempts of a message that faults before it is set aside; 5
+	MaxAttempts int           // attempts of a message that faults before it becomes a dead letter; 5
 	WorkLimit   time.Duration // how long one attempt of locked work may take; a minute
 
-	// NoHandlerWait is how long a message waits for a consumer that has a handler for it, before it is set aside, or
-	// halts its server; 2 minutes, and when it is negative, for ever. A consumer without the handler counts from its
-	// own first sight. While a living consumer has the handler, nothing is counted.
+	// NoHandlerWait is how long a message waits for a consumer that has a handler for it, before it becomes a dead
+	// letter, or with Halt stops its server; 2 minutes, and when it is negative, for ever. Each consumer without the
+	// handler counts from when it first sees the message. While a living consumer has the handler, nothing is counted.
 	NoHandlerWait time.Duration
 
-	Halt bool // a message with no attempts left stops the server until an operator acts, and is not set aside
+	Halt bool // a message with no attempts left stops the server until an operator acts, and becomes no dead letter
 }
 
 type settings struct {

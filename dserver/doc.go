@@ -39,9 +39,9 @@
 // A handler gets the current state, which is its own to change, and a [Context]. It may run more than once for one
 // message, if its transaction lost a race; only one run counts. So it touches nothing but its state and its Context: no
 // network, no files, no handle. What it sends by [Context.Cast] is part of the commit; what it registers by
-// [Context.AfterCommit] runs after it. Its time limit is 4 seconds.
+// [Context.AfterCommit] runs after it, at most once. Its time limit is 4 seconds.
 //
-// What you return is a decision; what breaks is tried again:
+// An error that a handler returns is a decision, and is not tried again. A fault, such as a panic, is tried again:
 //
 //	the handler                  state and sends    a call's caller gets       a cast becomes
 //	returns nil                  committed          the reply                  -
@@ -61,34 +61,40 @@
 //
 // (Work and apply are those of locked work, below.)
 //
-// A dead letter is a message that was set aside, with why: nothing is dropped, and the queue goes on. Operators list
-// dead letters, and retry, edit or discard them ([DServer.DeadLetters], [DServer.Retry]). They see and withdraw what
-// waits ([DServer.Queue], [DServer.Withdraw]), and end a server ([DServer.Reset], [DServer.Kill]). Command dserver does
-// the same without the program's types.
+// A dead letter is a message that was set aside: taken off the queue and kept beside it, with the reason. So nothing is
+// dropped, and the queue goes on. Operators list dead letters, and retry, edit or discard them ([DServer.DeadLetters],
+// [DServer.Retry]). They see and withdraw messages that wait ([DServer.Queue], [DServer.Withdraw]), and end a server
+// ([DServer.Reset], [DServer.Kill]). Command dserver does the same without the program's types.
+//
+// There is no backpressure: a queue has no bound, and a sender is not refused because consumers are slow.
+// [DServer.Status] tells how long a queue is.
 //
 // What a program may ask for beside that:
 //
-//   - [Once], [After] and [Priority] say how a message is sent.
-//   - [Context.SetTimer] sends a message to the server itself, later, with Priority past the lock; [Context.CancelTimer]
-//     stops that.
+//   - [Once] gives a message an idempotency key, [After] delays it, [Priority] sends it ahead of the others.
+//   - [Context.SetTimer] sends a message to the server itself, later; with Priority it is handled while the server is
+//     locked, too. [Context.CancelTimer] stops the timer.
 //   - [ReplyLater] keeps a call open, and [From.Reply] answers it from a later turn.
-//   - [HandleInfo] and [DServer.Info] handle a message past the queue and the lock, without storing it.
+//   - [HandleInfo] and [DServer.Info] handle a message that is not stored (at most once), without waiting for the queue
+//     or a lock.
 //   - [Init] prepares the state of a new server, [Upgrade] reads one of an older form.
 //
-// # Work in the world outside
+// # Requests to other systems
 //
-// A request to another system does not belong in a handler, which may run again. [HandleLocked] takes the message off
-// the queue, locks the server, and runs work outside of any transaction, with a copy of the state. Then apply gets what
-// work found and the state as it then is, in the commit that also unlocks and answers. Meanwhile messages wait, but for
-// those with Priority and info.
+// A request to another system, as to a payment provider, does not belong in a handler, which may run again.
+// [HandleLocked] takes the message off the queue, locks the server, and runs a function of yours, the work, outside of
+// any transaction, with a copy of the state. Then a second function, apply, gets what work returned and the state as it
+// then is, in the commit that also unlocks and answers. While the server is locked, its messages wait, except those with
+// Priority and info. The lock is a lease: when its holder dies, another consumer takes the lock over. A fencing token
+// refuses the result of a holder that lost its lock.
 //
 // After an error, a panic, Settings.WorkLimit or the death of its process, work runs again, with the same
-// [LockedContext.IdempotencyKey], by which the other system can tell that it is the same request. Since the world
-// outside breaks by returning errors, only an [*Error] of work is a decision. After MaxAttempts the message is a dead
-// letter, or with Settings.Halt the server waits for an operator.
+// [LockedContext.IdempotencyKey], by which the other system can tell that it is the same request. Most errors of work
+// are failures of the network or of the other system, so only an [*Error] is a decision. After MaxAttempts the message is
+// a dead letter, or with Settings.Halt the server waits for an operator.
 //
-// What must not take longer than some time is ended by the server itself: the handler that locks sets a timer with
-// Priority, whose handler calls [Context.Unlock].
+// Where work as a whole must not take longer than some time, the server itself ends it: the handler that locks sets a
+// timer with Priority, whose handler calls [Context.Unlock].
 //
 // # The wire
 //

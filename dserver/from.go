@@ -3,8 +3,8 @@ package dserver
 import "fmt"
 
 // From is the address of a waiting caller. It is plain data that may be kept in the state or sent to another server.
-// "" is nobody: the message was cast. A From answers once; later answers, and answers to callers that have gone, are
-// dropped, unnoticed: a reply is no receipt.
+// "" is nobody: the message was cast. The first answer to a From counts. Later answers, and answers to callers that do
+// not wait any more, are dropped, and who answers does not learn of it: a reply is no receipt.
 type From[R any] string
 
 // ReplyLater keeps the call open: what the handler returns as reply is dropped, and From answers it, in this turn or

@@ -9,8 +9,8 @@ import (
 	"github.com/dserver-go/dserver/internal/wire"
 )
 
-// DServer is a handle to one server: a value without a process, safe for concurrent use. It is for outside of handlers
-// (there, Context.Cast is part of the commit): its methods refuse a context that comes from Context.Context.
+// DServer is a handle to one server: a value without a process, safe for concurrent use. It is not for handlers, whose
+// Context.Cast is part of their commit: its methods refuse a context that comes from Context.Context.
 // Messages and replies are encoded at once, so what was passed may be changed as soon as a method returns.
 type DServer[S any] struct{ handle }
 
@@ -26,9 +26,10 @@ func (s *DServer[S]) Ref() Ref { return s.handle.Ref() }
 
 func (h handle) Ref() Ref { return Ref{h.def.name, h.id} }
 
-// Cast sends m. When it returns nil, m is durable and will take effect once, after all that were sent before it
-// returned. A definition that has handlers refuses a message without one (ErrNoHandler). When it returns an error m
-// was not sent, but for backend.ErrCommitUnknown (ctx ended during the commit): send again with Once.
+// Cast sends m. When it returns nil, m is durable and will take effect once, after every message to this server that was
+// acknowledged before. A definition that has handlers refuses a message without one (ErrNoHandler). When Cast returns an
+// error, m was not sent, with one exception: after backend.ErrCommitUnknown (ctx ended during the commit) that is not
+// known. Where this may happen, send with Once, so that m can be sent again.
 func (s *DServer[S]) Cast(ctx context.Context, m any, opts ...Option) error {
 	message, how, err := s.prepare(ctx, "Cast", m, opts)
 	if err != nil {
@@ -43,7 +44,8 @@ func (s *DServer[S]) Cast(ctx context.Context, m any, opts ...Option) error {
 	return err
 }
 
-// CastAll sends messages as one atomic push, in order, with nothing in between. With Once, all or none are new.
+// CastAll sends messages in one commit, in order, with nothing in between. Once gives the batch one key: all of it is new,
+// or none.
 func (s *DServer[S]) CastAll(ctx context.Context, ms []any, opts ...Option) error {
 	envelopes := make([]envelope, len(ms))
 	var how sending
@@ -61,11 +63,13 @@ func (s *DServer[S]) CastAll(ctx context.Context, ms []any, opts ...Option) erro
 	return err
 }
 
-// Call sends m and waits until it has taken effect, durably; then it decodes the answer into reply, a pointer, or
-// drops it when reply is nil. Any message can be called, one without a reply too, for which reply is nil. What the handler returned as error
-// comes back as *Error. The wait is as long as ctx: when it ends, m is not withdrawn and may yet take effect; call
-// again with Once. Without a consumer and a deadline it waits for ever; at its deadline the error tells when no process
-// was seen that runs the type.
+// Call sends m and waits until it has taken effect, durably. Then it decodes the answer into reply, a pointer, or drops it
+// when reply is nil. Any message can be called, one without a reply too, for which reply is nil. What the handler returned
+// as error comes back as *Error.
+//
+// Call waits for as long as ctx lasts. When ctx ends, m is not withdrawn and may yet take effect. Where that may happen,
+// send with Once, so that the same call can be made again. Without a consumer and without a deadline Call waits for ever.
+// If no process was seen that runs the type, the error at the deadline says so.
 func (s *DServer[S]) Call(ctx context.Context, m, reply any, opts ...Option) error {
 	message, how, err := s.prepare(ctx, "Call", m, opts)
 	if err != nil {

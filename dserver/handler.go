@@ -72,7 +72,7 @@ func HandleCall[S any, M Request[R], R any](fn func(ctx *Context, s *S, m M) (R,
 	})
 }
 
-// HandleInfo handles messages that are sent by Info: not queued, not durable, past the lock.
+// HandleInfo handles messages that are sent by Info. They are not queued and not durable, and do not wait for a lock.
 func HandleInfo[S, M any](fn func(ctx *Context, s *S, m M) error) Part[S] {
 	place := caller()
 	return part[S](func(d *definition) {

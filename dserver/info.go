@@ -7,10 +7,10 @@ import (
 	"github.com/dserver-go/dserver/backend"
 )
 
-// Info runs m's HandleInfo in a turn of its own, here and now: past the queue and the lock, in this process, without a
-// consumer. When it returns nil the change is durable; when this process dies before, there was no message. An error
-// of the handler comes back as *Error, and nothing of it is kept, but for Keep. The handle's definition must have the
-// handler (ErrNoHandler).
+// Info runs m's HandleInfo in a turn of its own, at once and in this process: it waits neither for the queue nor for a
+// lock, and needs no consumer. When it returns nil, the change is durable. When this process dies before that commit,
+// the message never was (at most once). An error of the handler comes back as *Error, and its changes are rolled back,
+// unless it is an error of Keep. The handle's definition must have the handler (ErrNoHandler).
 func (s *DServer[S]) Info(ctx context.Context, m any) error {
 	message, err := s.encode(ctx, "Info", m)
 	if err != nil {

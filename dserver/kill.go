@@ -33,7 +33,8 @@ const patientRuns = 3
 
 // Kill removes everything: the state, the lock, timers, idempotency keys, dead letters, and the queue, whose callers
 // get ErrKilled. When it returns, the callers were told, unless ctx ended meanwhile: then consumers tell them. Messages
-// that are sent later find a new server. Whom the old state knew by a From is not told: its handlers are gone.
+// that are sent later find a new server. A caller whose From (ReplyLater) was kept in the old state is not told: that
+// state is removed, and no handler runs that could answer. It waits until its ctx ends.
 func (s *DServer[S]) Kill(ctx context.Context) error {
 	ref, runs, buried := s.Ref(), 0, false
 	err := s.change(ctx, "Kill", func(tx backend.Tx, keys tenant) (err error) {
@@ -298,8 +299,8 @@ func (t *turn) bury() nextTurn {
 	return nextTurn{now: true}
 }
 
-// Reset forgets the state, the lock and the timers; the queue stays and its next message finds a new server (Init). A
-// message that faulted is tried anew. The caller of locked work gets ErrKilled.
+// Reset removes the state, the lock and the timers. The queue stays, and its next message finds a new server (Init). A
+// message that faulted has all its attempts again. The caller of locked work gets ErrKilled.
 func (s *DServer[S]) Reset(ctx context.Context) error {
 	ref := s.Ref()
 	return s.change(ctx, "Reset", func(tx backend.Tx, keys tenant) error {

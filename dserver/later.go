@@ -32,8 +32,8 @@ func delayedOf(d delayedFound) Delayed {
 	return found
 }
 
-// Delayed yields what was sent with After and is not due yet, in no order. An error ends it. It reads page by page, so it
-// may be left waiting; what comes or goes meanwhile may be missed.
+// Delayed yields what was sent with After and is not due yet, in no order. An error ends it. It reads page by page, so the
+// loop may take its time; what comes or goes meanwhile may be missed.
 func (s *DServer[S]) Delayed(ctx context.Context) iter.Seq2[Delayed, error] {
 	return func(yield func(Delayed, error) bool) {
 		if err := s.check(ctx, "Delayed"); err != nil {
@@ -73,7 +73,7 @@ func (h handle) delayedPage(ctx context.Context, rest backend.Range) (page delay
 
 // WithdrawDelayed removes what was sent with After, by its ID. The caller that waits for it, if any, gets ErrWithdrawn,
 // in the same commit. It is ErrNotFound when it does not wait for its time any more: then it is on the queue, was handled
-// or is gone. Of WithdrawDelayed and whoever queues it, one takes it.
+// or is gone. Either WithdrawDelayed takes it or the consumer that queues it, never both.
 func (s *DServer[S]) WithdrawDelayed(ctx context.Context, id string) error {
 	ref := s.Ref()
 	return s.change(ctx, "WithdrawDelayed", func(tx backend.Tx, keys tenant) error {

@@ -19,8 +19,8 @@ type lockedHandler struct {
 	apply func(ctx *Context, state any, body []byte, found any) (reply []byte, err error)
 }
 
-// LockedContext is one attempt of locked work. It ends when the lock is lost, at WorkLimit, or when the consumer stops: not
-// at once, but 9 seconds after the end of Run's context. What work returns by then is applied.
+// LockedContext is one attempt of locked work. It ends when the lock is lost, at WorkLimit, or when the consumer stops, 9
+// seconds after the end of Run's context: what work returns before that is applied.
 type LockedContext struct {
 	context.Context
 	self    Ref
@@ -34,14 +34,16 @@ func (c *LockedContext) Self() Ref { return c.self }
 // IdempotencyKey is the same in all attempts for one message and differs between messages.
 func (c *LockedContext) IdempotencyKey() string { return c.key }
 
-// Attempt is 1 at first.
+// Attempt is the number of this attempt; the first is 1.
 func (c *LockedContext) Attempt() int { return c.attempt }
 
 // HandleLocked handles messages of type M by work outside any transaction, while the server is locked: work gets a
 // copy of the state; apply gets the state as it then is and what work returned, in the commit that also unlocks.
 // Without a HandleCast for M the lock is taken at once; with one, when it calls Context.Lock.
-// Work may run more than once (a dead holder's work is taken over), with the same IdempotencyKey; apply's commit
-// happens once. From work, an *Error is a decision; any other error is tried again with back-off.
+//
+// Work may run more than once, with the same IdempotencyKey: after a failure, and when its process died and another
+// consumer took the lock over. The commit of apply happens once. When work returns an *Error, that is its decision, and
+// the message ends with it; any other error is tried again with back-off.
 func HandleLocked[S, M, T any](
 	work func(ctx *LockedContext, s S, m M) (T, error),
 	apply func(ctx *Context, s *S, m M, t T) error,

@@ -10,9 +10,9 @@ import (
 	"github.com/dserver-go/dserver/internal/wire"
 )
 
-// Query runs m's HandleCall on a snapshot of the state, here and now: past the queue and the lock, without a consumer,
-// storing nothing. It sees what has taken effect, not what is queued. A handler that changes or sends anything fails.
-// The handle's definition must have the handler (ErrNoHandler).
+// Query runs m's HandleCall on a snapshot of the committed state, at once and in this process. It waits neither for the
+// queue nor for a lock, needs no consumer and stores nothing. So it sees what has taken effect, and not what is queued.
+// A handler that changes or sends anything fails. The handle's definition must have the handler (ErrNoHandler).
 func Query[S, R any](ctx context.Context, s *DServer[S], m Request[R]) (R, error) {
 	var reply R
 	body, err := s.query(ctx, m)

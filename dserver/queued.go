@@ -21,8 +21,8 @@ type Queued struct {
 // maxQueued is how many messages are read from one snapshot.
 const maxQueued = 100
 
-// Queue yields what waits, in the order in which it will be taken. An error ends it. It reads page by page, so it may be
-// left waiting; what comes or goes meanwhile may be missed.
+// Queue yields the messages that wait, in the order in which they will be taken. An error ends it. It reads page by page,
+// so the loop may take its time; messages that come or go meanwhile may be missed.
 func (s *DServer[S]) Queue(ctx context.Context) iter.Seq2[Queued, error] {
 	return func(yield func(Queued, error) bool) {
 		if err := s.check(ctx, "Queue"); err != nil {
@@ -96,8 +96,8 @@ func (t tenant) waiting(tx backend.Reader, stamp backend.Versionstamp) (queue.It
 }
 
 // Withdraw takes the message of this stamp off the queue, unhandled. The caller that waits for it, if any, gets
-// ErrWithdrawn, in the same commit. It is ErrNotFound when the message does not wait any more: of Withdraw and the turn
-// that handles the message, one takes it. The order of the others does not change.
+// ErrWithdrawn, in the same commit. It is ErrNotFound when the message does not wait any more: either Withdraw takes a
+// message or the turn that handles it, never both. The order of the others does not change.
 func (s *DServer[S]) Withdraw(ctx context.Context, stamp backend.Versionstamp) error {
 	ref := s.Ref()
 	return s.change(ctx, "Withdraw", func(tx backend.Tx, keys tenant) error {

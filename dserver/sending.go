@@ -23,13 +23,14 @@ type sending struct {
 	err      error
 }
 
-// Once makes the server take the message once per key, however often it is sent; for a day, and for as long as it waits.
-// A call gets the first one's answer, and waits for it when it must. Keys belong to a server: two servers may use the same one. A key has
-// at most 1 KiB. A message that ended as a dead letter was taken, too.
+// Once gives the message an idempotency key: the server takes one message per key, however often it is sent. A key is
+// kept for a day, and for as long as its message waits. A call with a key that was used gets the answer of the first
+// one, and waits for it when it must. A key belongs to a server: two servers may use the same one. A key has at most
+// 1 KiB. A message that ended as a dead letter was taken as well: sent again with the key, it does not run.
 //
 // A key is bound to its message: the name and all that is in it, but not After and Priority. With another message it is
-// ErrKeyReused and nothing is sent, so what is sent again must not differ, as by the time of sending. In a handler that
-// is an error of the handler.
+// ErrKeyReused and nothing is sent. So a message that is sent again must be the same: it must not hold the time of its
+// sending, for example. In a handler, a key that is used for another message is an error of the handler.
 func Once(key string) Option {
 	return func(s *sending) {
 		if key == "" || len(key) > maxNameBytes {
@@ -39,13 +40,16 @@ func Once(key string) Option {
 	}
 }
 
-// After queues the message when d has passed, by the clock of a consumer: then it is behind all that is queued. Of those
-// that one process has sent to a server, one after the other, for the same millisecond, the first is first. Until then
-// Delayed shows it, and WithdrawDelayed takes it back.
+// After delays the message (delayed delivery): when d has passed, by the clock of a consumer, it is put at the end of the
+// queue. So it is handled after d and after all that is queued by then. When one process sends several messages to a
+// server, one after the other, and they are due in the same millisecond, they keep the order in which they were sent.
+// Until the message is queued, Delayed shows it, and WithdrawDelayed takes it back.
 func After(d time.Duration) Option { return func(s *sending) { s.after = d } }
 
-// Priority sends ahead of the queue and past the lock, in order among its like. However many of them wait, a message
-// without it runs after 255 of them, or after 200 ms of their handlers; where one takes longer, after each.
+// Priority sends the message ahead of all that wait without it, and the server handles it while it is locked, too.
+// Messages with Priority keep their order among themselves. They do not starve the others: however many of them wait, a
+// message without Priority runs after 255 of them, or after 200 ms of their handlers. After one whose handler takes
+// longer than that by itself, a message without Priority is next.
 func Priority() Option { return func(s *sending) { s.priority = true } }
 
 func options(opts []Option) (sending, error) {

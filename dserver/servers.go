@@ -21,8 +21,8 @@ func Types(ctx context.Context, db backend.Database) iter.Seq2[string, error] {
 }
 
 // Servers yields the servers of a type, in the order of their ids: all of which anything is stored, be it a message
-// that waits or a dead letter. An error ends it. It reads page by page, so it may be left waiting; servers that come or
-// go meanwhile may be missed.
+// that waits or a dead letter. An error ends it. It reads page by page, so the loop may take its time; servers that come
+// or go meanwhile may be missed.
 func Servers(ctx context.Context, db backend.Database, typ string) iter.Seq2[Ref, error] {
 	return func(yield func(Ref, error) bool) {
 		err := refuseTurn(ctx, "Servers")

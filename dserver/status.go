@@ -8,7 +8,7 @@ import (
 	"github.com/dserver-go/dserver/queue"
 )
 
-// Status is how a server is. That of a server of which nothing is stored is zero.
+// Status is what a server's records say of it. It is zero for a server of which nothing is stored.
 type Status struct {
 	Queued, DeadLetters int64
 	Delayed             int // sends with After that are not due yet; at most 1,000 are counted
@@ -18,12 +18,12 @@ type Status struct {
 	Unreadable          string    // why a consumer could not read the state, and what to do; "" when none has said so
 	Created             time.Time // when it first had a state, by the clock of the consumer; zero when it has none
 
-	// Unhandled is the name of a message that is next and that none of the consumers that run the type has a handler
-	// for, or that waits as none of them knows the form of the state; "" when there is none, or no consumer runs.
+	// Unhandled is the name of a message that is next, when none of the consumers that run the type has a handler for it, or
+	// none of them knows the version of the state. It is "" otherwise, and when no consumer runs.
 	Unhandled string
 }
 
-// Status tells how the server is, in one snapshot.
+// Status reads the server's records in one snapshot.
 func (s *DServer[S]) Status(ctx context.Context) (Status, error) {
 	if err := s.check(ctx, "Status"); err != nil {
 		return Status{}, err

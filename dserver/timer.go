@@ -32,9 +32,9 @@ func (o timerOp) stops() bool { return o.Item == nil }
 
 // SetTimer sends m to this server when d has passed. It replaces the timer of that name. A name has at most 1 KiB.
 //
-// With Priority the message goes ahead of the queue and past the lock: so does what has to come in time though locked
-// work is under way, as "the payment takes too long" (Unlock). The other options are refused: a timer has its time, d,
-// and its name, under which it fires once each time it is set.
+// With Priority the message goes ahead of the queue, and is handled while the server is locked. That is for what must
+// come in time although locked work is under way, as "the payment takes too long" (Unlock). The other options are
+// refused: instead of After a timer has d, and instead of Once its name, under which it fires once each time it is set.
 func (c *Context) SetTimer(name string, d time.Duration, m any, opts ...Option) {
 	if !c.usable() {
 		return

@@ -84,8 +84,8 @@ func (e lockEnd) write(tx backend.Tx, keys tenant, ref Ref) error {
 	return e.answers.write(tx, keys)
 }
 
-// Unlock ends locked work: its message is set aside as a dead letter, its caller gets ErrFault, and its holder's result
-// will be refused. It is ErrNotFound when the server is not locked. Handlers have Context.Unlock.
+// Unlock ends locked work: its message becomes a dead letter, its caller gets ErrFault, and a result that the work may
+// still return is refused. It is ErrNotFound when the server is not locked. Handlers have Context.Unlock.
 func (s *DServer[S]) Unlock(ctx context.Context) error {
 	ref := s.Ref()
 	return s.change(ctx, "Unlock", func(tx backend.Tx, keys tenant) error {

@@ -16,8 +16,8 @@ type upgrade struct {
 
 // Upgrade reads a state stored as schema version v, whose Go type was Old, into s. A definition's version is one more
 // than its highest Upgrade, so the first is 1. The state is written in the new form with the first message that changes
-// it. A consumer that meets a newer version than its own leaves the server alone; one that has no Upgrade from the
-// stored version does, too, and logs it.
+// it. A consumer that meets a newer version than its own leaves the server to others. A consumer that has no Upgrade from
+// the stored version leaves it as well, and logs it.
 func Upgrade[Old, S any](v int, fn func(old Old, s *S) error) Part[S] {
 	place := caller()
 	return part[S](func(d *definition) {

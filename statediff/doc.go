@@ -31,12 +31,14 @@
 //	all else                        one value
 //
 // A value is encoded in CBOR, deterministically, and cut into several rows when it is large, at most 4 MiB. An entry of
-// a map and an item of a list are one row, but that maps and lists with ids within them have rows of their own below.
+// a map is one row with all that is in it, and so is an item of a list. Only a map within it, or a list with ids, has
+// rows of its own, below that row: in a map of orders, an order is one row, and each of its lines, if lines have ids, is
+// another.
 // A field that is zero has no row; entries and items always have one. So a zero state has no rows at all.
 //
-// What cannot come back is refused by For. What comes back is equal, but that nil and empty slices and maps are the same
-// (maps are never nil, slices that are empty are nil), times are in UTC, to the nanosecond, and two pointers to one
-// value are pointers to two.
+// A type whose values could not be read back is refused by For. What is read back is equal to what was stored, with
+// these exceptions: nil and empty slices and maps are the same (maps are never nil, slices that are empty are nil),
+// times are in UTC, to the nanosecond, and two pointers to one value are pointers to two.
 //
 // # Tags
 //
