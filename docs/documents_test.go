@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"runtime/debug"
@@ -31,11 +32,12 @@ func (b block) isProgram() bool {
 	return b.language == "go" && strings.HasPrefix(b.text, "package main\n")
 }
 
-// documents returns the texts of the READMEs and of all that is below docs, by their path from the root.
+// documents returns the texts of what stands at the root, of the examples' README and of all that is below docs, by their
+// path from the root.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	for _, pattern := range []string{"README.md", "examples/README.md", "docs/*.md", "docs/*/*.md"} {
+	for _, pattern := range []string{"*.md", "llms.txt", "examples/README.md", "docs/*.md", "docs/*/*.md"} {
 		paths, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(pattern)))
 		if err != nil {
 			t.Fatal(err)
@@ -236,18 +238,59 @@ func TestDocumentsNameTestsThatExist(t *testing.T) {
 	}
 }
 
-// Links are relative to their document; what is in backticks and has a folder and an extension, to the root.
+// What is in backticks and has a folder and an extension is relative to the root.
 func TestDocumentsNameFilesThatExist(t *testing.T) {
-	link := regexp.MustCompile(`\]\(([^)#:"\s]+)\)`)
 	quoted := regexp.MustCompile("`((?:backend|cmd|docs|dserver|examples|internal|queue|statediff)/[\\w/.-]+)`")
 	for document, text := range documents(t) {
-		for _, match := range link.FindAllStringSubmatch(text, -1) {
-			mustExist(t, document, filepath.Join(root, filepath.Dir(document), match[1]))
-		}
 		for _, match := range quoted.FindAllStringSubmatch(text, -1) {
 			mustExist(t, document, filepath.Join(root, match[1]))
 		}
 	}
+}
+
+// Links are relative to their document, and an anchor is that of a heading, as GitHub names it.
+func TestLinksOfTheDocumentsLeadSomewhere(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)"\s]+)`)
+	all, found := documents(t), 0
+	for document, text := range all {
+		for _, match := range link.FindAllStringSubmatch(withoutBlocks(text), -1) {
+			if strings.Contains(match[1], "://") {
+				continue // what others have is not looked up by a test
+			}
+			found++
+			target, anchor, hasAnchor := strings.Cut(match[1], "#")
+			if target = path.Join(path.Dir(document), target); match[1][0] == '#' {
+				target = document
+			}
+			mustExist(t, document, filepath.Join(root, filepath.FromSlash(target)))
+			if hasAnchor && !slices.Contains(anchorsOf(all[target]), anchor) {
+				t.Errorf("%s: %s has no heading for #%s", document, target, anchor)
+			}
+		}
+	}
+	if found < 60 {
+		t.Errorf("only %d links were found", found)
+	}
+}
+
+// withoutBlocks is a document without its fenced blocks, in which nothing is a link or a heading.
+func withoutBlocks(text string) string {
+	return regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(text, "")
+}
+
+// anchorsOf returns the names of a document's headings: in lower case, without punctuation, with hyphens for spaces, and
+// with a number where a heading stands again.
+func anchorsOf(text string) (anchors []string) {
+	times := map[string]int{}
+	for _, match := range regexp.MustCompile(`(?m)^#{1,6} +(.+)$`).FindAllStringSubmatch(withoutBlocks(text), -1) {
+		name := regexp.MustCompile(`[^\p{L}\p{N}\- _]`).ReplaceAllString(strings.ToLower(match[1]), "")
+		name = strings.ReplaceAll(name, " ", "-")
+		if times[name]++; times[name] > 1 {
+			name += fmt.Sprint("-", times[name]-1)
+		}
+		anchors = append(anchors, name)
+	}
+	return anchors
 }
 
 func mustExist(t *testing.T, document, path string) {
