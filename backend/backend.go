@@ -103,9 +103,10 @@ type Tx interface {
 type Recaller interface {
 	Tx
 
-	// Recall makes the transaction one that began just before v was committed and has read the ranges known: any change
-	// of them since then, by v's own transaction too, is a conflict. It is for the caller who committed v, whose
-	// transaction had the same ranges as a conflict, and who remembers what is there. It comes before all else.
+	// Recall is for a caller that committed a transaction, of which v is the version, and remembers what was in the ranges
+	// known, all of which that transaction had as conflicts. It makes this transaction one that began just before that
+	// commit and has read these ranges: any change of them since then, by the transaction of v as well, is a conflict. It
+	// is the first call of a transaction.
 	//
 	// It reports false, and does nothing, where the transaction has to read: on a later run of fn, or when the store does
 	// not remember v. A run that recalled must end in a commit: when it returns an error, reads or writes nothing, fn

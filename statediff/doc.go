@@ -26,8 +26,8 @@
 //	*T, T a struct                  a key that says that it is not nil, and the fields below it
 //	Map, List                       as a map; entries are loaded when asked for
 //	types that marshal themselves   one value
-//	what holds its own type again   one value: of a type that contains itself, as a comment does its replies, there would
-//	                                be rows as deep as its values are nested, which is deeper than keys may be long
+//	what holds its own type again   one value, as a comment that holds its replies: its rows would be nested as deep as the
+//	                                value is, and their keys could become too long
 //	all else                        one value
 //
 // A value is encoded in CBOR, deterministically, and cut into several rows when it is large, at most 4 MiB. An entry of
@@ -47,17 +47,18 @@
 //	`dserver:",whole"`   it is one value
 //	`dserver:"id"`       it is the id of the items of a list, a string or an integer; with a name: `dserver:"name,id"`
 //
-// Inside of one value, but for the fields of an entry or item themselves, the names are the CBOR library's; a dserver tag
-// that would have no effect there is refused.
+// Within one value the names are the CBOR library's, except those of the fields of an entry or item themselves. A dserver
+// tag that would have no effect there is refused.
 //
 // # When types change
 //
-// A field that was added is zero in older states, and is written where something is changed. What a type does not have,
-// be it rows or fields inside of a value, is ignored by Decode and left as it is by Diff, for as long as the entry, item or
-// value exists that has it: an older program does not harm what a newer one wrote. Entries are told by their keys, items
-// by their ids, and those of a List wherever they are moved. Elements of a slice that have no id are found again when they
-// are equal, and between such at their index if no other was inserted or removed there; else what is not known of them
-// goes. Rewrite clears what an older type had and this one has not.
+// A field that was added is zero in older states, and is written where something is changed. What is stored and a type
+// does not have, be it rows or fields inside of a value, is ignored by Decode and left as it is by Diff, for as long as
+// the entry, item or value that has it exists: an older program does not harm what a newer one wrote. Entries are
+// recognized by their keys, items by their ids, and items of a List wherever they are moved. Elements of a slice without
+// ids are recognized when they are equal; between equal ones they are recognized by their index, if no element was
+// inserted or removed there. Of an element that is not recognized, the fields that this type does not have are removed.
+// Rewrite clears what an older type had and this one has not.
 //
 // Decode refuses rows of another shape than the field has now, such as those of a map where there is one value: nothing is
 // dropped unasked. A plain map can become a Map and back, and a map of structs a list with ids, in the order of the keys.

@@ -33,8 +33,8 @@ import (
 //
 // The program must do the same in the same order: nothing random may decide what it sends and stores, and no iteration
 // over a map. That is noticed. Orders are compared as far as they begin alike, and a few are run once more, until each
-// step of a name (who sends, which server handles what) was compared: after it the states of all servers, and what waits
-// or was set aside, must be what they were. So rand.Int() in a handler is found, unless the handler comes to it in few
+// step of a name (who sends, which server handles what) was compared: after it the states of all servers, the messages
+// that wait and the dead letters must be what they were. So rand.Int() in a handler is found, unless the handler comes to it in few
 // orders alone. Words as those of crypto/rand.Text are not compared, as idempotency keys and addresses of callers are
 // such.
 //
