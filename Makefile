@@ -8,6 +8,8 @@ SHELL := /bin/bash
 GO        ?= go
 # The linter is run at one version and is not in go.mod: whoever uses the library must not inherit its dependencies.
 GOLANGCI  ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+# So is the generator of the site.
+HUGO      ?= $(GO) run github.com/gohugoio/hugo@v0.160.0
 KILLS     ?= 200
 FUZZTIME  ?= 30s
 BENCH     ?=
@@ -21,7 +23,7 @@ ifeq ($(FDB),1)
   endif
 endif
 
-.PHONY: help check fmt vet lint build test bench long crash fuzz golden
+.PHONY: help check fmt vet lint build test bench long crash fuzz golden site
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r t d; do printf '  make %-8s %s\n' "$$t" "$$d"; done
@@ -63,3 +65,6 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 
 golden: ## write the golden files anew; look at the difference before you commit it
 	GOLDEN=1 $(GO) test $(TAGS) -count=1 -run 'Golden' ./...
+
+site: ## the documents as a site, in site/public; a link to a page that is not there fails (HUGO=hugo for one that is installed)
+	$(HUGO) --source site --panicOnWarning
