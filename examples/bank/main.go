@@ -15,28 +15,18 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
-	"os/signal"
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/open"
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/examples/internal/program"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "bank:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("bank", run) }
 
 type options struct {
 	db             string
@@ -71,25 +61,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		fmt.Fprintln(out, "serving accounts of", o.db)
 		return dserver.Run(ctx, db, Accounts)
 	}
-	if o.consume {
-		defer consume(ctx, db)()
+	if !o.consume {
+		return o.work(ctx, db, out)
 	}
-	return o.work(ctx, db, out)
-}
-
-// consume runs accounts until the function that it returns is called.
-func consume(ctx context.Context, db backend.Database) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var ended sync.WaitGroup
-	ended.Go(func() {
-		if err := dserver.Run(ctx, db, Accounts); err != nil {
-			fmt.Fprintln(os.Stderr, "bank:", err)
-		}
-	})
-	return func() {
-		cancel()
-		ended.Wait()
-	}
+	return program.Consume(ctx, db, Accounts, func() error { return o.work(ctx, db, out) })
 }
 
 const (

@@ -15,27 +15,18 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/open"
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/examples/internal/program"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "booth:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("booth", run) }
 
 type options struct {
 	db, show, branch         string
@@ -66,7 +57,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	defer db.Close()
 	if o.branch != "" {
-		return o.sell(ctx, db, out)
+		return program.Consume(ctx, db, Booths, func() error { return o.sell(ctx, db, out) })
 	}
 	if err := Booths.At(db, o.show).Cast(ctx, Open{o.seats}); err != nil { // no booth runs yet: it is stored
 		return err
@@ -78,12 +69,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return o.report(ctx, db, tickets, out)
 }
 
-// sell is one of the processes: it runs booths, and its buyers come all at once.
+// sell is what a process does that runs booths: its buyers come all at once.
 func (o options) sell(ctx context.Context, db backend.Database, out io.Writer) error {
-	running, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- dserver.Run(running, db, Booths) }()
-
 	booth := Booths.At(db, o.show)
 	var buyers sync.WaitGroup
 	lines := make(chan string, o.buyers)
@@ -105,8 +92,7 @@ func (o options) sell(ctx context.Context, db backend.Database, out io.Writer) e
 	for line := range lines {
 		fmt.Fprintln(out, line)
 	}
-	stop()
-	return <-ended
+	return nil
 }
 
 // startBranches starts this program again, several times, and returns what their buyers got: a line each.

@@ -13,24 +13,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/dserver-go/dserver/backend/open"
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/examples/internal/program"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "cart:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("cart", run) }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("cart", flag.ContinueOnError)
@@ -44,12 +34,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer db.Close()
-	running, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- dserver.Run(running, db, Carts) }()
-	err = shop(ctx, Carts.At(db, "household at "+time.Now().Format(time.RFC3339Nano)), *puts, out)
-	stop()
-	return errors.Join(err, <-ended)
+	household := Carts.At(db, "household at "+time.Now().Format(time.RFC3339Nano))
+	return program.Consume(ctx, db, Carts, func() error { return shop(ctx, household, *puts, out) })
 }
 
 // shop is what the two do, at the same time. Each places the order when done, until it is placed by one of them.

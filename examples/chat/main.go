@@ -21,25 +21,19 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
 	"sync"
-	"syscall"
 
-	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/open"
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/examples/internal/program"
 	"github.com/dserver-go/dserver/statediff"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "chat:", err)
-		os.Exit(1)
-	}
+	program.Main("chat", func(ctx context.Context, args []string, out io.Writer) error {
+		return run(ctx, args, os.Stdin, out)
+	})
 }
 
 // options are the flags.
@@ -83,28 +77,16 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		_, err := o.showLast(ctx, room, out)
 		return err
 	}
-	if o.consume {
-		defer consume(ctx, db)()
-	}
-	if o.who != "" {
-		return o.chat(ctx, room, in, out)
-	}
-	return o.talk(ctx, room, out)
-}
-
-// consume runs rooms in this process until the function that it returns is called, which waits for turns in hand.
-func consume(ctx context.Context, db backend.Database) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var ended sync.WaitGroup
-	ended.Go(func() {
-		if err := dserver.Run(ctx, db, Rooms); err != nil {
-			fmt.Fprintln(os.Stderr, "chat:", err)
+	speak := func() error {
+		if o.who != "" {
+			return o.chat(ctx, room, in, out)
 		}
-	})
-	return func() {
-		cancel()
-		ended.Wait()
+		return o.talk(ctx, room, out)
 	}
+	if !o.consume {
+		return speak()
+	}
+	return program.Consume(ctx, db, Rooms, speak)
 }
 
 // showLast prints the last lines and returns the place of the last one.

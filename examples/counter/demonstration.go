@@ -17,6 +17,7 @@ import (
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/open"
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/examples/internal/program"
 )
 
 // The demonstration: processes that count, one after the other, each killed in the middle of its work. At the end the
@@ -126,8 +127,11 @@ func (o options) compare(ctx context.Context, acknowledged int64, out io.Writer)
 		return err
 	}
 	defer db.Close()
-	defer consume(ctx, db)()
-	n, err := dserver.Call(ctx, Counters.At(db, o.id), Value{})
+	var n int64
+	err = program.Consume(ctx, db, Counters, func() (err error) {
+		n, err = dserver.Call(ctx, Counters.At(db, o.id), Value{})
+		return err
+	})
 	if err != nil {
 		return err
 	}

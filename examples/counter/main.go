@@ -20,25 +20,15 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/open"
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/examples/internal/program"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "counter:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("counter", run) }
 
 // options are the flags.
 type options struct {
@@ -87,28 +77,16 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		fmt.Fprintln(out, "serving counters of", o.db)
 		return dserver.Run(ctx, db, Counters)
 	}
-	if o.consume {
-		defer consume(ctx, db)()
-	}
-	if o.from >= 0 {
-		return o.tally(ctx, db, os.Stdin, out)
-	}
-	return o.count(ctx, db, out)
-}
-
-// consume runs counters in this process until the function that it returns is called, which waits for turns in hand.
-func consume(ctx context.Context, db backend.Database) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var ended sync.WaitGroup
-	ended.Go(func() {
-		if err := dserver.Run(ctx, db, Counters); err != nil {
-			fmt.Fprintln(os.Stderr, "counter:", err)
+	send := func() error {
+		if o.from >= 0 {
+			return o.tally(ctx, db, os.Stdin, out)
 		}
-	})
-	return func() {
-		cancel()
-		ended.Wait()
+		return o.count(ctx, db, out)
 	}
+	if !o.consume {
+		return send()
+	}
+	return program.Consume(ctx, db, Counters, send)
 }
 
 // count sends the increments and prints the counter's value.

@@ -13,27 +13,17 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
-	"os/signal"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/open"
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/examples/internal/program"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "uploads:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("uploads", run) }
 
 type options struct {
 	db                    string
@@ -63,12 +53,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer db.Close()
-	running, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- dserver.Run(running, db, Limiters) }()
-	err = o.work(ctx, db, out)
-	stop()
-	return errors.Join(err, <-ended)
+	return program.Consume(ctx, db, Limiters, func() error { return o.work(ctx, db, out) })
 }
 
 // work makes all uploads at once. The first of them crash.
