@@ -248,6 +248,81 @@ func TestDocumentsNameFilesThatExist(t *testing.T) {
 	}
 }
 
+// The drawing of the packages is a line for each, with what it imports, and below it stand all of these.
+func TestPackagesAreAsDrawn(t *testing.T) {
+	const module = "github.com/dserver-go/dserver/"
+	for name, text := range documents(t) {
+		if name == "docs/reading-the-source.md" {
+			_, text, _ = strings.Cut(text, "## The packages")
+			_, text, _ = strings.Cut(text, "```text\n")
+			text, _, _ = strings.Cut(text, "```")
+			expectDrawn(t, strings.Split(strings.TrimSpace(text), "\n"), importsOf(t, module))
+			return
+		}
+	}
+	t.Error("there is no drawing")
+}
+
+// testsOnly is what no program links.
+var testsOnly = []string{"docs", "backend/fdb/fdbtest", "internal/dbtest", "internal/wire/wiretest", "examples/internal/child"}
+
+// importsOf returns what each package imports of the module. The examples are one.
+func importsOf(t *testing.T, module string) map[string][]string {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")
+	command.Dir = root
+	output, err := command.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	all := map[string][]string{}
+	for line := range strings.Lines(string(output)) {
+		words := strings.Fields(line)
+		name := strings.TrimPrefix(words[0], module)
+		if slices.Contains(testsOnly, name) {
+			continue
+		}
+		if strings.HasPrefix(name, "examples/") && !strings.HasPrefix(name, "examples/internal/") {
+			name = "examples/*"
+		}
+		for _, imported := range words[1:] {
+			if below, ok := strings.CutPrefix(imported, module); ok && !slices.Contains(all[name], below) {
+				all[name] = append(all[name], below)
+			}
+		}
+		if all[name] == nil {
+			all[name] = []string{}
+		}
+	}
+	return all
+}
+
+func expectDrawn(t *testing.T, lines []string, imports map[string][]string) {
+	t.Helper()
+	var above []string
+	for _, line := range lines {
+		words := strings.Fields(line)
+		name, drawn := words[0], words[1:]
+		for _, imported := range drawn {
+			if slices.Contains(above, imported) {
+				t.Errorf("%s stands below %s, which it imports", name, imported)
+			}
+		}
+		above = append(above, name)
+		got := imports[name]
+		slices.Sort(got)
+		slices.Sort(drawn)
+		if !slices.Equal(got, drawn) {
+			t.Errorf("%s is drawn with %v, and imports %v", name, drawn, got)
+		}
+	}
+	for name := range imports {
+		if !slices.Contains(above, name) {
+			t.Errorf("%s is not drawn", name)
+		}
+	}
+}
+
 // Links are relative to their document, and an anchor is that of a heading, as GitHub names it.
 func TestLinksOfTheDocumentsLeadSomewhere(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)"\s]+)`)
