@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/dserver-go/dserver/examples/internal/child"
 	"github.com/dserver-go/dserver/internal/dbtest"
 )
 
@@ -34,11 +35,11 @@ func TestItCountsAndRemembers(t *testing.T) {
 func TestWithoutFlagsItShowsThatItCannotBeKilled(t *testing.T) {
 	places := t.TempDir()
 	t.Setenv("TMPDIR", places)
-	p := start(t, roleDemonstration)
-	p.mustEnd()
+	p := child.Start(t, roleDemonstration)
+	p.Wait()
 	var ids []int
 	var last, acknowledged, counted int64
-	for _, line := range p.output() {
+	for _, line := range p.Lines() {
 		var id int
 		var from, to int64
 		switch {
@@ -50,8 +51,8 @@ func TestWithoutFlagsItShowsThatItCannotBeKilled(t *testing.T) {
 		case scan(line, "acknowledged %d", &acknowledged), scan(line, "the counter %d", &counted):
 		}
 	}
-	if len(ids) != lives || acknowledged != last || counted != last || p.errors.Len() > 0 {
-		t.Errorf("it printed\n%s\n%s", strings.Join(p.output(), "\n"), &p.errors)
+	if len(ids) != lives || acknowledged != last || counted != last || p.Errors() != "" {
+		t.Errorf("it printed\n%s\n%s", strings.Join(p.Lines(), "\n"), p.Errors())
 	}
 	if left, err := os.ReadDir(places); err != nil || len(left) > 0 {
 		t.Errorf("it left %v, %v", left, err)
@@ -70,9 +71,9 @@ func scan(line, format string, values ...any) bool {
 
 func TestTheFileOfTheDemonstrationCanBeKept(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	p := start(t, roleDemonstration, "-keep")
-	p.mustEnd()
-	lines := p.output()
+	p := child.Start(t, roleDemonstration, "-keep")
+	p.Wait()
+	lines := p.Lines()
 	_, path, found := strings.Cut(lines[len(lines)-1], "--db ")
 	if !found {
 		t.Fatalf("it printed %q", lines)
@@ -113,12 +114,12 @@ func TestWhatIsSentWithoutAConsumerIsCountedLater(t *testing.T) {
 
 func TestAnotherProcessConsumes(t *testing.T) {
 	database := dbtest.Name(t)
-	server := start(t, roleProgram, "-db", database, "-serve")
-	server.expect("serving")
+	server := child.Start(t, roleProgram, "-db", database, "-serve")
+	expect(t, server, "serving")
 	for _, want := range []string{"10\n", "20\n"} {
 		if got := counter(t, "-db", database, "-consume=false", "-n", "10", "-wait", "1m"); got != want {
 			t.Fatalf("it printed %q, not %q", got, want)
 		}
 	}
-	server.interrupt()
+	server.Interrupt()
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,58 +11,40 @@ import (
 
 	"github.com/dserver-go/dserver/backend/open"
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/examples/internal/child"
 	"github.com/dserver-go/dserver/internal/dbtest"
 )
 
-// How often the tests kill, and how long a process lives at most once it works.
+// How often the tests kill, unless KILLS says it, and how long a process lives at most once it works.
 const (
 	defaultKills = 20
 	longestLife  = 250 * time.Millisecond
 )
 
-func kills(t *testing.T) int {
-	text := os.Getenv("KILLS")
-	if text == "" {
-		return defaultKills
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 {
-		t.Fatalf("KILLS=%q is no number of kills", text)
-	}
-	return n
-}
+func kills(t *testing.T) int { return child.Kills(t, defaultKills) }
 
-// random gives the moments of the kills. The seed is printed when the test fails; SEED sets it.
-func random(t *testing.T) *rand.Rand {
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("SEED"); text != "" {
-		n, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			t.Fatalf("SEED=%q is no number", text)
-		}
-		seed = n
+// expect waits for a child's first line.
+func expect(t *testing.T, p *child.Process, prefix string) {
+	t.Helper()
+	if line := p.Expect(); !strings.HasPrefix(line, prefix) {
+		p.Kill()
+		t.Fatalf("a child printed %q, not %q\n%s", line, prefix, p.Errors())
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the same moments again: SEED=%d KILLS=%d go test -count=1 -run '^%s$' ./examples/counter", seed, kills(t), t.Name())
-		}
-	})
-	return rand.New(rand.NewPCG(seed, 0))
 }
 
 // G1, G2, G3, G4: what was acknowledged takes effect once, in order, with all that belongs to it.
 func TestKillLosesNothingAndDoublesNothing(t *testing.T) {
 	path := dbtest.Name(t)
-	moments := random(t)
+	moments := child.Random(t)
 	var said record
 	for i := 0; i < kills(t) || said.sum() < enough(t) && i < 10*kills(t); i++ { // a busy machine does little between two kills
-		child := start(t, roleAll, path, "life"+strconv.Itoa(i))
+		p := child.Start(t, roleAll, path, "life"+strconv.Itoa(i))
 		if moments.IntN(4) > 0 { // else it is killed while it starts, or repairs what the one before it left
-			child.expect("try")
+			expect(t, p, "try")
 		}
 		<-time.After(time.Duration(moments.Int64N(int64(longestLife))))
-		child.kill()
-		said.add(t, child)
+		p.Kill()
+		said.add(t, p)
 	}
 	said.check(t, path)
 }
@@ -72,24 +52,24 @@ func TestKillLosesNothingAndDoublesNothing(t *testing.T) {
 // G5: a consumer's death delays an answer, and loses none.
 func TestKillConsumersOnOneFileLosesNoReply(t *testing.T) {
 	path := dbtest.Name(t)
-	moments := random(t)
-	start(t, roleConsumer, path, "-").expect("consuming") // this one lives
-	victims := [2]*process{}
+	moments := child.Random(t)
+	expect(t, child.Start(t, roleConsumer, path, "-"), "consuming") // this one lives
+	victims := [2]*child.Process{}
 	for i := range victims {
-		victims[i] = start(t, roleConsumer, path, "-")
+		victims[i] = child.Start(t, roleConsumer, path, "-")
 	}
-	sender := start(t, roleSender, path, "sender")
-	sender.expect("try")
+	sender := child.Start(t, roleSender, path, "sender")
+	expect(t, sender, "try")
 	for range kills(t) {
 		<-time.After(time.Duration(moments.Int64N(int64(longestLife))))
 		i := moments.IntN(len(victims))
-		victims[i].kill()
-		victims[i] = start(t, roleConsumer, path, "-")
+		victims[i].Kill()
+		victims[i] = child.Start(t, roleConsumer, path, "-")
 	}
-	sender.finish() // its calls are answered, or it fails
+	sender.Finish() // its calls are answered, or it fails
 	for _, v := range victims {
-		v.expect("consuming")
-		v.finish()
+		expect(t, v, "consuming")
+		v.Finish()
 	}
 	var said record
 	said.add(t, sender)
@@ -104,19 +84,19 @@ type record struct {
 	tried, acknowledged map[string]int64
 }
 
-func (r *record) add(t *testing.T, child *process) {
+func (r *record) add(t *testing.T, p *child.Process) {
 	t.Helper()
 	if r.tried == nil {
 		r.tried, r.acknowledged = map[string]int64{}, map[string]int64{}
 	}
-	for _, line := range child.output() {
+	for _, line := range p.Lines() {
 		words := strings.Fields(line)
 		if len(words) != 3 {
-			t.Fatalf("a %s printed %q", child.role, line)
+			t.Fatalf("a child printed %q", line)
 		}
 		number, err := strconv.ParseInt(words[2], 10, 64)
 		if err != nil {
-			t.Fatalf("a %s printed %q", child.role, line)
+			t.Fatalf("a child printed %q", line)
 		}
 		if words[0] == "ack" {
 			r.acknowledged[words[1]] = number
@@ -124,8 +104,8 @@ func (r *record) add(t *testing.T, child *process) {
 			r.tried[words[1]] = number
 		}
 	}
-	if child.errors.Len() > 0 {
-		t.Errorf("a %s complained:\n%s", child.role, &child.errors)
+	if p.Errors() != "" {
+		t.Errorf("a child complained:\n%s", p.Errors())
 	}
 }
 

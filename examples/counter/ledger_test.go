@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"sync"
@@ -64,7 +65,7 @@ func (l *ledger) record(ctx *dserver.Context, sender string, number int64) int64
 }
 
 // runChild is a child until ctx ends. It opens the file at path; its senders' names begin with name.
-func runChild(ctx context.Context, role, path, name string) error {
+func runChild(ctx context.Context, out io.Writer, role, path, name string) error {
 	db, err := open.Database(path)
 	if err != nil {
 		return err
@@ -72,7 +73,7 @@ func runChild(ctx context.Context, role, path, name string) error {
 	defer db.Close()
 	switch role {
 	case roleConsumer:
-		fmt.Println("consuming")
+		fmt.Fprintln(out, "consuming")
 		return dserver.Run(ctx, db, Counters, ledgers)
 	case roleSender:
 		return sendAlways(ctx, db, name)

@@ -24,9 +24,12 @@ type Role func(ctx context.Context, args []string, out io.Writer) error
 
 const roleVariable = "EXAMPLE_TEST_ROLE"
 
+// Asked is the role that a test asked this process to play, "" in the test itself.
+func Asked() string { return os.Getenv(roleVariable) }
+
 // Main is what TestMain does: in a child it plays the role that the test asked for, elsewhere it runs the tests.
 func Main(m *testing.M, roles map[string]Role) {
-	name := os.Getenv(roleVariable)
+	name := Asked()
 	if name == "" {
 		os.Exit(m.Run())
 	}
@@ -68,7 +71,8 @@ func Start(t testing.TB, role string, args ...string) *Process {
 		t.Fatal(err)
 	}
 	p := &Process{t: t, role: role, cmd: exec.Command(program, args...), first: make(chan struct{}), ended: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	// The race detector would wait a second at the end of each process.
+	p.cmd.Env = append(os.Environ(), roleVariable+"="+role, "GORACE=atexit_sleep_ms=0")
 	p.cmd.Stderr = &p.errors
 	output, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -125,6 +129,9 @@ func (p *Process) Kill() {
 	<-p.ended
 }
 
+// Errors is what the child has written to standard error, once it has ended.
+func (p *Process) Errors() string { return p.errors.String() }
+
 // Ended is closed when the process is gone.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
@@ -132,6 +139,21 @@ func (p *Process) Ended() <-chan struct{} { return p.ended }
 func (p *Process) Finish() {
 	p.t.Helper()
 	_, _ = io.WriteString(p.input, "\n") // it may have ended
+	p.Wait()
+}
+
+// Interrupt is Ctrl-C, after which a program ends without an error.
+func (p *Process) Interrupt() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		p.t.Error(err)
+	}
+	p.Wait()
+}
+
+// Wait waits for the end of the child, and fails the test when it does not come, or comes with an error.
+func (p *Process) Wait() {
+	p.t.Helper()
 	select {
 	case <-p.ended:
 	case <-time.After(patience):
