@@ -86,6 +86,42 @@ func TestNothingIsAcknowledgedOnceTheFileIsGone(t *testing.T) {
 	})
 }
 
+// A folder that was changed a moment ago is looked into: its time may be the same after the next change.
+func TestFolderWhoseTimeMayNotTellIsLookedInto(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("an open file cannot be removed here")
+	}
+	path := filepath.Join(t.TempDir(), "test.db")
+	db := openAt(t, path)
+	moment := time.Now().Add(time.Hour) // it does not pass while the test runs
+	touch := func() {
+		if err := os.Chtimes(filepath.Dir(path), moment, moment); err != nil {
+			t.Fatal(err)
+		}
+	}
+	touch()
+	mustSet(t, db, "before", "1")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	touch()
+	tellsOfItsFile(t, "a commit", setKey(db, "after", "1"))
+}
+
+func TestTimesOfAFolderSettle(t *testing.T) {
+	second := time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
+	for changed, want := range map[time.Time]time.Duration{
+		second:                                  coarse, // of a file system that rounds to two seconds, or to one
+		second.Add(40 * time.Millisecond):       coarse, // to ten milliseconds
+		second.Add(123456789 * time.Nanosecond): fine,
+		second.Add(100 * time.Microsecond):      fine,
+	} {
+		if got := settles(changed); got != want {
+			t.Errorf("what was changed at %v settles after %v, not %v", changed, got, want)
+		}
+	}
+}
+
 // Who only reads is told as well, within a moment, and makes no file.
 func TestReadersOfAFileThatIsGoneAreTold(t *testing.T) {
 	eachLoss(t, func(t *testing.T, db *DB, lose func()) {
