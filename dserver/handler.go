@@ -47,8 +47,8 @@ func HandleCast[S, M any](fn func(ctx *Context, s *S, m M) error) Part[S] {
 }
 
 // HandleCall handles messages of type M, which are answered with the R that M's Returns[R] says.
-// The reply is encoded when fn returns, so it may be a part of the state. A reply that is
-// too large, or that could not be read again, is an error, as if fn had returned that error.
+// The reply is encoded when fn returns, so it may be a part of the state. A reply that is too large, or that could not be
+// read again, is an error, as if fn had returned that error.
 func HandleCall[S any, M Request[R], R any](fn func(ctx *Context, s *S, m M) (R, error)) Part[S] {
 	place := caller()
 	return part[S](func(d *definition) {

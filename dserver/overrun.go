@@ -19,8 +19,8 @@ import (
 // An Upgrade that ends its goroutine is no message's fault: the turn failed, as by an error of the store, and is tried
 // again.
 
-// guard is the timer of a goroutine that runs turns, one after the other: a new one for each would be put among the
-// others each time, and may wake a processor.
+// guard ends the time of the batches that one goroutine runs, one after the other. It has one timer for all of them: a
+// timer made for each batch would have to be put into the runtime's order of timers each time, which may wake a processor.
 type guard struct {
 	timer *time.Timer
 	of    atomic.Pointer[guarded]
@@ -32,7 +32,7 @@ type guarded struct {
 	batch *batch
 }
 
-// watch begins the time of a batch.
+// watch begins the time of a batch; rest ends it before it is up.
 func (g *guard) watch(t *turn, b *batch) {
 	g.of.Store(&guarded{t, b})
 	if g.timer == nil {
@@ -42,13 +42,12 @@ func (g *guard) watch(t *turn, b *batch) {
 	}
 }
 
-// rest ends it.
 func (g *guard) rest() {
 	g.timer.Stop()
 	g.of.Store(nil)
 }
 
-// fire may be late, and find the next batch, whose time has only begun.
+// fire is called when the time is up. It may come late, and find the next batch, whose time has only begun.
 func (g *guard) fire() {
 	if w := g.of.Load(); w != nil && time.Since(w.batch.started) >= handlerLimit {
 		w.turn.overrun(w.batch)

@@ -16,8 +16,8 @@ import (
 	"github.com/dserver-go/dserver/dserver"
 )
 
-// Main runs a command whose context ends when it is interrupted. An error is printed and ends the process with status 1,
-// but that flags were asked for by -help.
+// Main runs a command, whose context ends when the process is interrupted. An error is printed, and ends the process with
+// status 1; to have been asked for -help is no error.
 func Main(name string, run func(ctx context.Context, args []string, out io.Writer) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout)
