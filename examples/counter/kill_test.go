@@ -104,8 +104,11 @@ func (r *record) add(t *testing.T, p *child.Process) {
 			r.tried[words[1]] = number
 		}
 	}
-	if p.Errors() != "" {
-		t.Errorf("a child complained:\n%s", p.Errors())
+	for line := range strings.Lines(p.Errors()) {
+		// On a slow machine one message may be in the hands of several processes that are killed, one after the other.
+		if !strings.Contains(line, "its next message may have killed consumers") {
+			t.Errorf("a child complained: %s", line)
+		}
 	}
 }
 
