@@ -11,6 +11,8 @@ import (
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/dserver/internal/kit"
+	"github.com/dserver-go/dserver/internal/consumer"
+	logging "github.com/dserver-go/dserver/internal/logs"
 )
 
 type Die struct{}
@@ -26,16 +28,17 @@ var deadly = counters.With(
 	dserver.Settings[Counter]{MaxAttempts: 2},
 )
 
-// quickly is a context with which Run makes a consumer among whose like it is soon known who is dead.
-func quickly(ctx context.Context) context.Context {
-	return kit.With(ctx, kit.Request{Beat: 100 * time.Millisecond})
+// quickly runs a consumer among whose like it is soon known who is dead.
+func quickly(ctx context.Context, db backend.Database, types ...dserver.Type) error {
+	how := consumer.Options{Beat: 100 * time.Millisecond, Logger: logging.Default()}
+	return consumer.Run(ctx, db, how, kit.Definitions(types)...)
 }
 
 // runQuickly runs such a consumer.
 func runQuickly(t *testing.T, db backend.Database, types dserver.Type) {
-	ctx, cancel := context.WithCancel(quickly(context.Background()))
+	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- dserver.Run(ctx, db, types) }()
+	go func() { ended <- quickly(ctx, db, types) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil && !errors.Is(err, backend.ErrClosed) {

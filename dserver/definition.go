@@ -8,38 +8,28 @@ import (
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/dserver/internal/kit"
+	"github.com/dserver-go/dserver/internal/consumer"
+	"github.com/dserver-go/dserver/internal/tenant"
+	"github.com/dserver-go/dserver/internal/turn"
 	"github.com/dserver-go/dserver/statediff"
 )
 
 // Definition is a type of server: its name, the Go type of its state, and what handles its messages.
 // It is immutable and safe for concurrent use. A definition without handlers is an address: it sends and reads state.
-type Definition[S any] struct{ core *definition }
-
-// definition is a Definition without its type parameter.
-type definition struct {
-	name     string
-	place    string            // where Define was called
-	schema   *statediff.Schema // nil of a bare Ref
-	handlers map[string]*handler
-	infos    map[string]*handler
-	locked   map[string]*lockedHandler
-	upgrades map[int]upgrade
-	version  int // of the schema
-	init     *handler
-	settings settings
-}
+type Definition[S any] struct{ core *turn.Definition }
 
 // Type is any Definition, whatever its state.
 type Type interface {
 	Name() string
-	sealed() *definition
+	sealed() *turn.Definition
 }
 
 // Part is what Define is given: a handler, Init, Upgrade or Settings.
 type Part[S any] interface{ addTo(d *Definition[S]) }
 
 // part is every Part: what it does to a definition that is being made.
-type part[S any] func(d *definition)
+type part[S any] func(d *turn.Definition)
 
 func (p part[S]) addTo(d *Definition[S]) { p(d.core) }
 
@@ -56,30 +46,20 @@ type Settings[S any] struct {
 	Halt bool // a message with no attempts left stops the server until an operator acts, and becomes no dead letter
 }
 
-type settings struct {
-	maxAttempts int
-	workLimit   time.Duration
-	halt        bool
-
-	noHandlerWait time.Duration
-}
-
-const defaultMaxAttempts = 5
-
 func (s Settings[S]) addTo(d *Definition[S]) {
 	if s.MaxAttempts < 0 || s.WorkLimit < 0 {
-		panic(fmt.Sprintf("dserver: the settings of %q (Define at %s) are negative: %+v", d.core.name, d.core.place, s))
+		panic(fmt.Sprintf("dserver: the settings of %q (Define at %s) are negative: %+v", d.core.Name, d.core.Place, s))
 	}
 	if s.MaxAttempts > 0 {
-		d.core.settings.maxAttempts = s.MaxAttempts
+		d.core.Settings.MaxAttempts = s.MaxAttempts
 	}
 	if s.WorkLimit > 0 {
-		d.core.settings.workLimit = s.WorkLimit
+		d.core.Settings.WorkLimit = s.WorkLimit
 	}
 	if s.NoHandlerWait != 0 {
-		d.core.settings.noHandlerWait = s.NoHandlerWait
+		d.core.Settings.NoHandlerWait = s.NoHandlerWait
 	}
-	d.core.settings.halt = d.core.settings.halt || s.Halt
+	d.core.Settings.Halt = d.core.Settings.Halt || s.Halt
 }
 
 // Define names a type of server. It panics, naming the places, when a state, message or reply cannot be stored (an
@@ -89,20 +69,20 @@ func (s Settings[S]) addTo(d *Definition[S]) {
 // one name may exist (in tests they do), and only a consumer that is given both refuses.
 func Define[S any](name string, parts ...Part[S]) *Definition[S] {
 	place := caller()
-	if err := checkTypeName(name); err != nil {
+	if err := tenant.CheckTypeName(name); err != nil {
 		panic(fmt.Sprintf("%v (Define at %s)", err, place))
 	}
 	schema, err := statediff.For(reflect.TypeFor[S]())
 	if err != nil {
 		panic(fmt.Sprintf("dserver: the state of %q cannot be stored: %v (Define at %s)", name, err, place))
 	}
-	core := &definition{
-		name: name, place: place, schema: schema, version: 1,
-		handlers: map[string]*handler{},
-		infos:    map[string]*handler{},
-		locked:   map[string]*lockedHandler{},
-		upgrades: map[int]upgrade{},
-		settings: settings{maxAttempts: defaultMaxAttempts, workLimit: defaultWorkLimit, noHandlerWait: defaultNoHandlerWait},
+	core := &turn.Definition{
+		Name: name, Place: place, Form: schemaForm{schema}, Version: 1,
+		Handlers: map[string]*turn.Handler{},
+		Infos:    map[string]*turn.Handler{},
+		Locked:   map[string]*turn.Locked{},
+		Upgrades: map[int]turn.Upgrade{},
+		Settings: turn.Settings{MaxAttempts: turn.DefaultMaxAttempts, WorkLimit: turn.DefaultWorkLimit, NoHandlerWait: turn.DefaultNoHandlerWait},
 	}
 	return (&Definition[S]{core}).add(parts)
 }
@@ -112,15 +92,15 @@ func Define[S any](name string, parts ...Part[S]) *Definition[S] {
 // other avoid Go's "initialization cycle". It panics as Define does.
 func (d *Definition[S]) With(parts ...Part[S]) *Definition[S] {
 	core := *d.core
-	core.handlers, core.infos = maps.Clone(core.handlers), maps.Clone(core.infos)
-	core.locked, core.upgrades = maps.Clone(core.locked), maps.Clone(core.upgrades)
+	core.Handlers, core.Infos = maps.Clone(core.Handlers), maps.Clone(core.Infos)
+	core.Locked, core.Upgrades = maps.Clone(core.Locked), maps.Clone(core.Upgrades)
 	return (&Definition[S]{&core}).add(parts)
 }
 
 func (d *Definition[S]) add(parts []Part[S]) *Definition[S] {
 	for _, p := range parts {
 		if p == nil {
-			panic(fmt.Sprintf("dserver: %q (Define at %s) is given a nil part", d.core.name, d.core.place))
+			panic(fmt.Sprintf("dserver: %q (Define at %s) is given a nil part", d.core.Name, d.core.Place))
 		}
 		p.addTo(d)
 	}
@@ -129,46 +109,54 @@ func (d *Definition[S]) add(parts []Part[S]) *Definition[S] {
 
 // At returns a handle to one server. It does no I/O and cannot fail: a bad id is reported by the handle's first use.
 func (d *Definition[S]) At(db backend.Database, id string) *DServer[S] {
-	return &DServer[S]{handle{db: db, def: d.core, id: id}}
+	return &DServer[S]{consumer.Handle{DB: db, Def: d.core, Ref: tenant.Ref{Type: d.core.Name, ID: id}}}
 }
 
 // Ref returns the name of one server, for sends from handlers and for keeping in states and messages.
-func (d *Definition[S]) Ref(id string) Ref { return Ref{d.core.name, id} }
+func (d *Definition[S]) Ref(id string) Ref { return Ref{d.core.Name, id} }
 
 // Name is the name given to Define.
-func (d *Definition[S]) Name() string { return d.core.name }
+func (d *Definition[S]) Name() string { return d.core.Name }
 
-func (d *Definition[S]) sealed() *definition { return d.core }
+func (d *Definition[S]) sealed() *turn.Definition { return d.core }
+
+// The test kit runs types as it likes.
+func init() {
+	kit.Definitions = func(types any) []*turn.Definition { return definitions(types.([]Type)) }
+}
+
+func definitions(types []Type) []*turn.Definition {
+	defs := make([]*turn.Definition, len(types))
+	for i, t := range types {
+		defs[i] = t.sealed()
+	}
+	return defs
+}
+
+// schemaForm is the form of a Go type.
+type schemaForm struct{ *statediff.Schema }
+
+// New returns a pointer to an empty state.
+func (f schemaForm) New() any { return f.Schema.New().Interface() }
+
+// Rewrite is statediff.Schema's, of two forms of Go types.
+func (f schemaForm) Rewrite(rows *statediff.Rows, older turn.Form, value any) ([]statediff.Edit, error) {
+	return f.Schema.Rewrite(rows, older.(schemaForm).Schema, value)
+}
 
 // Init prepares the state of a server that has none, in the turn of its first message: what it changes and sends is
 // committed with that message, and not if the message fails. Its error fails the message.
 func Init[S any](fn func(ctx *Context, s *S) error) Part[S] {
 	place := caller()
-	return part[S](func(d *definition) {
-		if d.init != nil {
-			panic(fmt.Sprintf("dserver: %q has two Init, at %s and at %s", d.name, d.init.place, place))
+	return part[S](func(d *turn.Definition) {
+		if d.Init != nil {
+			panic(fmt.Sprintf("dserver: %q has two Init, at %s and at %s", d.Name, d.Init.Place, place))
 		}
-		d.init = &handler{place: place, run: func(ctx *Context, state any, _ []byte) ([]byte, error) {
-			return nil, fn(ctx, state.(*S))
+		d.Init = &turn.Handler{Place: place, Run: func(s *turn.Scope, state any, _ []byte) ([]byte, error) {
+			return nil, inert(fn(&Context{s}, state.(*S)))
 		}}
 	})
 }
-
-// accepts checks a message before it is sent. An address sends whatever it is given.
-func (d *definition) accepts(name string) error {
-	if !d.hasHandlers() || d.handlers[name] != nil || d.locked[name] != nil {
-		return nil
-	}
-	return because(ErrNoHandler, "%q has none for %s", d.name, name)
-}
-
-// hasNoReply reports whether a message is known to have none. An address does not know.
-func (d *definition) hasNoReply(name string) bool {
-	h := d.handlers[name]
-	return h != nil && !h.call && d.locked[name] == nil
-}
-
-func (d *definition) hasHandlers() bool { return len(d.handlers)+len(d.locked) > 0 }
 
 // caller is the place in the user's program that called the function that asks, for panics that name it.
 func caller() string {
@@ -178,11 +166,3 @@ func caller() string {
 	}
 	return fmt.Sprintf("%s:%d", file, line)
 }
-
-// What bounds a turn. The store's own limits are above all of them, so that a commit has room.
-const (
-	maxBatch      = 256                    // messages
-	maxBatchBytes = 1 << 20                // of messages as they are stored
-	maxBatchTime  = 100 * time.Millisecond // after which no further message is begun
-	handlerLimit  = 4 * time.Second        // after which a turn's handlers are abandoned
-)

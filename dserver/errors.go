@@ -2,7 +2,8 @@ package dserver
 
 import (
 	"errors"
-	"fmt"
+
+	"github.com/dserver-go/dserver/internal/tenant"
 )
 
 // Error is a failure as it crosses processes. Declare one per condition that callers branch on,
@@ -62,27 +63,38 @@ var (
 	ErrNotFound = &Error{Code: "dserver/not-found", Text: "dserver: not found"}
 )
 
-// maxErrorText bounds what a handler's error may add to a reply or a dead letter.
-const maxErrorText = 4 << 10
-
 // asError is err as it is sent: with the code of the *Error in its chain, and the text of the whole chain.
-func asError(err error) *Error {
+func asError(err error) *tenant.Error {
 	var e *Error
 	code := ""
 	if errors.As(err, &e) {
 		code = e.Code
 	}
-	return &Error{Code: code, Text: truncate(err.Error(), maxErrorText)}
+	return &tenant.Error{Code: code, Text: tenant.Truncate(err.Error(), tenant.MaxErrorText)}
 }
 
-func truncate(s string, n int) string {
-	if len(s) <= n {
-		return s
+// public is an error of the rooms below as users see it: the *tenant.Error in its chain is an *Error.
+func public(err error) error {
+	if err == nil { // before anything is put on the heap
+		return nil
 	}
-	return s[:n] + "…"
+	var e *tenant.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	if _, bare := err.(*tenant.Error); bare { //nolint:errorlint // one that is wrapped keeps its text
+		return (*Error)(e)
+	}
+	return &chain{err, (*Error)(e)}
 }
 
-// because is a library error with what happened.
-func because(e *Error, format string, args ...any) *Error {
-	return &Error{Code: e.Code, Text: e.Text + ": " + truncate(fmt.Sprintf(format, args...), maxErrorText)}
+// chain is an error with an *Error of the library in it.
+type chain struct {
+	whole  error
+	public *Error
 }
+
+func (c *chain) Error() string { return c.whole.Error() }
+
+// Unwrap returns what errors.Is and errors.As find.
+func (c *chain) Unwrap() []error { return []error{c.public, c.whole} }

@@ -10,33 +10,28 @@ type From[R any] string
 // ReplyLater keeps the call open: what the handler returns as reply is dropped, and From answers it, in this turn or
 // in any later one on any node. An error that the handler returns still answers at once.
 func ReplyLater[R any](ctx *Context, _ Request[R]) From[R] {
-	if !ctx.usable() {
+	if !ctx.scope.Usable() {
 		return ""
 	}
-	ctx.defers = true
-	ctx.queue = ctx.local // nobody else could answer a caller that has no address
-	if ctx.caller != "" && ctx.once != "" {
-		return From[R](ctx.caller + keyMarker + onceAddress{ctx.self, ctx.once, ctx.word}.String())
-	}
-	return From[R](ctx.caller)
+	return From[R](ctx.scope.ReplyLater())
 }
 
 // Reply answers the caller, as part of this turn's commit.
 func (f From[R]) Reply(ctx *Context, v R) {
-	if f == "" || !ctx.usable() {
+	if f == "" || !ctx.scope.Usable() {
 		return
 	}
 	reply, err := encodeReply(v)
 	if err != nil {
-		ctx.fail(fmt.Errorf("dserver: %w", err))
+		ctx.scope.Fail(fmt.Errorf("dserver: %w", err))
 		return
 	}
-	ctx.answers = append(ctx.answers, answer{to: string(f), reply: reply})
+	ctx.scope.Answer(string(f), reply, nil)
 }
 
 // Fail answers the caller with an error, as part of this turn's commit.
 func (f From[R]) Fail(ctx *Context, err error) {
-	if f != "" && err != nil && ctx.usable() {
-		ctx.answers = append(ctx.answers, answer{to: string(f), err: asError(err)})
+	if f != "" && err != nil && ctx.scope.Usable() {
+		ctx.scope.Answer(string(f), nil, asError(err))
 	}
 }

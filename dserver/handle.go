@@ -2,29 +2,20 @@ package dserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
-	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/consumer"
+	"github.com/dserver-go/dserver/internal/tenant"
 	"github.com/dserver-go/dserver/internal/wire"
 )
 
 // DServer is a handle to one server: a value without a process, safe for concurrent use. It is not for handlers, whose
 // Context.Cast is part of their commit: its methods refuse a context that comes from Context.Context.
 // Messages and replies are encoded at once, so what was passed may be changed as soon as a method returns.
-type DServer[S any] struct{ handle }
-
-// handle is a DServer without its type parameter.
-type handle struct {
-	db  backend.Database
-	def *definition
-	id  string
-}
+type DServer[S any] struct{ at consumer.Handle }
 
 // Ref is the server's name.
-func (s *DServer[S]) Ref() Ref { return s.handle.Ref() }
-
-func (h handle) Ref() Ref { return Ref{h.def.name, h.id} }
+func (s *DServer[S]) Ref() Ref { return Ref(s.at.Ref) }
 
 // Cast sends m. When it returns nil, m is durable and will take effect once, after every message to this server that was
 // acknowledged before. A definition that has handlers refuses a message without one (ErrNoHandler). When Cast returns an
@@ -35,32 +26,22 @@ func (s *DServer[S]) Cast(ctx context.Context, m any, opts ...Option) error {
 	if err != nil {
 		return err
 	}
-	if how.isPlain() {
-		if out := s.inline(ctx, message, false); !out.declined {
-			return out.err
-		}
-	}
-	_, err = s.push(ctx, how, newEnvelope(message, ""))
-	return err
+	return public(s.at.Cast(ctx, message, how))
 }
 
 // CastAll sends messages in one commit, in order, with nothing in between. Once gives the batch one key: all of it is new,
 // or none.
 func (s *DServer[S]) CastAll(ctx context.Context, ms []any, opts ...Option) error {
-	envelopes := make([]envelope, len(ms))
-	var how sending
+	messages := make([]tenant.Message, len(ms))
+	var how tenant.How
 	for i, m := range ms {
 		message, options, err := s.prepare(ctx, "CastAll", m, opts)
 		if err != nil {
 			return fmt.Errorf("message %d of %d: %w", i+1, len(ms), err)
 		}
-		how, envelopes[i] = options, newEnvelope(message, "")
+		how, messages[i] = options, message
 	}
-	if len(ms) == 0 {
-		return nil
-	}
-	_, err := s.push(ctx, how, envelopes...)
-	return err
+	return public(s.at.CastAll(ctx, messages, how))
 }
 
 // Call sends m and waits until it has taken effect, durably. Then it decodes the answer into reply, a pointer, or drops it
@@ -75,13 +56,13 @@ func (s *DServer[S]) Call(ctx context.Context, m, reply any, opts ...Option) err
 	if err != nil {
 		return err
 	}
-	if reply != nil && s.def.hasNoReply(message.Name) {
+	if reply != nil && s.at.Def.HasNoReply(message.Name) {
 		return fmt.Errorf("dserver: nothing was sent: %s has no reply: call it with nil for one", message.Name)
 	}
-	body, err := s.call(ctx, message, how)
+	body, err := s.at.Call(ctx, message, how)
 	switch {
 	case err != nil || reply == nil:
-		return err
+		return public(err)
 	case body == nil:
 		return fmt.Errorf("dserver: %v has handled %s, which has no reply: call it with nil for one", s.Ref(), message.Name)
 	}
@@ -99,122 +80,44 @@ func Call[S, R any](ctx context.Context, s *DServer[S], m Request[R], opts ...Op
 }
 
 // prepare checks what can be checked before anything is sent.
-func (h handle) prepare(ctx context.Context, verb string, m any, opts []Option) (Message, sending, error) {
+func (s *DServer[S]) prepare(ctx context.Context, verb string, m any, opts []Option) (tenant.Message, tenant.How, error) {
 	how, err := options(opts)
 	if err != nil {
-		return Message{}, how, err
+		return tenant.Message{}, how, err
 	}
-	message, err := h.encode(ctx, verb, m)
+	message, err := s.encode(ctx, verb, m)
 	if err != nil {
-		return Message{}, how, err
+		return tenant.Message{}, how, err
 	}
-	return message, how, h.def.accepts(message.Name)
+	return message, how, public(s.at.Def.Accepts(message.Name))
 }
 
-func (h handle) encode(ctx context.Context, verb string, m any) (Message, error) {
-	if err := h.check(ctx, verb); err != nil {
-		return Message{}, err
+func (s *DServer[S]) encode(ctx context.Context, verb string, m any) (tenant.Message, error) {
+	if err := s.check(ctx, verb); err != nil {
+		return tenant.Message{}, err
 	}
 	return encodeMessage(m)
 }
 
-// inline lets the message join a turn of this process, when a consumer of it runs the type. A worker runs it, never the
-// sender's goroutine: a handler may not return, and may end its goroutine, and neither may become its sender's.
-func (h handle) inline(ctx context.Context, m Message, call bool) outcome {
-	c := processOf(h.db).consumerOf(h.def.name)
-	if c == nil || len(m.Body) > maxLocalBytes || c.types[h.def.name].def.locked[m.Name] != nil {
-		return outcome{declined: true}
+// check is what a handle needs to be of use.
+func (s *DServer[S]) check(ctx context.Context, verb string) error {
+	if err := refuseTurn(ctx, verb); err != nil {
+		return err
 	}
-	if err := ctx.Err(); err != nil {
-		return outcome{err: fmt.Errorf("dserver: %s was not sent: %w", m.Name, err)}
+	if s.at.DB == nil {
+		return fmt.Errorf("dserver: the handle of %v has no database", s.Ref())
 	}
-	if isTaken, err := c.takes(ctx, h.def.name, m.Name, call); err != nil || !isTaken {
-		return outcome{declined: err == nil, err: err}
-	}
-	a := newArrival(m, call)
-	if !c.offer(h.Ref(), a) {
-		return outcome{declined: true}
-	}
-	return c.await(ctx, a)
+	return s.at.Ref.Check()
 }
 
-func (h handle) call(ctx context.Context, message Message, how sending) ([]byte, error) {
-	if err := h.checkSelf(ctx, how); err != nil {
-		return nil, err
-	}
-	if how.isPlain() {
-		if out := h.inline(ctx, message, true); !out.declined {
-			return out.reply, out.err
-		}
-	}
-	return h.callQueued(ctx, message, how)
-}
-
-// callQueued pushes the call and waits for its answer in the mailbox of this process.
-func (h handle) callQueued(ctx context.Context, m Message, how sending) ([]byte, error) {
-	p, release := acquireProcess(h.db)
-	defer release()
-	if err := h.checkHandler(p); err != nil {
-		return nil, err
-	}
-	call := p.expect(h.Ref())
-	defer p.forget(call)
-	a := p.announce(call)
-	known, err := h.pushWith(ctx, a.write, how, newEnvelope(m, address(p.id, call.secret)))
-	a.ended(err)
+// Info runs m's HandleInfo in a turn of its own, at once and in this process: it waits neither for the queue nor for a
+// lock, and needs no consumer. When it returns nil, the change is durable. When this process dies before that commit,
+// the message never was (at most once). An error of the handler comes back as *Error, and its changes are rolled back,
+// unless it is an error of Keep. The handle's definition must have the handler (ErrNoHandler).
+func (s *DServer[S]) Info(ctx context.Context, m any) error {
+	message, err := s.encode(ctx, "Info", m)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if known != nil {
-		return h.awaitOnce(ctx, p, how.once, known.Word)
-	}
-	d, err := p.await(ctx, call)
-	if err != nil && errors.Is(err, ctx.Err()) {
-		return nil, fmt.Errorf("dserver: %v has not answered %s%s: %w", h.Ref(), m.Name, h.absence(ctx, p), err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("dserver: call %s of %v: %w", m.Name, h.Ref(), err)
-	}
-	return d.reply, d.err
-}
-
-// absence is what to add to the error of a call whose time is over. Who gives up by hand is not kept waiting for it.
-func (h handle) absence(ctx context.Context, p *process) string {
-	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return ""
-	}
-	if text := p.absence(h.def.name); text != "" {
-		return text
-	}
-	return h.blindness()
-}
-
-// push appends messages to the queue, in one commit with all that makes them found. It returns what is known of their
-// idempotency key when that was sent before, and then sends nothing.
-func (h handle) push(ctx context.Context, how sending, envelopes ...envelope) (*onceRecord, error) {
-	return h.pushWith(ctx, func(backend.Tx) error { return nil }, how, envelopes...)
-}
-
-// pushWith is push with further writes.
-func (h handle) pushWith(ctx context.Context, also func(tx backend.Tx) error, how sending, envelopes ...envelope) (*onceRecord, error) {
-	p := newParcel(h.Ref(), how, envelopes...)
-	err := h.db.Transact(ctx, func(tx backend.Tx) error {
-		p.look(tx)
-		if err := p.write(tx); err != nil {
-			return err
-		}
-		return also(tx)
-	})
-	if err != nil {
-		return nil, h.pushError(ctx, err)
-	}
-	processOf(h.db).wake(h.Ref())
-	return p.known, nil
-}
-
-func (h handle) pushError(ctx context.Context, err error) error {
-	if ctx.Err() != nil && !errors.Is(err, backend.ErrCommitUnknown) {
-		return fmt.Errorf("dserver: nothing was sent to %v: %w", h.Ref(), err)
-	}
-	return fmt.Errorf("dserver: send to %v: %w", h.Ref(), err)
+	return public(s.at.Info(ctx, message))
 }

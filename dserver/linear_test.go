@@ -279,15 +279,16 @@ type node struct {
 // Every other one parks at once what cannot go on: such servers leave the marks, and come back, all the time.
 func startNode(ctx context.Context, t testing.TB, open func() backend.Database, consumes bool, types ...dserver.Type) *node {
 	n := &node{current: open()}
+	run := dserver.Run
 	if nodesStarted.Add(1)%2 == 0 {
-		ctx = hasty(ctx)
+		run = hasty
 	}
 	n.wg.Go(func() {
 		for ctx.Err() == nil {
 			db := n.db()
 			var err error
 			if consumes {
-				err = dserver.Run(ctx, db, types...)
+				err = run(ctx, db, types...)
 			} else {
 				err = deathOf(ctx, db)
 			}

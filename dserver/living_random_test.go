@@ -77,7 +77,7 @@ func liveTwice(ctx context.Context, store *backendtest.Store, types dserver.Type
 	if life > 0 {
 		db := store.Open()
 		death := time.AfterFunc(life, func() { _ = db.Close() })
-		err := dserver.Run(hasty(ctx), db, types)
+		err := hasty(ctx, db, types)
 		death.Stop()
 		if err != nil && !errors.Is(err, backend.ErrClosed) {
 			return err

@@ -5,19 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"time"
 
-	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/turn"
 	"github.com/dserver-go/dserver/internal/wire"
 )
-
-// lockedHandler is the two functions of HandleLocked.
-type lockedHandler struct {
-	place string
-	typ   reflect.Type
-	work  func(ctx *LockedContext, state any, body []byte) (found any, err error)
-	apply func(ctx *Context, state any, body []byte, found any) (reply []byte, err error)
-}
 
 // LockedContext is one attempt of locked work. It ends when the lock is lost, at WorkLimit, or when the consumer stops, 9
 // seconds after the end of Run's context: what work returns before that is applied.
@@ -49,13 +40,13 @@ func HandleLocked[S, M, T any](
 	apply func(ctx *Context, s *S, m M, t T) error,
 ) Part[S] {
 	place := caller()
-	return part[S](func(d *definition) {
+	return part[S](func(d *turn.Definition) {
 		h := newHandler[M](d, place)
 		if _, ok := any(*new(M)).(answered); ok {
-			panic(fmt.Sprintf("dserver: %v returns something, so it needs HandleLockedCall, not HandleLocked at %s", h.typ, place))
+			panic(fmt.Sprintf("dserver: %v returns something, so it needs HandleLockedCall, not HandleLocked at %s", h.GoType, place))
 		}
-		d.addLocked(h.name, newLocked(h, work, func(ctx *Context, s *S, m M, t T) ([]byte, error) {
-			return nil, apply(ctx, s, m, t)
+		addLocked(d, h.Name, newLocked(h, work, func(ctx *Context, s *S, m M, t T) ([]byte, error) {
+			return nil, inert(apply(ctx, s, m, t))
 		}))
 	})
 }
@@ -66,106 +57,59 @@ func HandleLockedCall[S any, M Request[R], T, R any](
 	apply func(ctx *Context, s *S, m M, t T) (R, error),
 ) Part[S] {
 	place := caller()
-	return part[S](func(d *definition) {
+	return part[S](func(d *turn.Definition) {
 		h := newHandler[M](d, place)
 		if err := wire.Of(reflect.TypeFor[R]()).Err(); err != nil {
-			panic(fmt.Sprintf("dserver: the reply to %v cannot be sent: %v (handler at %s)", h.typ, err, place))
+			panic(fmt.Sprintf("dserver: the reply to %v cannot be sent: %v (handler at %s)", h.GoType, err, place))
 		}
-		d.addLocked(h.name, newLocked(h, work, func(ctx *Context, s *S, m M, t T) ([]byte, error) {
+		addLocked(d, h.Name, newLocked(h, work, func(ctx *Context, s *S, m M, t T) ([]byte, error) {
 			reply, err := apply(ctx, s, m, t)
-			if err != nil {
-				return nil, err
-			}
-			return encodeReply(reply)
+			return encodedReply(reply, err)
 		}))
 	})
 }
 
 func newLocked[S, M, T any](
-	h *handler,
+	h *turn.Handler,
 	work func(ctx *LockedContext, s S, m M) (T, error),
 	apply func(ctx *Context, s *S, m M, t T) ([]byte, error),
-) *lockedHandler {
-	return &lockedHandler{
-		place: h.place, typ: h.typ,
-		work: func(ctx *LockedContext, state any, body []byte) (any, error) {
+) *turn.Locked {
+	return &turn.Locked{
+		Place: h.Place, GoType: h.GoType,
+		Work: func(a *turn.WorkAttempt, state any, body []byte) (any, error) {
 			m, err := decodeMessage[M](body)
 			if err != nil {
 				return nil, err
 			}
-			return work(ctx, *state.(*S), m)
+			found, err := work(&LockedContext{a.Context, Ref(a.Self), a.Key, a.Number}, *state.(*S), m)
+			return found, decision(err)
 		},
-		apply: func(ctx *Context, state any, body []byte, found any) ([]byte, error) {
+		Apply: func(s *turn.Scope, state any, body []byte, found any) ([]byte, error) {
 			m, err := decodeMessage[M](body)
 			if err != nil {
 				return nil, err
 			}
 			t, _ := found.(T) // a nil interface is no T
-			return apply(ctx, state.(*S), m, t)
+			return apply(&Context{s}, state.(*S), m, t)
 		},
 	}
 }
 
-func (d *definition) addLocked(name string, l *lockedHandler) {
-	if other := d.locked[name]; other != nil {
-		panic(fmt.Sprintf("dserver: %q has two HandleLocked for %s, at %s and at %s", d.name, name, other.place, l.place))
+func addLocked(d *turn.Definition, name string, l *turn.Locked) {
+	if other := d.Locked[name]; other != nil {
+		panic(fmt.Sprintf("dserver: %q has two HandleLocked for %s, at %s and at %s", d.Name, name, other.Place, l.Place))
 	}
-	d.locked[name] = l
+	d.Locked[name] = l
 }
 
-// ending is how one attempt of work ended: with what it found, with a decision, or with a fault. Nothing of the user's
-// is called to tell which: an error's methods were called where their panics end.
-type ending struct {
-	found any
-	err   *Error // a decision
-	fault *fault
-}
-
-// outcomeOf runs work once. It is the one place in which a panic of work, and of its error's methods, ends.
-func (l *lockedHandler) outcomeOf(ctx *LockedContext, state any, body []byte) (e ending) {
-	defer func() {
-		if p := recover(); p != nil {
-			e = ending{fault: panicked(p)}
-		}
-	}()
-	found, err := l.work(ctx, state, body)
-	return endingOf(found, err)
-}
-
-// endingOf says what work's error is. The world outside breaks by returning errors, so only *Error is a decision.
-func endingOf(found any, err error) ending {
-	var f *fault
-	var decision *Error
-	switch {
-	case err == nil:
-		return ending{found: found}
-	case errors.As(err, &f) && f != nil:
-		return ending{fault: f}
-	case errors.As(err, &decision) && decision != nil:
-		return ending{err: asError(err)}
+// decision is work's error as the rooms below know it: an *Error, and nothing else, is a decision.
+func decision(err error) error {
+	if err == nil {
+		return nil
 	}
-	return ending{fault: &fault{Text: truncate(err.Error(), maxErrorText)}}
+	var e *Error
+	if errors.As(err, &e) && e != nil {
+		return asError(err)
+	}
+	return err
 }
-
-// lockRecord is a lock, beside its fence and its beat. The message is kept apart, as it may be large. Its field names
-// are part of the stored format.
-type lockRecord struct {
-	Name    string        `cbor:"name"`  // of the message
-	Stamp   [12]byte      `cbor:"stamp"` // of the message on the queue
-	Key     string        `cbor:"key"`   // the idempotency key
-	Since   int64         `cbor:"since"` // Unix milliseconds
-	Attempt int           `cbor:"attempt"`
-	Wait    time.Duration `cbor:"wait,omitempty"` // before the attempt, nanoseconds
-	Halted  bool          `cbor:"halted,omitempty"`
-}
-
-// lock is what a turn reads of a lock.
-type lock struct {
-	record lockRecord
-	fence  backend.Versionstamp // of the transaction that took it
-	beat   string               // changes while its holder lives; vacant when the holder gave it up
-}
-
-func (l lock) isHeld() bool { return !l.fence.IsZero() }
-
-const vacant = ""

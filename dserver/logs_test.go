@@ -254,8 +254,8 @@ func TestTheCodeOfEachLogLineNamesItsFieldsOnce(t *testing.T) {
 			if slices.Contains(call.fields[:i], field) {
 				t.Errorf("%s: %s stands twice", call.place, field)
 			}
-			if !strings.HasPrefix(field, "log") && !strings.HasPrefix(field, "zerolog.") {
-				t.Errorf("%s: the field %s is no constant of logs.go", call.place, field)
+			if !strings.HasPrefix(field, "logs.") && !strings.HasPrefix(field, "zerolog.") {
+				t.Errorf("%s: the field %s is no constant of package logs", call.place, field)
 			}
 		}
 	}
@@ -281,13 +281,15 @@ type logCall struct {
 	fields []string
 }
 
-// logCalls finds the chains of calls that end in Msg, in the code of the package.
+// logCalls finds the chains of calls that end in Msg, in the code of the library.
 func logCalls(t *testing.T) (calls []logCall) {
 	t.Helper()
 	files := token.NewFileSet()
-	paths, err := filepath.Glob("*.go")
+	own, err := filepath.Glob("*.go")
 	must(t, err)
-	for _, path := range paths {
+	below, err := filepath.Glob("../internal/*/*.go")
+	must(t, err)
+	for _, path := range slices.Concat(own, below) {
 		if strings.HasSuffix(path, "_test.go") {
 			continue
 		}
@@ -313,7 +315,7 @@ func logCalls(t *testing.T) (calls []logCall) {
 func fieldsOf(text []byte, files *token.FileSet, call *ast.CallExpr) []string {
 	switch methodOf(call) {
 	case "about":
-		return []string{"logServer", "logMessage"}
+		return []string{"logs.Server", "logs.Message"}
 	case "Err":
 		return []string{"zerolog.ErrorFieldName"}
 	case "Warn", "Error", "Info", "Debug", "WithLevel":

@@ -6,11 +6,9 @@ import (
 	"reflect"
 	"strings"
 	"sync"
-	"time"
-
-	"github.com/fxamacker/cbor/v2"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/tenant"
 	"github.com/dserver-go/dserver/internal/wire"
 )
 
@@ -41,10 +39,10 @@ type named interface{ MessageName() string }
 
 // encodeMessage turns what a user gave to Cast or Call into its wire form, which shares no memory with it. What could
 // not be handled, as nobody could read it, is refused here.
-func encodeMessage(m any) (Message, error) {
+func encodeMessage(m any) (tenant.Message, error) {
 	switch m := m.(type) {
 	case nil:
-		return Message{}, errors.New("dserver: a nil message")
+		return tenant.Message{}, errors.New("dserver: a nil message")
 	case Message:
 		return copyRaw(m)
 	}
@@ -52,7 +50,7 @@ func encodeMessage(m any) (Message, error) {
 	if t.Kind() == reflect.Pointer {
 		v := reflect.ValueOf(m)
 		if v.IsNil() {
-			return Message{}, fmt.Errorf("dserver: a nil %v as a message", t)
+			return tenant.Message{}, fmt.Errorf("dserver: a nil %v as a message", t)
 		}
 		if raw, ok := m.(*Message); ok {
 			return copyRaw(*raw)
@@ -62,13 +60,13 @@ func encodeMessage(m any) (Message, error) {
 	k := kindOf(t)
 	name, err := k.nameOf(m)
 	if err != nil {
-		return Message{}, err
+		return tenant.Message{}, err
 	}
 	body, err := encodeValue(k.wire, name, m)
 	if err != nil {
-		return Message{}, err
+		return tenant.Message{}, err
 	}
-	return Message{name, body}, nil
+	return tenant.Message{Name: name, Body: body}, nil
 }
 
 // encodeValue encodes what a user gave, and looks whether it will be read.
@@ -92,26 +90,26 @@ func encodeValue(t *wire.Type, name string, v any) ([]byte, error) {
 	return b, nil
 }
 
-func copyRaw(m Message) (Message, error) {
+func copyRaw(m Message) (tenant.Message, error) {
 	if m.Name == "" {
-		return Message{}, errors.New("dserver: a Message without a Name")
+		return tenant.Message{}, errors.New("dserver: a Message without a Name")
 	}
 	if err := checkSize(m.Name, m.Body); err != nil {
-		return Message{}, err
+		return tenant.Message{}, err
 	}
 	body, err := wire.Copy(m.Body)
 	if err != nil {
-		return Message{}, fmt.Errorf("dserver: the body of %s is not CBOR that can be read: %w", m.Name, err)
+		return tenant.Message{}, fmt.Errorf("dserver: the body of %s is not CBOR that can be read: %w", m.Name, err)
 	}
-	return Message{m.Name, body}, nil
+	return tenant.Message{Name: m.Name, Body: body}, nil
 }
 
 // maxBodyBytes is the largest message or reply as it is encoded. An item of the queue has room for its envelope too.
 const maxBodyBytes = 4 << 20
 
 func checkSize(name string, body []byte) error {
-	if len(name) > maxNameBytes {
-		return fmt.Errorf("dserver: a message's name of %d bytes; at most %d", len(name), maxNameBytes)
+	if len(name) > tenant.MaxNameBytes {
+		return fmt.Errorf("dserver: a message's name of %d bytes; at most %d", len(name), tenant.MaxNameBytes)
 	}
 	if len(body) > maxBodyBytes {
 		return fmt.Errorf("dserver: %s: %w: %d bytes; a message has at most %d", name, backend.ErrTooLarge, len(body), maxBodyBytes)
@@ -167,47 +165,4 @@ func (k *kind) nameOf(m any) (name string, err error) {
 		return "", fmt.Errorf("dserver: the MessageName of %v is empty", k.typ)
 	}
 	return name, nil
-}
-
-// envelope is a message on the queue. Its field names are part of the stored format.
-type envelope struct {
-	Name string          `cbor:"name"`
-	Body cbor.RawMessage `cbor:"body"`
-	From string          `cbor:"from,omitempty"` // address of the caller that waits
-	Sent int64           `cbor:"sent"`           // Unix milliseconds by the sender's clock, for people
-
-	Once  string `cbor:"once,omitempty"`  // idempotency key, under which the outcome is kept
-	Word  string `cbor:"word,omitempty"`  // of the key's record, which is this message's
-	Timer string `cbor:"timer,omitempty"` // the timer that sent it; dropped when that is not set to Set any more
-	Set   string `cbor:"set,omitempty"`
-}
-
-func newEnvelope(m Message, from string) envelope {
-	return envelope{Name: m.Name, Body: m.Body, From: from, Sent: time.Now().UnixMilli()}
-}
-
-func (e envelope) message() Message { return Message{e.Name, e.Body} }
-
-// encode writes the envelope around the body as it is, which was looked at when it was sent. It cannot fail.
-func (e envelope) encode() []byte {
-	b := wire.AppendMap(make([]byte, 0, len(e.Name)+len(e.Body)+len(e.From)+64), 3+count(e.From != "", e.Once != "", e.Word != "", e.Timer != "", e.Set != ""))
-	b = wire.AppendText(wire.AppendText(b, "name"), e.Name)
-	b = wire.AppendValue(wire.AppendText(b, "body"), e.Body)
-	b = appendText(b, "from", e.From)
-	b = wire.AppendInt(wire.AppendText(b, "sent"), e.Sent)
-	b = appendText(b, "once", e.Once)
-	b = appendText(b, "word", e.Word)
-	b = appendText(b, "timer", e.Timer)
-	return appendText(b, "set", e.Set)
-}
-
-func decodeEnvelope(b []byte) (envelope, error) {
-	var e envelope
-	if err := wire.DecodeRecord(b, &e); err != nil {
-		return e, fmt.Errorf("dserver: decode a message: %w", err)
-	}
-	if e.Name == "" { // it would wait for somebody who handles messages of no name
-		return e, errors.New("dserver: decode a message: it has no name")
-	}
-	return e, nil
 }

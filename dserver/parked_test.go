@@ -14,20 +14,25 @@ import (
 	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/dserver/internal/kit"
+	"github.com/dserver-go/dserver/internal/consumer"
+	logging "github.com/dserver-go/dserver/internal/logs"
 )
 
 // Wreck breaks its handler until that is mended.
 type Wreck struct{ Text string }
 
-// hasty is a context with which Run parks at once what cannot go on.
-func hasty(ctx context.Context) context.Context { return kit.With(ctx, kit.Request{Park: true}) }
+// hasty is dserver.Run of a consumer that parks at once what cannot go on.
+func hasty(ctx context.Context, db backend.Database, types ...dserver.Type) error {
+	how := consumer.Options{Park: true, Logger: logging.Default()}
+	return consumer.Run(ctx, db, how, kit.Definitions(types)...)
+}
 
-// runHasty is run with such a context.
+// runHasty is run of such a consumer.
 func runHasty(t *testing.T, db backend.Database, types dserver.Type) (stop func()) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(hasty(context.Background()))
+	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- dserver.Run(ctx, db, types) }()
+	go func() { ended <- hasty(ctx, db, types) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {

@@ -193,7 +193,7 @@ func TestShelvesChild(t *testing.T) {
 	must(t, err)
 	db := openNamed(t, name)
 	defer db.Close()
-	must(t, dserver.Run(quickly(untilOrphaned()), db, shelvesOf(n)))
+	must(t, quickly(untilOrphaned(), db, shelvesOf(n)))
 }
 
 // shelvesChild is such a process. It ends in order when its standard input does.

@@ -60,7 +60,7 @@ func eachSafeFault(t *testing.T, toil func(*dserver.LockedContext, Safe, Toil) (
 
 func (h *house) serve(ctx context.Context) {
 	for ctx.Err() == nil {
-		if err := dserver.Run(hasty(ctx), h.consumer(), h.types); err != nil && !errors.Is(err, backend.ErrClosed) {
+		if err := hasty(ctx, h.consumer(), h.types); err != nil && !errors.Is(err, backend.ErrClosed) {
 			h.t.Errorf("%v: Run: %v", h.f, err)
 		}
 		h.mu.Lock()

@@ -7,7 +7,7 @@ import (
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/dserver"
-	"github.com/dserver-go/dserver/dserver/internal/kit"
+	"github.com/dserver-go/dserver/internal/consumer"
 )
 
 // Hand handles messages one at a time, when the test says so. It is for one goroutine.
@@ -17,7 +17,7 @@ type Hand struct {
 	DB backend.Database
 
 	t     testing.TB
-	steps kit.Stepper
+	steps *consumer.Stepper
 }
 
 // ByHand opens a database in memory in which nothing happens by itself: the test handles the messages of the types, and
@@ -31,7 +31,7 @@ func ByHand(t testing.TB, types ...dserver.Type) *Hand {
 
 func (h *Hand) serve(log io.Writer, types []dserver.Type) {
 	h.t.Helper()
-	how := kit.Request{Cold: true, Steps: func(s kit.Stepper) { h.steps = s }}
+	how := consumer.Options{Cold: true, Steps: func(s *consumer.Stepper) { h.steps = s }}
 	h.t.Cleanup(serve(h.t, log, h.DB, how, types))
 }
 
@@ -43,7 +43,7 @@ func (h *Hand) Step() bool {
 	for {
 		h.must(h.steps.Move())
 		if ready := h.ready(); len(ready) > 0 {
-			h.steps.Step(slices.MinFunc(ready, func(a, b kit.Server) int { return a.Stamp.Compare(b.Stamp) }))
+			h.steps.Step(slices.MinFunc(ready, func(a, b consumer.Step) int { return a.Stamp.Compare(b.Stamp) }))
 			return true
 		}
 		if !h.steps.Works() {
@@ -69,7 +69,7 @@ func (h *Hand) Drain() int {
 // mostSteps is how many messages are believed not to be an endless conversation.
 var mostSteps = 100_000
 
-func (h *Hand) ready() []kit.Server {
+func (h *Hand) ready() []consumer.Step {
 	h.t.Helper()
 	ready, err := h.steps.Ready()
 	h.must(err)

@@ -15,6 +15,7 @@ import (
 	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/dserver/internal/kit"
+	"github.com/dserver-go/dserver/internal/consumer"
 )
 
 // EachFault runs a program once without a fault, and then with each kind of fault at its first commit, at its second,
@@ -75,8 +76,8 @@ func (f *Faults) Start(types ...dserver.Type) {
 	}
 	f.restart(nil)
 	joined := make(chan struct{})
-	how := kit.Request{Cold: true, Joined: sync.OnceFunc(func() { close(joined) })}
-	ctx, cancel := context.WithCancel(kit.With(context.Background(), how))
+	how := consumer.Options{Cold: true, Logger: zerolog.Nop(), Joined: sync.OnceFunc(func() { close(joined) })}
+	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	f.t.Cleanup(func() {
 		cancel()
@@ -85,7 +86,7 @@ func (f *Faults) Start(types ...dserver.Type) {
 	})
 	go func() {
 		defer close(ended)
-		f.serve(ctx, types)
+		f.serve(ctx, how, types)
 	}()
 	select {
 	case <-joined:
@@ -97,10 +98,10 @@ func (f *Faults) Start(types ...dserver.Type) {
 }
 
 // serve runs the consumer, again and again as it dies. What it complains of is the faults.
-func (f *Faults) serve(ctx context.Context, types []dserver.Type) {
+func (f *Faults) serve(ctx context.Context, how consumer.Options, types []dserver.Type) {
 	for ctx.Err() == nil {
 		db := f.database()
-		if err := (dserver.Consumer{Logger: zerolog.Nop()}).Run(ctx, db, types...); err != nil && !errors.Is(err, backend.ErrClosed) {
+		if err := consumer.Run(ctx, db, how, kit.Definitions(types)...); err != nil && !errors.Is(err, backend.ErrClosed) {
 			f.t.Errorf("dservertest: %v: the consumer ended: %v", f, err)
 			return
 		}

@@ -196,7 +196,7 @@ func (o *Order) steps() (steps []step, waits string) {
 		}
 	}
 	for _, r := range o.hand.ready() {
-		what := fmt.Sprintf("%s/%s handles %s", r.Type, r.ID, r.Message)
+		what := fmt.Sprintf("%v handles %s", r.Ref, r.Message)
 		steps = append(steps, step{what, func() { o.hand.steps.Step(r) }})
 	}
 	works := o.hand.steps.Works()

@@ -13,6 +13,7 @@ import (
 	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/dserver/internal/kit"
+	"github.com/dserver-go/dserver/internal/consumer"
 )
 
 // Start serves the types from a database in memory until the test ends. Every turn decodes its state from the store,
@@ -21,7 +22,7 @@ import (
 func Start(t testing.TB, types ...dserver.Type) backend.Database {
 	t.Helper()
 	db := &metered{Database: open(t, types), meter: new(meter)}
-	t.Cleanup(serve(t, t.Output(), db, kit.Request{Cold: true}, types))
+	t.Cleanup(serve(t, t.Output(), db, consumer.Options{Cold: true}, types))
 	return db
 }
 
@@ -43,20 +44,20 @@ func check(t testing.TB, store *backendtest.Store, types []dserver.Type) {
 }
 
 // serve runs a consumer, which writes its log to out, until stop is called, which returns when it has ended.
-func serve(t testing.TB, out io.Writer, db backend.Database, how kit.Request, types []dserver.Type) (stop func()) {
+func serve(t testing.TB, out io.Writer, db backend.Database, how consumer.Options, types []dserver.Type) (stop func()) {
 	t.Helper()
 	joined := make(chan struct{})
 	if hand := how.Steps; hand != nil {
-		how.Steps = func(s kit.Stepper) { hand(s); close(joined) }
+		how.Steps = func(s *consumer.Stepper) { hand(s); close(joined) }
 	} else {
 		how.Joined = func() { close(joined) }
 	}
-	ctx, cancel := context.WithCancel(kit.With(context.Background(), how))
+	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	consumer := dserver.Consumer{Logger: logger(out)}
+	how.Logger = logger(out)
 	go func() {
 		defer close(ended) // also when a handler ends its goroutine, or Run panics
-		ended <- consumer.Run(ctx, db, types...)
+		ended <- consumer.Run(ctx, db, how, kit.Definitions(types)...)
 	}()
 	select {
 	case <-joined:

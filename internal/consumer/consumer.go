@@ -1,0 +1,480 @@
+package consumer
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/lease"
+	"github.com/dserver-go/dserver/internal/logs"
+	"github.com/dserver-go/dserver/internal/mailbox"
+	"github.com/dserver-go/dserver/internal/stacks"
+	"github.com/dserver-go/dserver/internal/tenant"
+	"github.com/dserver-go/dserver/internal/turn"
+)
+
+const (
+	defaultTurnsPerCPU = 128
+	defaultCacheBytes  = 64 << 20
+
+	// linger is how long an emptied queue is left alone before it is confirmed to be empty, which costs a commit.
+	linger = 10 * time.Millisecond
+
+	// maxIdleWorkers is how many goroutines wait for the next turn: a new one would have to grow its stack.
+	maxIdleWorkers = 32
+
+	// maxRunnable is how many servers may wait for a worker before the scanners pause: the rest stays in the store.
+	maxRunnable = 4096
+)
+
+// consumer is one Run, or one call of Info.
+type consumer struct {
+	turn.Env // whose base outlives Run's context by the grace
+	options  Options
+	log      zerolog.Logger
+	types    map[string]*served
+	max      int           // workers
+	room     chan struct{} // has a token when scanners may go on
+
+	abort context.CancelCauseFunc
+
+	taking  context.Context // ends with Run's: from then on nothing is begun
+	caution *caution
+	logged  loggedOnce
+
+	parkAfter time.Duration
+
+	steps *Stepper // nil but in tests that run each turn by hand
+
+	wg sync.WaitGroup
+
+	mu       sync.Mutex
+	cache    cache
+	runnable runQueue
+	ready    sync.Cond // a server wants a turn, or the consumer closes
+	workers  int
+	idle     int // workers that wait, and were not woken
+	closing  bool
+	hall     hall
+	places   places
+	strays   map[*stray]struct{}
+
+	locks   *lease.Keeper
+	damaged sync.Map // keys of rows that cannot be read -> nothing
+}
+
+// served is a type that a consumer runs.
+type served struct {
+	def     *turn.Definition
+	servers map[string]*server    // guarded by the consumer's mutex
+	emptied [tenant.Shards]string // the server whose queue was emptied last; guarded as well
+}
+
+// Options are how a consumer runs. Zero values are the defaults, but for the Logger.
+type Options struct {
+	Turns  int   // servers handled at a time; 128 per CPU, as a turn mostly waits for its commit
+	Work   int   // locked work done at a time; 1,024
+	Cache  int64 // bytes of state kept; 64 MiB
+	Logger zerolog.Logger
+
+	// For tests, of this library and of programs (package dservertest).
+
+	Cold   bool           // each message has a turn of its own, which decodes the state from the store
+	Beat   time.Duration  // how often the process tells that it lives; all consumers of a store need the same
+	Park   bool           // a server that cannot go on is parked at once
+	Joined func()         // is called when the handles of this process find the consumer
+	Steps  func(*Stepper) // is called with what runs the consumer by hand: it takes nothing by itself
+}
+
+// Run serves types until ctx ends.
+func Run(ctx context.Context, db backend.Database, o Options, types ...*turn.Definition) error {
+	run := newConsumer(db, o, types...)
+	p, release := mailbox.Acquire(db)
+	defer release()
+	run.Process = p
+	return run.run(ctx)
+}
+
+func newConsumer(db backend.Database, o Options, types ...*turn.Definition) *consumer {
+	run := &consumer{
+		Env: turn.Env{DB: db, Name: rand.Text()}, log: o.Logger, max: o.Turns, options: o,
+		types: map[string]*served{},
+		room:  make(chan struct{}, 1),
+
+		places:  newPlaces(o.Work),
+		strays:  map[*stray]struct{}{},
+		caution: &caution{until: time.Now().Add(youth)},
+		cache:   cache{limit: o.Cache},
+
+		parkAfter: parkAfter,
+	}
+	if run.max <= 0 {
+		run.max = defaultTurnsPerCPU * runtime.GOMAXPROCS(0)
+	}
+	if run.cache.limit <= 0 {
+		run.cache.limit = defaultCacheBytes
+	}
+	run.ready.L = &run.mu
+	run.locks = lease.NewKeeper(&run.Env, run.log, run, &run.wg)
+	for _, def := range types {
+		if other := run.types[def.Name]; other != nil {
+			panic(fmt.Sprintf("dserver: Run is given two types named %q, from %s and %s", def.Name, other.def.Place, def.Place))
+		}
+		if !def.HasHandlers() {
+			panic(fmt.Sprintf("dserver: Run is given %q without handlers (Define at %s)", def.Name, def.Place))
+		}
+		run.types[def.Name] = &served{def: def, servers: map[string]*server{}}
+	}
+	return run
+}
+
+func (c *consumer) run(ctx context.Context) error {
+	c.Base, c.abort = context.WithCancelCause(context.WithoutCancel(ctx))
+	defer c.abort(nil)
+	c.Turns = turn.ForHandlers(c.Base, c.log)
+	scans, stopScans := context.WithCancel(ctx)
+	working, endWork := context.WithCancel(c.Base)
+	defer endWork()
+	c.taking = scans
+	c.locks.Begin(scans, working)
+	c.start(scans)
+	c.log.Info().Int(logs.Types, len(c.types)).Msg("consumer started")
+	if r, ok := c.DB.(backend.Reporter); ok {
+		defer r.Report(func(what error) { c.log.Warn().Err(what).Msg("the store reports") })()
+	}
+
+	select {
+	case <-ctx.Done():
+	case <-c.Base.Done(): // the store cannot go on
+	}
+	stopScans()
+	c.Process.Leave(c)
+	c.close()
+	defer time.AfterFunc(workGrace, endWork).Stop()
+	left := c.finish()
+	c.farewell()
+	c.log.Info().Msg("consumer stopped")
+	if err := context.Cause(c.Base); ctx.Err() == nil || isFatal(err) {
+		return errors.Join(err, left)
+	}
+	return left
+}
+
+// start begins to look for work, unless a test asked to run each turn by hand.
+func (c *consumer) start(ctx context.Context) {
+	asked := &c.options
+	if asked.Park {
+		c.parkAfter = 0
+	}
+	if asked.Beat > 0 {
+		c.Process.Others.SetInterval(asked.Beat)
+	}
+	if asked.Steps != nil {
+		c.steps, c.max = newStepper(ctx, c), 0
+		c.Process.Steady.Store(true)
+		asked.Steps(c.steps)
+		return
+	}
+	c.Process.Join(c)
+	for name := range c.types {
+		for shard := range int64(tenant.Shards) {
+			c.wg.Go(func() { c.scan(ctx, name, shard) })
+			c.wg.Go(func() { c.move(ctx, name, shard) })
+		}
+	}
+	c.wg.Go(func() { c.Process.Attend(ctx, c.log, c.caution.vanished.Store) })
+	if asked.Joined != nil {
+		asked.Joined()
+	}
+}
+
+// consumerOf is a consumer of this process that runs a type, or nil.
+func consumerOf(p *mailbox.Process, typ string) *consumer {
+	if list := p.MembersOf(typ); len(list) > 0 {
+		return list[0].(*consumer)
+	}
+	return nil
+}
+
+// Abilities is part of member.
+func (c *consumer) Abilities() map[string]tenant.Ability {
+	all := make(map[string]tenant.Ability, len(c.types))
+	for typ, t := range c.types {
+		all[typ] = t.def.Ability()
+	}
+	return all
+}
+
+// runs reports whether it runs a type.
+func (c *consumer) runs(typ string) bool { return c.types[typ] != nil }
+
+// Wake is part of member.
+func (c *consumer) Wake(ref tenant.Ref) { c.wake(ref) }
+
+// Log is part of member.
+func (c *consumer) Log() zerolog.Logger { return c.log }
+
+// fail ends Run when the store cannot go on.
+func (c *consumer) fail(err error) {
+	if isFatal(err) {
+		c.abort(fmt.Errorf("dserver: run: %w", err))
+	}
+}
+
+func isFatal(err error) bool { return errors.Is(err, backend.ErrClosed) }
+
+// offer gives a message to the server's next turn. It reports false when it has to take the queue.
+func (c *consumer) offer(ref tenant.Ref, a *guest) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return false
+	}
+	s := c.server(ref)
+	if s.slow && !a.Call { // the cast would wait for a handler
+		return false
+	}
+	a.server, a.came = s, c.hall.looks
+	s.arrivals = append(s.arrivals, a)
+	c.enter(a)
+	c.schedule(s)
+	return true
+}
+
+// wake makes a turn look at the server's queue, as a mark or a push of this process told.
+func (c *consumer) wake(ref tenant.Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lookAt(ref)
+}
+
+// lookAt is wake with the mutex held.
+func (c *consumer) lookAt(ref tenant.Ref) {
+	if c.closing {
+		return
+	}
+	s := c.server(ref)
+	s.look, s.marked = true, true
+	c.schedule(s)
+}
+
+// server finds or makes what is kept of a server. The mutex is held.
+func (c *consumer) server(ref tenant.Ref) *server {
+	t := c.types[ref.Type]
+	s := t.servers[ref.ID]
+	if s == nil {
+		s = &server{id: ref.ID, def: t.def, bytes: serverBytes + int64(len(ref.ID))}
+		t.servers[ref.ID] = s
+		c.cache.add(s)
+	}
+	return s
+}
+
+// schedule gives a server to a worker. The mutex is held.
+func (c *consumer) schedule(s *server) {
+	if s.scheduled {
+		return
+	}
+	s.scheduled = true
+	c.cache.remove(s)
+	c.runnable.push(s)
+	c.steps.wake()
+	c.staff()
+}
+
+// staff gets a worker for a server that became runnable. The mutex is held.
+func (c *consumer) staff() {
+	if c.idle > 0 {
+		c.idle--
+		c.ready.Signal()
+	} else if c.workers < c.max {
+		c.workers++
+		c.wg.Go(c.work)
+	}
+}
+
+// work runs turns until there are enough workers that have nothing to do.
+func (c *consumer) work() {
+	goroutine, guard := stacks.Goroutine(), &guard{}
+	for s := c.take(); s != nil; s = c.take() {
+		if s.crowded {
+			runtime.Gosched() // lets the senders that the last turn answered join this one
+		}
+		if !c.runTurn(s, goroutine, guard) {
+			return
+		}
+	}
+}
+
+// runTurn runs one turn on this goroutine. It returns false when another one took the turn, and the worker's place, over.
+func (c *consumer) runTurn(s *server, goroutine uint64, guard *guard) bool {
+	t := c.visit(s, tenant.MaxBatch)
+	t.goroutine, t.guard = goroutine, guard
+	return c.conclude(t, func() nextTurn { return c.turn(t) })
+}
+
+// visit prepares a turn of a server.
+func (c *consumer) visit(s *server, limit int) *visit {
+	ref := s.ref()
+	t := &visit{c: c, s: s}
+	t.Turn = turn.Turn{Env: &c.Env, Host: t, Def: s.def, Ref: ref, Keys: tenant.KeysOf(ref), Memory: &s.Memory, Limit: limit}
+	return t
+}
+
+// conclude runs a turn, or what another goroutine left of it, and settles what comes next. It returns false when yet
+// another goroutine took it over.
+func (c *consumer) conclude(t *visit, run func() nextTurn) bool {
+	t.s.goroutine.Store(t.goroutine)
+	ended := false
+	defer func() {
+		if !ended { // the user's code ended this goroutine
+			t.ended()
+		}
+	}()
+	next := run()
+	ended = true
+	if next.gone {
+		return false
+	}
+	if t.Info == nil {
+		c.settle(t, next)
+	}
+	return true
+}
+
+// take waits for a server that wants a turn. It returns nil when the worker is not needed.
+func (c *consumer) take() *server {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.steps != nil {
+		return c.steps.take()
+	}
+	for {
+		s := c.runnable.pop()
+		if c.runnable.len < maxRunnable/2 {
+			select {
+			case c.room <- struct{}{}:
+			default:
+			}
+		}
+		if s != nil {
+			return s
+		}
+		if c.closing || c.idle >= maxIdleWorkers {
+			c.workers--
+			return nil
+		}
+		c.idle++
+		c.ready.Wait()
+	}
+}
+
+// settle decides when the server has its next turn.
+func (c *consumer) settle(t *visit, again nextTurn) {
+	s := t.s
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer c.steps.settled()
+	t.unbook()
+	s.bytes = serverBytes + int64(len(s.id))
+	if s.State.Rows != nil {
+		s.bytes += s.State.Rows.Bytes()
+	}
+	if again.took > 0 {
+		s.slow = again.took > turn.Patience
+	}
+	if c.closing {
+		if s.scheduled = s.letGo(); s.scheduled {
+			c.runnable.push(s)
+		}
+		return
+	}
+	if again.now {
+		s.look = true
+	} else if again.after > 0 {
+		c.lookLater(s, again.after)
+	}
+	if len(s.arrivals) > 0 || s.look {
+		c.runnable.push(s)
+		return
+	}
+	s.scheduled = false
+	if s.timer == nil { // else the cache could forget since when a message backs off, which it would for ever
+		c.cache.add(s)
+		c.evict()
+	}
+}
+
+// lookLater schedules a server when some time has passed, unless that is the case sooner. The mutex is held.
+func (c *consumer) lookLater(s *server, d time.Duration) {
+	due := time.Now().Add(d).UnixNano()
+	if s.timer != nil {
+		if due >= s.due {
+			return
+		}
+		s.timer.Stop() // when that is too late, the server is looked at twice
+	}
+	s.due = due
+	s.timer = time.AfterFunc(d, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		s.timer = nil
+		c.lookAt(s.ref()) // s itself may have been forgotten meanwhile
+	})
+}
+
+// unmark is called before the mark is cleared in the store: a push in between sets it again.
+func (c *consumer) unmark(s *server) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.marked = false
+}
+
+// evict forgets the servers that were not used for longest. The mutex is held.
+func (c *consumer) evict() {
+	for s := c.cache.victim(); s != nil; s = c.cache.victim() {
+		c.cache.remove(s)
+		delete(c.types[s.def.Name].servers, s.id)
+	}
+}
+
+// letGo makes senders push what they offered, as the consumer closes, and reports whether the end of locked work is left:
+// that has its turn all the same.
+func (s *server) letGo() bool {
+	var ends, others []*guest
+	for _, a := range s.arrivals {
+		if a.Released != nil {
+			ends = append(ends, a)
+		} else {
+			others = append(others, a)
+		}
+	}
+	decline(others)
+	s.arrivals = ends
+	return len(ends) > 0
+}
+
+// decline makes senders push what they offered.
+func decline(arrivals []*guest) {
+	for _, a := range arrivals {
+		if !a.withdrawn {
+			a.taken = true
+			a.Done <- turn.Outcome{Declined: true}
+		}
+	}
+}
+
+// nextTurn says when a server wants to be looked at again.
+type nextTurn struct {
+	gone  bool // another goroutine has the turn
+	now   bool
+	after time.Duration
+	took  time.Duration // by this turn's handlers, when any ran
+}

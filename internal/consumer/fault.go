@@ -1,0 +1,47 @@
+package consumer
+
+import (
+	"github.com/rs/zerolog"
+
+	"github.com/dserver-go/dserver/internal/logs"
+	"github.com/dserver-go/dserver/internal/tenant"
+	"github.com/dserver-go/dserver/internal/turn"
+)
+
+// faulted ends a turn whose first message broke: nothing was committed. A message of the queue is counted. A local call
+// is answered, as it was never stored; a local cast takes the queue's way; the end of locked work goes back to its
+// holder.
+func (t *visit) faulted(f *turn.Fault) nextTurn {
+	first := t.Messages[0]
+	switch {
+	case first.Released != nil:
+		t.locals[0].Done <- turn.Outcome{Err: f}
+		t.giveBack(t.locals[1:])
+		return t.idle()
+	case first.Item != nil:
+		return t.faultedStored(first, f)
+	}
+	a := first.Arrival
+	t.about(t.c.log.Warn(), a.Message.Name).Str(zerolog.ErrorFieldName, f.Text).Func(logs.WithStack(f.Hung())).
+		Msg("a message that was not queued broke its handler")
+	if a.Call {
+		a.Done <- turn.Outcome{Err: tenant.Because(tenant.ErrFault, "%s", f.Text)}
+	} else {
+		a.Done <- turn.Outcome{Declined: true}
+	}
+	t.giveBack(t.locals[1:])
+	return t.idle()
+}
+
+func (t *visit) faultedStored(w turn.Work, f *turn.Fault) nextTurn {
+	t.giveBack(t.locals)
+	n, err := t.Count(w, f)
+	t.tellCounted(w, n, f)
+	if err != nil {
+		return t.failed(err)
+	}
+	for _, d := range t.Mine {
+		t.c.Process.Deliver(d)
+	}
+	return nextTurn{now: true}
+}

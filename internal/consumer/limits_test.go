@@ -1,0 +1,18 @@
+package consumer
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/dserver-go/dserver/internal/limitstest"
+)
+
+// What operators and users are told of limits is what the code has.
+func TestLimitsOfTheDocumentsAreThoseOfTheCode(t *testing.T) {
+	limitstest.Check(t, "../../docs/operations.md", map[string]string{
+		"the end of `Run` waits": limitstest.Time(shutdownGrace) + " for turns in hand, then " + limitstest.Time(lastGrace),
+		"messages that join a turn of their sender's process without the queue": limitstest.Bytes(maxLocalBytes),
+		"states kept in memory": limitstest.Bytes(defaultCacheBytes) + " (`Consumer.Cache`)",
+		"turns at once":         fmt.Sprintf("%d per CPU (`Consumer.Turns`)", defaultTurnsPerCPU),
+	})
+}

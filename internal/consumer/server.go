@@ -1,0 +1,70 @@
+package consumer
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/dserver-go/dserver/internal/lease"
+	"github.com/dserver-go/dserver/internal/tenant"
+	"github.com/dserver-go/dserver/internal/turn"
+)
+
+// server is what a consumer keeps of a server while there is something to do, and its state for as long as the cache
+// has room. It has no goroutine.
+type server struct {
+	id  string
+	def *turn.Definition
+
+	// Guarded by the consumer's mutex.
+	next      *server // in the run queue
+	newer     *server // in the cache's order of use
+	older     *server
+	bytes     int64 // what the cache counts for it
+	arrivals  []*guest
+	scheduled bool // in the run queue, or a worker has it
+	look      bool // the stored queue may have something: a turn is wanted without arrivals too
+	marked    bool // its ready mark may be set
+	slow      bool // its last turn was: casts do not join
+
+	timer *time.Timer // will look again; nil when there is none
+	due   int64       // when, in Unix nanoseconds
+
+	handling  atomic.Int64  // when the handlers of the running turn began, in Unix nanoseconds; 0 while none run
+	goroutine atomic.Uint64 // that runs the turn
+
+	// Of the running turn, of which there is one at a time.
+	turn.Memory
+	emptied int64    // when the last stored message was taken, in Unix nanoseconds
+	crowded bool     // the last turn had several arrivals: more are on their way
+	apart   *foreign // nil of most servers
+}
+
+// foreign is what a consumer keeps of a server that others have to do with.
+type foreign struct {
+	sight   lease.Sight // of another process's lock
+	unheard [2]unheard  // of the lanes: their next message has no handler here
+	rests   time.Time   // until when it is left alone, as others handle its next message
+	stuck   time.Time   // since when nothing could be handled, or when it was parked last; zero when something was
+}
+
+// others is the foreign part, made when it is needed.
+func (s *server) others() *foreign {
+	if s.apart == nil {
+		s.apart = new(foreign)
+	}
+	return s.apart
+}
+
+// handlesFor is how long the handlers of the running turn have been running.
+func (s *server) handlesFor() time.Duration {
+	began := s.handling.Load()
+	if began == 0 {
+		return 0
+	}
+	return time.Duration(time.Now().UnixNano() - began)
+}
+
+func (s *server) ref() tenant.Ref { return tenant.Ref{Type: s.def.Name, ID: s.id} }
+
+// serverBytes is what the cache counts for a server beside its rows: this struct, its id and its places in maps.
+const serverBytes = 512

@@ -1,0 +1,82 @@
+package consumer
+
+import (
+	"context"
+	"time"
+)
+
+// The end of Run: nothing more is let in, the turns in hand come to their ends, and the others are told that this consumer
+// did not vanish.
+const (
+	// shutdownGrace is how long turns in hand may take when Run ends, before their commits are given up; lastGrace is how
+	// long their ends may take after that.
+	shutdownGrace = 10 * time.Second
+	lastGrace     = 2 * time.Second
+
+	// workGrace is how long work may go on. What is left of the grace is for the release.
+	workGrace = shutdownGrace - time.Second
+)
+
+// close gives back what no turn has taken, and lets nothing more in.
+func (c *consumer) close() {
+	defer c.locks.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closing = true
+	var ends []*server
+	for s := c.runnable.pop(); s != nil; s = c.runnable.pop() {
+		if s.scheduled = s.letGo(); s.scheduled {
+			ends = append(ends, s)
+		}
+	}
+	for _, s := range ends {
+		c.runnable.push(s)
+	}
+	c.idle = 0
+	c.ready.Broadcast() // they end, after what is left
+}
+
+// finish waits for the turns in hand. Its error names what did not come to an end (stray.go).
+func (c *consumer) finish() error {
+	ended := make(chan struct{})
+	go func() {
+		c.wg.Wait()
+		close(ended)
+	}()
+	if isClosedWithin(ended, shutdownGrace) {
+		return nil
+	}
+	c.abort(context.Canceled)
+	if isClosedWithin(ended, lastGrace) {
+		return nil
+	}
+	return c.leaveBehind()
+}
+
+func isClosedWithin(ended <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ended:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// farewell takes back what others would take for the traces of a consumer that vanished. It has a time of its own, as
+// that of the commits may be over.
+func (c *consumer) farewell() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Base), lastGrace)
+	defer cancel()
+	c.locks.Farewell(ctx)
+	c.disclaim(ctx)
+	c.resign(ctx)
+}
+
+// resign tells the other consumers that this one ended in order, and handles nothing any more.
+func (c *consumer) resign(ctx context.Context) {
+	if err := c.Process.Introduce(ctx); err != nil && !isFatal(err) {
+		c.log.Warn().Err(err).Msg("the consumer's end could not be recorded; others will be careful for a while")
+	}
+}

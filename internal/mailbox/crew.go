@@ -1,0 +1,92 @@
+package mailbox
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/tenant"
+)
+
+// abilities is what all consumers of this process run, by type.
+func (p *Process) abilities() map[string]tenant.Ability {
+	all := map[string]tenant.Ability{}
+	for typ, list := range *p.members.Load() {
+		var a tenant.Ability
+		for _, m := range list {
+			own := m.Abilities()[typ]
+			a.Schema = max(a.Schema, own.Schema)
+			a.Messages = append(a.Messages, own.Messages...)
+		}
+		slices.Sort(a.Messages)
+		a.Messages = slices.Compact(a.Messages)
+		all[typ] = a
+	}
+	return all
+}
+
+// writeAbilities replaces what is stored of this process's abilities.
+func (p *Process) writeAbilities(tx backend.Tx) error {
+	keys := tenant.PresenceOf(p.ID)
+	tx.Clear(keys.Abilities().Tree())
+	for typ, a := range p.abilities() {
+		if err := tenant.SetLarge(tx, keys.Ability(typ), tenant.EncodeRecord(a)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Introduce tells the others what this process runs, and that it lives. It is called when that has changed.
+func (p *Process) Introduce(ctx context.Context) error { return p.tell(ctx, true) }
+
+// Living leaves out the processes that are known to be dead. One that was never seen before counts as living.
+func (w *Witness) Living(found []tenant.Able, now time.Time) []tenant.Able {
+	return slices.DeleteFunc(found, func(a tenant.Able) bool { return w.Weigh(a.Process, a.Record, now) == Dead })
+}
+
+// crew is who runs a type, as it was read a moment ago.
+type crew struct {
+	at     time.Time
+	living []tenant.Able
+}
+
+// crewMax is how long that is believed. What cannot be taken back is decided by a read of its own.
+const crewMax = LookInterval / 2
+
+// IsHandled reports whether a living process has a handler for a message.
+func (p *Process) IsHandled(ctx context.Context, typ, name string, schema int) (bool, error) {
+	p.mu.Lock()
+	known := p.crews[typ]
+	p.mu.Unlock()
+	if age := time.Since(known.at); age > crewMax || age < 0 {
+		var found []tenant.Able
+		err := p.db.Read(ctx, func(tx backend.ReadTx) (err error) {
+			found, err = tenant.AblesOf(tx, typ)
+			return err
+		})
+		if err != nil {
+			return false, err
+		}
+		known = crew{time.Now(), nil}
+		p.Others.noteAbles(found, known.at)
+		known.living = p.Others.Living(found, known.at)
+		p.mu.Lock()
+		if p.crews == nil {
+			p.crews = map[string]crew{}
+		}
+		p.crews[typ] = known
+		p.mu.Unlock()
+	}
+	return tenant.IsHandledBy(known.living, name, schema), nil
+}
+
+// noteAbles remembers the looks at the processes of a crew.
+func (w *Witness) noteAbles(found []tenant.Able, now time.Time) {
+	records := make(map[string][]byte, len(found))
+	for _, a := range found {
+		records[a.Process] = a.Record
+	}
+	w.Note(records, now)
+}

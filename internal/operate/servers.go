@@ -1,0 +1,67 @@
+package operate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/tenant"
+)
+
+// maxNames is how many names are read from one snapshot.
+const maxNames = 256
+
+// namesBelow yields the text elements that follow prefix in some key, in their order. No snapshot lives longer than a page
+// of them.
+func namesBelow(ctx context.Context, db backend.Database, prefix backend.Key) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for rest := prefix.Below(); ; {
+			var page []string
+			err := db.Read(ctx, func(tx backend.ReadTx) (err error) {
+				page, err = namesIn(tx, prefix, rest)
+				return err
+			})
+			if err != nil {
+				yield("", fmt.Errorf("dserver: list %v: %w", prefix, err))
+				return
+			}
+			for _, name := range page {
+				if !yield(name, nil) {
+					return
+				}
+			}
+			if len(page) < maxNames {
+				return
+			}
+			rest.Begin = prefix.Str(page[len(page)-1]).Tree().End
+		}
+	}
+}
+
+// errPage ends the reading of children at a page's end.
+var errPage = errors.New("dserver: the page is full")
+
+func namesIn(tx backend.Reader, prefix backend.Key, r backend.Range) (page []string, err error) {
+	err = tenant.ChildrenIn(tx, prefix, r, func(name string) error {
+		if page = append(page, name); len(page) == maxNames {
+			return errPage
+		}
+		return nil
+	})
+	if errors.Is(err, errPage) {
+		err = nil
+	}
+	return page, err
+}
+
+// Types yields the names of the types that have servers in a database, in their order.
+func Types(ctx context.Context, db backend.Database) iter.Seq2[string, error] {
+	return namesBelow(ctx, db, backend.NewKey(tenant.KeyServer))
+}
+
+// Servers yields the ids of the servers of a type, in their order.
+func Servers(ctx context.Context, db backend.Database, typ string) iter.Seq2[string, error] {
+	return namesBelow(ctx, db, backend.NewKey(tenant.KeyServer, typ))
+}

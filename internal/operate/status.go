@@ -1,0 +1,92 @@
+package operate
+
+import (
+	"context"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/mailbox"
+	"github.com/dserver-go/dserver/internal/tenant"
+)
+
+// Status is what a server's records say of it.
+type Status struct {
+	Queued, DeadLetters int64
+	Delayed             int // sends with After that are not due yet; at most 1,000 are counted
+	Locked, Halted      bool
+	Attempts            int       // of a message that faulted and is tried again, or of locked work
+	Version             int       // of the state's schema
+	Unreadable          string    // why a consumer could not read the state, and what to do; "" when none has said so
+	Created             time.Time // when it first had a state, by the clock of the consumer; zero when it has none
+
+	// Unhandled is the name of a message that is next, when none of the consumers that run the type has a handler for it, or
+	// none of them knows the version of the state. It is "" otherwise, and when no consumer runs.
+	Unhandled string
+}
+
+// Status reads the server's records in one snapshot.
+func (s Server) Status(ctx context.Context) (status Status, err error) {
+	err = s.read(ctx, "read the status", func(tx backend.ReadTx, keys tenant.Keys) (err error) {
+		if status, err = statusOf(tx, keys); err == nil && (status.Queued > 0 || status.Locked) {
+			status.Unhandled, err = unhandledOf(tx, s.DB, s.Ref, status.Version)
+		}
+		return err
+	})
+	if err != nil {
+		return Status{}, err
+	}
+	return status, nil
+}
+
+// unhandledOf is the name of a message that is next on a lane, or under the lock, and that no consumer of the type can
+// handle.
+func unhandledOf(tx backend.Reader, db backend.Database, ref tenant.Ref, schema int) (string, error) {
+	found, err := tenant.AblesOf(tx, ref.Type)
+	if err != nil {
+		return "", err
+	}
+	if p := mailbox.Of(db); p != nil {
+		found = p.Others.Living(found, time.Now())
+	}
+	if len(found) == 0 {
+		return "", nil
+	}
+	names, err := tenant.KeysOf(ref).NextMessages(tx)
+	for _, name := range names {
+		if !tenant.IsHandledBy(found, name, schema) {
+			return name, nil
+		}
+	}
+	return "", err
+}
+
+func statusOf(tx backend.Reader, keys tenant.Keys) (Status, error) {
+	dead, later := tx.Get(keys.Dead()), keys.CountDelayed(tx)
+	records, err := tx.GetRange(keys.Head().Tree(), backend.RangeOptions{}).Get()
+	if err != nil {
+		return Status{}, err
+	}
+	var h tenant.Head
+	if err := h.Records(keys.Head(), records); err != nil {
+		return Status{}, err
+	}
+	s := Status{Locked: h.Lock.IsHeld(), Attempts: max(h.Attempts[0].Count, h.Attempts[1].Count, h.Lock.Record.Attempt),
+		Unreadable: h.Unreadable.Text,
+		Halted:     h.Attempts[0].Halts || h.Attempts[1].Halts || h.Lock.Record.Halted, Version: h.Meta.Schema}
+	if h.Meta.Created != 0 {
+		s.Created = time.UnixMilli(h.Meta.Created)
+	}
+	if s.Queued, err = keys.Queue().Len(tx); err != nil {
+		return Status{}, err
+	}
+	counter, err := dead.Get()
+	if err != nil {
+		return Status{}, err
+	}
+	if s.DeadLetters, err = backend.Counter(counter); err != nil {
+		return Status{}, err
+	}
+	delayed, err := later.Get()
+	s.Delayed = len(delayed)
+	return s, err
+}

@@ -1,0 +1,134 @@
+package tenant
+
+import (
+	"hash/fnv"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/queue"
+)
+
+// All keys of the library are made here. docs/keys.md draws them, and a golden test keeps the drawing true.
+//
+//	server  type id  head                                       the version of the state
+//	                 head  attempts lane | lock | fence | beat | meta | owner |
+//	                       unreadable | killed
+//	                                                            read together with the queue's rows, in one range
+//	                 queue …                                    package queue
+//	                 state …                                    package statediff
+//	                 dead                                       how many dead letters, a counter
+//	                 dead stamp                                 a dead letter; a large item stands below it
+//	                 work                                       the message that the lock was taken for
+//	                 later word                                 messages sent with After
+//	                 sent word                                  the stamp of the commit that sent them
+//	                 once key                                   an idempotency key, with the outcome
+//	                 timer name                                 a timer that is set
+//	due     type shard time id kind name word                   when a server has to be told of one of the last three
+//	alarm   type shard                                          a counter to watch: something due was set
+//	ready   type shard id  mark                                 the server has something to do
+//	                       claim process                        what a process begins there, while consumers are careful
+//	parked  type shard id                                       the server has something to do, and cannot do it now
+//	bell    type shard                                          a counter to watch: a mark of the shard was set
+//	process id  record | bell | mail …                          a process that waits for replies, and its mailbox
+//	process id  ability type                                    what its consumers can handle
+//	            holds consumer                                  the beat of a consumer that holds locks
+//	            ended consumer                                  a counter: others ended one of its locks
+const (
+	KeyServer  = "s"
+	KeyReady   = "r"
+	KeyDue     = "t"
+	KeyAlarm   = "a"
+	KeyBell    = "b"
+	KeyProcess = "p"
+	KeyParked  = "w"
+
+	KeyLater = "a"
+	KeySent  = "b"
+	KeyDead  = "d"
+	KeyOnce  = "e"
+	KeyHead  = "h" // nothing may be between this and the queue: they are read as one range
+	KeyQueue = "q"
+	KeyState = "s"
+	KeyTimer = "t"
+	KeyWork  = "w"
+
+	keyAttempts = "a"
+	keyBeat     = "b"
+	keyFence    = "f"
+	keyLock     = "k"
+	keyMeta     = "m"
+	keyOwner    = "o"
+	keyUnread   = "u"
+	keyKilled   = "x"
+
+	keyMark  = "m"
+	keyClaim = "c"
+
+	keyRecord  = "r"
+	keyMail    = "m"
+	keyAbility = "s"
+	keyEnded   = "e"
+	keyHolds   = "l"
+)
+
+// Shards is how many bells a type has. It is part of the stored format.
+const Shards = 8
+
+// Keys makes the keys of one server. It begins with the type, so that two types never share a server.
+type Keys struct{ Key backend.Key }
+
+func KeysOf(r Ref) Keys {
+	return Keys{backend.Key(nil).Str(KeyServer, r.Type, r.ID)}
+}
+
+func (t Keys) Head() backend.Key { return t.Key.Str(KeyHead) }
+func (t Keys) Attempts(l queue.Lane) backend.Key {
+	return t.Key.Str(KeyHead, keyAttempts).Int(int64(l))
+}
+func (t Keys) Beat() backend.Key               { return t.Key.Str(KeyHead, keyBeat) }
+func (t Keys) Fence() backend.Key              { return t.Key.Str(KeyHead, keyFence) }
+func (t Keys) LockedMessage() backend.Key      { return t.Key.Str(KeyWork) }
+func (t Keys) Lock() backend.Key               { return t.Key.Str(KeyHead, keyLock) }
+func (t Keys) Meta() backend.Key               { return t.Key.Str(KeyHead, keyMeta) }
+func (t Keys) Owner() backend.Key              { return t.Key.Str(KeyHead, keyOwner) }
+func (t Keys) Unreadable() backend.Key         { return t.Key.Str(KeyHead, keyUnread) }
+func (t Keys) Version() backend.Key            { return t.Head() }
+func (t Keys) killed() backend.Key             { return t.Key.Str(KeyHead, keyKilled) }
+func (t Keys) Queue() queue.Queue              { return queue.At(t.Key.Str(KeyQueue)) }
+func (t Keys) State() backend.Key              { return t.Key.Str(KeyState) }
+func (t Keys) Dead() backend.Key               { return t.Key.Str(KeyDead) }
+func (t Keys) Once(key string) backend.Key     { return t.Key.Str(KeyOnce, key) }
+func (t Keys) timer(name string) backend.Key   { return t.Key.Str(KeyTimer, name) }
+func (t Keys) Delayed(word string) backend.Key { return t.Key.Str(KeyLater, word) }
+func (t Keys) sent(word string) backend.Key    { return t.Key.Str(KeySent, word) }
+func (t Keys) headAndQueue() backend.Range {
+	return backend.Range{Begin: t.Head(), End: t.Queue().Rows().End}
+}
+
+// ShardOf spreads the servers of a type over its bells.
+func ShardOf(id string) int64 {
+	h := fnv.New32a()
+	h.Write([]byte(id))
+	return int64(h.Sum32() % Shards)
+}
+
+func ReadyShard(typ string, shard int64) backend.Key {
+	return backend.Key(nil).Str(KeyReady, typ).Int(shard)
+}
+
+func ReadyServer(r Ref) backend.Key { return ReadyShard(r.Type, ShardOf(r.ID)).Str(r.ID) }
+func ReadyMark(r Ref) backend.Key   { return ReadyShard(r.Type, ShardOf(r.ID)).Str(r.ID, keyMark) }
+func ReadyClaims(r Ref) backend.Key {
+	return ReadyShard(r.Type, ShardOf(r.ID)).Str(r.ID, keyClaim)
+}
+func ReadyClaim(r Ref, process string) backend.Key {
+	return ReadyShard(r.Type, ShardOf(r.ID)).Str(r.ID, keyClaim, process)
+}
+
+func ParkedShard(typ string, shard int64) backend.Key { return backend.NewKey(KeyParked, typ, shard) }
+func ParkedRow(r Ref) backend.Key                     { return ParkedShard(r.Type, ShardOf(r.ID)).Str(r.ID) }
+
+func Bell(typ string, shard int64) backend.Key { return backend.Key(nil).Str(KeyBell, typ).Int(shard) }
+
+func DueBell(typ string, shard int64) backend.Key {
+	return backend.Key(nil).Str(KeyAlarm, typ).Int(shard)
+}

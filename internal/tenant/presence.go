@@ -1,0 +1,91 @@
+package tenant
+
+import (
+	"slices"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/queue"
+)
+
+// Presence makes the keys of a process.
+type Presence struct{ Key backend.Key }
+
+// PresenceOf makes the keys of a process.
+func PresenceOf(process string) Presence { return Presence{backend.NewKey(KeyProcess, process)} }
+
+func (p Presence) Record() backend.Key { return p.Key.Str(keyRecord) }
+
+func (p Presence) Bell() backend.Key { return p.Key.Str(KeyBell) }
+
+func (p Presence) Abilities() backend.Key {
+	return p.Key.Str(keyAbility)
+}
+
+func (p Presence) Ability(typ string) backend.Key { return p.Key.Str(keyAbility, typ) }
+
+func (p Presence) Mail() queue.Queue { return queue.At(p.Key.Str(keyMail)) }
+
+// ProcessRecord is who a process is, for operators, and a beat. Its field names are part of the stored format.
+type ProcessRecord struct {
+	Host string `cbor:"host"`
+	PID  int    `cbor:"pid"`
+	Beat int64  `cbor:"beat"` // Unix milliseconds by its clock
+
+	Consumes bool     `cbor:"consumes,omitempty"` // it runs consumers
+	Types    []string `cbor:"types,omitempty"`    // of these types; none are told when they are too many
+}
+
+// IsConsumer reports whether a record says that its process runs consumers.
+func IsConsumer(value []byte) bool {
+	var r ProcessRecord
+	return DecodeRecord(value, &r) == nil && r.Consumes
+}
+
+// Ability is what the consumers of a process run of one type: beside its record, so that others know who can handle a
+// message that they cannot. Its field names are part of the stored format.
+type Ability struct {
+	Schema   int      `cbor:"schema"`   // the newest version of the state that they read
+	Messages []string `cbor:"messages"` // those that have a handler, in order
+}
+
+// handles reports whether a message to a server whose state has this schema version can be handled.
+func (a Ability) handles(name string, schema int) bool {
+	_, ok := slices.BinarySearch(a.Messages, name)
+	return ok && schema <= a.Schema
+}
+
+// Able is what one process runs of a type.
+type Able struct {
+	Process string
+	Record  []byte // nil when it has none
+	Ability
+}
+
+// AblesOf reads what all processes run of a type, as a snapshot.
+func AblesOf(tx backend.Reader, typ string) (found []Able, err error) {
+	err = Children(tx, backend.NewKey(KeyProcess), func(id string) error {
+		keys := PresenceOf(id)
+		row := LargeRead{keys.Ability(typ), tx.GetRange(keys.Ability(typ).Tree(), backend.RangeOptions{Snapshot: true})}
+		record := tx.GetRange(keys.Record().Only(), backend.RangeOptions{Snapshot: true})
+		value, err := row.Get()
+		if err != nil || value == nil {
+			return err
+		}
+		pairs, err := record.Get()
+		if err != nil {
+			return err
+		}
+		a := Able{Process: id}
+		if len(pairs) > 0 {
+			a.Record = pairs[0].Value
+		}
+		found = append(found, a)
+		return DecodeRecord(value, &found[len(found)-1].Ability)
+	})
+	return found, err
+}
+
+// IsHandledBy reports whether any of some processes has a handler for a message.
+func IsHandledBy(all []Able, name string, schema int) bool {
+	return slices.ContainsFunc(all, func(a Able) bool { return a.handles(name, schema) })
+}

@@ -1,0 +1,159 @@
+package turn
+
+import (
+	"cmp"
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/dserver-go/dserver/internal/tenant"
+)
+
+// Scope is what a handler's turn can be asked for while the handler runs. It is not safe for concurrent use. A nil scope
+// does nothing.
+type Scope struct {
+	turn   context.Context
+	until  time.Time // the turn's time limit
+	made   context.Context
+	cancel context.CancelFunc // of made
+	self   tenant.Ref
+	caller string // the address that an answer goes to; "" is nobody
+	once   string // the idempotency key of the message
+	word   string // of the key's record
+	local  bool   // the message is not stored, so nobody could answer it later
+	query  bool   // nothing may be changed or sent
+	over   atomic.Bool
+	err    error // the first impossible request
+	effects
+}
+
+// effects is what handlers asked for beside changing the state.
+type effects struct {
+	Parcels []*tenant.Parcel
+	answers []tenant.Answer
+	Actions []func()
+	timers  map[string]tenant.TimerOp
+
+	defers  bool // the reply comes later
+	Locks   bool
+	unlocks *tenant.Error // why locked work ends before its time
+	resets  bool
+	queue   bool // a local message must take the queue's way after all
+}
+
+// add appends what a message's handler asked for to what those before it did.
+func (e *effects) add(more effects) {
+	e.Parcels = append(e.Parcels, more.Parcels...)
+	e.answers = append(e.answers, more.answers...)
+	e.Actions = append(e.Actions, more.Actions...)
+	for name, op := range more.timers {
+		e.setTimer(name, op)
+	}
+	e.Locks = e.Locks || more.Locks
+	e.unlocks = cmp.Or(e.unlocks, more.unlocks)
+	e.resets = e.resets || more.resets
+}
+
+func (e *effects) setTimer(name string, op tenant.TimerOp) {
+	if e.timers == nil {
+		e.timers = map[string]tenant.TimerOp{}
+	}
+	e.timers[name] = op
+}
+
+// turnKey marks a context of a turn.
+type turnKey struct{}
+
+// IsTurn reports whether a context is that of a turn: what is sent with it would not be part of the commit.
+func IsTurn(ctx context.Context) bool { return ctx.Value(turnKey{}) != nil }
+
+// Context carries the turn's time limit and values.
+func (s *Scope) Context() context.Context {
+	if s == nil {
+		return context.WithValue(context.Background(), turnKey{}, true)
+	}
+	if s.made == nil && s.until.IsZero() {
+		s.made = s.turn
+	} else if s.made == nil {
+		s.made, s.cancel = context.WithDeadline(s.turn, s.until)
+	}
+	return s.made
+}
+
+// end makes everything refuse that the handler may have kept.
+func (s *Scope) end() {
+	s.over.Store(true)
+	if s.cancel != nil {
+		s.cancel()
+	}
+}
+
+// Self is the server whose turn it is.
+func (s *Scope) Self() tenant.Ref {
+	if s == nil {
+		return tenant.Ref{}
+	}
+	return s.self
+}
+
+// Usable reports whether requests count. Those of a turn that is over are logged.
+func (s *Scope) Usable() bool {
+	switch {
+	case s == nil:
+		return false
+	case s.over.Load():
+		s.late()
+		return false
+	case s.query:
+		s.Fail(errQueryChanges)
+		return false
+	}
+	return true
+}
+
+// Fail fails the message, as something impossible was asked for.
+func (s *Scope) Fail(err error) {
+	if s.err == nil {
+		s.err = err
+	}
+}
+
+// What follows is part of the turn's commit. It is asked for where Usable is true.
+
+// Send sends a parcel.
+func (s *Scope) Send(p *tenant.Parcel) { s.Parcels = append(s.Parcels, p) }
+
+// Answer answers a caller, with a reply or an error.
+func (s *Scope) Answer(to string, reply []byte, err *tenant.Error) {
+	s.answers = append(s.answers, tenant.Answer{To: to, Reply: reply, Err: err})
+}
+
+// AfterCommit runs fn after the commit, at most once.
+func (s *Scope) AfterCommit(fn func()) { s.Actions = append(s.Actions, fn) }
+
+// SetTimer sends a message to the server when d has passed. It replaces the timer of that name.
+func (s *Scope) SetTimer(name string, d time.Duration, m tenant.Message, priority bool) {
+	s.setTimer(name, tenant.NewTimer(name, d, m, priority))
+}
+
+// CancelTimer stops a timer.
+func (s *Scope) CancelTimer(name string) { s.setTimer(name, tenant.TimerOp{}) }
+
+// Lock hands the message to its locked work.
+func (s *Scope) Lock() { s.Locks = true }
+
+// Unlock ends the locked work of this server.
+func (s *Scope) Unlock(why *tenant.Error) { s.unlocks = why }
+
+// Reset removes the state after the message.
+func (s *Scope) Reset() { s.resets = true }
+
+// ReplyLater keeps the call open, and returns its caller's address; "" is nobody.
+func (s *Scope) ReplyLater() (address string) {
+	s.defers = true
+	s.queue = s.local // nobody else could answer a caller that has no address
+	if s.caller != "" && s.once != "" {
+		return s.caller + tenant.KeyMarker + tenant.OnceAddress{Ref: s.self, Key: s.once, Word: s.word}.String()
+	}
+	return s.caller
+}

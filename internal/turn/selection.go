@@ -1,0 +1,148 @@
+package turn
+
+import (
+	"slices"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/tenant"
+	"github.com/dserver-go/dserver/queue"
+)
+
+// Choose decides what the attempt handles. A lost race pushes the arrivals: then the queue is not empty for anybody,
+// which ends the race.
+func (t *Turn) Choose() ([]Work, error) {
+	if !t.Head.Killed.IsZero() {
+		return nil, nil
+	}
+	if t.IsNewer() {
+		return nil, nil
+	}
+	if t.Info != nil {
+		t.Joined = 1
+		return []Work{localWork(t.Info)}, nil
+	}
+	if len(t.Offered) > 0 && t.Offered[0].Released != nil {
+		return t.chooseRelease(t.Offered[0].Released)
+	}
+	limit := t.Limit
+	if t.Runs > 3 {
+		limit = max(1, limit>>(t.Runs-3))
+	}
+	stored := t.Ready(limit)
+	messages := slices.Grow(stored, len(t.Offered))
+	if t.Head.All && len(stored) == len(t.Head.Items) && t.Runs <= 1 && !t.Head.Lock.IsHeld() {
+		t.Joined = min(len(t.Offered), limit-len(stored))
+		for _, a := range t.Offered[:t.Joined] {
+			messages = append(messages, localWork(a))
+		}
+	}
+	return messages, nil
+}
+
+// IsNewer reports whether the state is one of a newer version of the program, which is left to consumers that have it.
+func (t *Turn) IsNewer() bool { return t.Head.Meta.Schema > t.Def.Version }
+
+func (t *Turn) chooseRelease(r *Release) ([]Work, error) {
+	if r.Fence != t.Head.Lock.Fence {
+		return nil, ErrLost
+	}
+	t.Joined = 1
+	env := r.Env
+	env.Timer, env.Set = "", "" // its timer fired when the lock was taken
+	return []Work{{Envelope: env, Item: &r.Item, Released: r}}, nil
+}
+
+// Ready is the stored messages that may be handled now, and here: of the lanes that do not back off, and under a lock of
+// the priority lane alone. A lane is taken from its head on, and a normal message has its place among those of priority
+// (lanes.go). A limit cuts the end off: a batch that is tried again has the messages that it had, up to the one that
+// stopped it.
+func (t *Turn) Ready(limit int) []Work {
+	t.Unheard = [2]*Work{}
+	var lanes [2][]queue.Item
+	for _, item := range t.Head.Items {
+		lanes[item.Lane] = append(lanes[item.Lane], item)
+	}
+	for lane, items := range lanes {
+		if len(items) == 0 {
+			continue
+		}
+		if wait := t.Memory.backOff(t.Head, items[0], time.Now()); wait > 0 {
+			lanes[lane] = nil
+			t.Waits = Soonest(t.Waits, wait)
+		}
+	}
+	if t.Head.Lock.IsHeld() {
+		lanes[queue.Normal] = nil
+	}
+	priority, normal := lanes[queue.Priority], lanes[queue.Normal]
+	t.Able = len(priority) + len(normal)
+	t.passes = len(priority) > 0 && len(normal) > 0
+	ahead := t.Memory.passed.ahead(len(priority), len(normal))
+	first := min(1, len(normal))
+	batch := slices.Concat(priority[:ahead], normal[:first], priority[ahead:], normal[first:])
+	return t.ours(batch[:min(len(batch), limit)])
+}
+
+// Soonest is the shorter of two waits, of which 0 is none.
+func Soonest(a, b time.Duration) time.Duration {
+	if a == 0 {
+		return b
+	}
+	return min(a, b)
+}
+
+func storedWork(item *queue.Item) Work {
+	env, err := tenant.DecodeEnvelope(item.Body)
+	return Work{Envelope: env, Item: item, unread: err}
+}
+
+func localWork(a *Arrival) Work {
+	return Work{Arrival: a, Envelope: tenant.Envelope{Name: a.Message.Name, Body: a.Message.Body}}
+}
+
+// checkTimers finds the timer messages whose timer was moved or cancelled.
+func (t *Turn) checkTimers(tx backend.Reader) (tenant.TimerReads, error) {
+	var reads tenant.TimerReads
+	for _, m := range t.Messages {
+		if m.comesFromTimer() {
+			reads.Start(tx, t.Keys, m.Envelope.Timer)
+		}
+	}
+	for i, m := range t.Messages {
+		if !m.comesFromTimer() {
+			continue
+		}
+		r, err := reads.Get(m.Envelope.Timer)
+		if err != nil {
+			return nil, err
+		}
+		t.Messages[i].stale = r.Set != m.Envelope.Set
+	}
+	return reads, nil
+}
+
+// isOurs reports whether this consumer may handle a message. One that nobody can read is at fault itself.
+func (t *Turn) isOurs(w Work) bool { return w.unread != nil || t.Def.Handles(w.Envelope.Name) }
+
+// ours is the messages of a batch that this consumer can handle: each lane's up to the first that it cannot.
+func (t *Turn) ours(batch []queue.Item) []Work {
+	works := make([]Work, 0, len(batch))
+	for i := range batch {
+		item := &batch[i]
+		if t.Unheard[item.Lane] != nil {
+			t.Able--
+			continue
+		}
+		if w := storedWork(item); t.isOurs(w) {
+			works = append(works, w)
+		} else {
+			t.Unheard[item.Lane] = &w
+			t.Able--
+		}
+	}
+	return works
+}
+
+// IsAnothers reports whether a lane waits for another consumer.
+func (t *Turn) IsAnothers() bool { return t.Unheard != [2]*Work{} }
