@@ -65,6 +65,7 @@ func (a *Acts) Begin(ref tenant.Ref) {
 	a.servers[ref].moved = time.Now()
 }
 
+// End notes that the functions of a turn have ended.
 func (a *Acts) End(ref tenant.Ref, done chan struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

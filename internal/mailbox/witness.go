@@ -74,6 +74,7 @@ func (w *Witness) Interval() time.Duration {
 	return w.pace()
 }
 
+// SetInterval says how often they do.
 func (w *Witness) SetInterval(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -132,3 +132,15 @@ func Bell(typ string, shard int64) backend.Key { return backend.Key(nil).Str(Key
 func DueBell(typ string, shard int64) backend.Key {
 	return backend.Key(nil).Str(KeyAlarm, typ).Int(shard)
 }
+
+// Presence makes the keys of a process.
+type Presence struct{ Key backend.Key }
+
+// PresenceOf makes the keys of a process.
+func PresenceOf(process string) Presence { return Presence{backend.NewKey(KeyProcess, process)} }
+
+func (p Presence) Record() backend.Key            { return p.Key.Str(keyRecord) }
+func (p Presence) Bell() backend.Key              { return p.Key.Str(KeyBell) }
+func (p Presence) Abilities() backend.Key         { return p.Key.Str(keyAbility) }
+func (p Presence) Ability(typ string) backend.Key { return p.Key.Str(keyAbility, typ) }
+func (p Presence) Mail() queue.Queue              { return queue.At(p.Key.Str(keyMail)) }

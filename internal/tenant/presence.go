@@ -4,26 +4,7 @@ import (
 	"slices"
 
 	"github.com/dserver-go/dserver/backend"
-	"github.com/dserver-go/dserver/queue"
 )
-
-// Presence makes the keys of a process.
-type Presence struct{ Key backend.Key }
-
-// PresenceOf makes the keys of a process.
-func PresenceOf(process string) Presence { return Presence{backend.NewKey(KeyProcess, process)} }
-
-func (p Presence) Record() backend.Key { return p.Key.Str(keyRecord) }
-
-func (p Presence) Bell() backend.Key { return p.Key.Str(KeyBell) }
-
-func (p Presence) Abilities() backend.Key {
-	return p.Key.Str(keyAbility)
-}
-
-func (p Presence) Ability(typ string) backend.Key { return p.Key.Str(keyAbility, typ) }
-
-func (p Presence) Mail() queue.Queue { return queue.At(p.Key.Str(keyMail)) }
 
 // ProcessRecord is who a process is, for operators, and a beat. Its field names are part of the stored format.
 type ProcessRecord struct {
