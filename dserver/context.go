@@ -24,7 +24,8 @@ func (c *Context) Context() context.Context { return c.scope.Context() }
 // Self is this server.
 func (c *Context) Self() Ref { return Ref(c.scope.Self()) }
 
-// Cast sends m to a server, this one too, as part of this turn's commit.
+// Cast sends m to a server, this one too, as part of this turn's commit. It is not refused when that server's queue is full
+// (Settings.MaxQueued): else two full servers that send to each other could not go on.
 func (c *Context) Cast(to Ref, m any, opts ...Option) {
 	if !c.scope.Usable() {
 		return

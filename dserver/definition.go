@@ -43,11 +43,25 @@ type Settings[S any] struct {
 	// handler counts from when it first sees the message. While a living consumer has the handler, nothing is counted.
 	NoHandlerWait time.Duration
 
+	// MaxQueued is how many messages may wait for a server (backpressure): while that many do, Cast, CastAll and Call of a
+	// handle are ErrQueueFull, and the sender slows down. 0 is any number. A batch of CastAll is sent whole where there is
+	// one free place, and refused whole where there is none.
+	//
+	// The bound is soft. It is read and not reserved, so that senders are in nobody's way: of N senders at once, each may see
+	// the last place, and all of them send. And what must not be refused goes over it: what handlers send, so that two servers
+	// with full queues can go on that send to each other; timers, messages with After, and what operators retry; messages with
+	// Priority, which may be what ends a lock. On the queue they count like all others. What waits under After or a lock does
+	// not count, nor what joins a turn of its sender's process: there the sender waits for the turn.
+	//
+	// The bound is that of the sender's definition, and is not stored. So give it to the address that senders use. A handle
+	// that is made from a Ref has none.
+	MaxQueued int
+
 	Halt bool // a message with no attempts left stops the server until an operator acts, and becomes no dead letter
 }
 
 func (s Settings[S]) addTo(d *Definition[S]) {
-	if s.MaxAttempts < 0 || s.WorkLimit < 0 {
+	if s.MaxAttempts < 0 || s.WorkLimit < 0 || s.MaxQueued < 0 {
 		panic(fmt.Sprintf("dserver: the settings of %q (Define at %s) are negative: %+v", d.core.Name, d.core.Place, s))
 	}
 	if s.MaxAttempts > 0 {
@@ -58,6 +72,9 @@ func (s Settings[S]) addTo(d *Definition[S]) {
 	}
 	if s.NoHandlerWait != 0 {
 		d.core.Settings.NoHandlerWait = s.NoHandlerWait
+	}
+	if s.MaxQueued > 0 {
+		d.core.Settings.MaxQueued = s.MaxQueued
 	}
 	d.core.Settings.Halt = d.core.Settings.Halt || s.Halt
 }

@@ -150,6 +150,7 @@ func TestWrongDefinitionsPanicWithTheirPlaces(t *testing.T) {
 		{"reply with a hidden field", with(answers[HiddenReply]()), 1, []string{"reply", "HasHidden.hidden"}},
 		{"reply that is an interface", with(answers[InterfaceReply]()), 1, []string{"reply", "interface"}},
 		{"negative attempts", with(dserver.Settings[Journal]{MaxAttempts: -1}), 1, []string{`"d"`, "MaxAttempts:-1"}},
+		{"a negative bound", with(dserver.Settings[Journal]{MaxQueued: -1}), 1, []string{`"d"`, "MaxQueued:-1"}},
 
 		{"two Init", with(dserver.Init(noop),
 			dserver.Init(noop)), 2, []string{"two Init"}},

@@ -66,7 +66,8 @@
 // [DServer.Retry]). They see and withdraw messages that wait ([DServer.Queue], [DServer.Withdraw]), and end a server
 // ([DServer.Reset], [DServer.Kill]). Command dserver does the same without the program's types.
 //
-// There is no backpressure: a queue has no bound, and a sender is not refused because consumers are slow.
+// A queue has no bound unless its type has Settings.MaxQueued: then a send to a queue that is full is [ErrQueueFull], and a
+// producer waits and tries again (backpressure). What handlers send is never refused, nor what was acknowledged before.
 // [DServer.Status] tells how long a queue is.
 //
 // What a program may ask for beside that:
@@ -111,6 +112,8 @@
 //	the name of a type, an id                     1 KiB each
 //	the time of a turn's handlers                 4 s
 //	messages of one turn                          256
+//	messages that wait for one server             no limit, or Settings.MaxQueued, which N senders at once may pass by
+//	                                              N - 1 messages, and what must not be refused by any number
 //
 // # Situation -> test
 //
@@ -134,6 +137,8 @@
 //	the server has no state; the message or       errors.Is(err, dserver.ErrNotFound)
 //	  dead letter is gone
 //	a message that is too large                   errors.Is(err, backend.ErrTooLarge); nothing was sent
+//	too many messages wait for the server         errors.Is(err, dserver.ErrQueueFull); nothing was sent, and no key of
+//	  (Settings.MaxQueued)                        Once was used up: wait a little, and send the same again
 //	a message that could not be read again, as    an error with text only; nothing was sent
 //	  of a type that loses something
 //	the database was closed, or ended itself      errors.Is(err, backend.ErrClosed); open it again

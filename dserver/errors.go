@@ -40,6 +40,10 @@ var (
 	// When sending with Once: the key was used for another message. Nothing was sent.
 	ErrKeyReused = &Error{Code: "dserver/key-reused", Text: "dserver: idempotency key used for another message"}
 
+	// When sending: Settings.MaxQueued messages wait for the server. Nothing was sent, and no key of Once was used up: the
+	// same send may be tried again, after a pause, and succeeds when consumers have made room.
+	ErrQueueFull = &Error{Code: "dserver/queue-full", Text: "dserver: queue full"}
+
 	// When waiting: the message panicked, overran its time or could not be decoded, on its last attempt. What it did
 	// was rolled back each time. An operator finds the message among the dead letters.
 	ErrFault = &Error{Code: "dserver/fault", Text: "dserver: set aside"}

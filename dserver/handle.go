@@ -20,7 +20,8 @@ func (s *DServer[S]) Ref() Ref { return Ref(s.at.Ref) }
 // Cast sends m. When it returns nil, m is durable and will take effect once, after every message to this server that was
 // acknowledged before. A definition that has handlers refuses a message without one (ErrNoHandler). When Cast returns an
 // error, m was not sent, with one exception: after backend.ErrCommitUnknown (ctx ended during the commit) that is not
-// known. Where this may happen, send with Once, so that m can be sent again.
+// known. Where this may happen, send with Once, so that m can be sent again. Where the definition has Settings.MaxQueued,
+// Cast does not wait for room: it is ErrQueueFull, and may be tried again after a pause.
 func (s *DServer[S]) Cast(ctx context.Context, m any, opts ...Option) error {
 	message, how, err := s.prepare(ctx, "Cast", m, opts)
 	if err != nil {
@@ -30,7 +31,8 @@ func (s *DServer[S]) Cast(ctx context.Context, m any, opts ...Option) error {
 }
 
 // CastAll sends messages in one commit, in order, with nothing in between. Once gives the batch one key: all of it is new,
-// or none.
+// or none. Of a queue with a bound (Settings.MaxQueued) the batch needs one free place: it is sent whole, or it is
+// ErrQueueFull and nothing was sent.
 func (s *DServer[S]) CastAll(ctx context.Context, ms []any, opts ...Option) error {
 	messages := make([]tenant.Message, len(ms))
 	var how tenant.How
@@ -50,7 +52,8 @@ func (s *DServer[S]) CastAll(ctx context.Context, ms []any, opts ...Option) erro
 //
 // Call waits for as long as ctx lasts. When ctx ends, m is not withdrawn and may yet take effect. Where that may happen,
 // send with Once, so that the same call can be made again. Without a consumer and without a deadline Call waits for ever.
-// If no process was seen that runs the type, the error at the deadline says so.
+// If no process was seen that runs the type, the error at the deadline says so. When the queue is full
+// (Settings.MaxQueued), Call does not wait but is ErrQueueFull, and nothing was sent.
 func (s *DServer[S]) Call(ctx context.Context, m, reply any, opts ...Option) error {
 	message, how, err := s.prepare(ctx, "Call", m, opts)
 	if err != nil {

@@ -72,6 +72,37 @@ func openBench(b *testing.B, path string) backend.Database {
 	return db
 }
 
+// BenchmarkCast is senders without a consumer, to a type without a bound and to one with a bound that is never reached.
+func BenchmarkCast(b *testing.B) {
+	for _, senders := range []int{1, 64} {
+		for _, bound := range []int{0, 1 << 40} {
+			b.Run(fmt.Sprintf("senders=%d/bounded=%v", senders, bound > 0), func(b *testing.B) {
+				benchmarkCast(b, senders, counters.With(dserver.Settings[Counter]{MaxQueued: bound}))
+			})
+		}
+	}
+}
+
+func benchmarkCast(b *testing.B, senders int, types *dserver.Definition[Counter]) {
+	s, ctx := types.At(openBench(b, filepath.Join(b.TempDir(), "bench.db")), "a"), context.Background()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	b.ReportAllocs()
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for range senders {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				if err := s.Cast(ctx, Increment{By: 1}); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // BenchmarkCallBesideHalted is a remote caller beside servers that have halted: they cost nothing.
 func BenchmarkCallBesideHalted(b *testing.B) {
 	for _, halted := range []int{0, 20_000} {

@@ -29,7 +29,7 @@ func (q Queue) Check(tx backend.Reader, visit func(Item) error) error {
 		}
 		found, after = found+int64(len(items)), items[len(items)-1]
 	}
-	if n, err := q.Len(tx); err != nil || n != found {
+	if n, err := q.Len(tx).Get(); err != nil || n != found {
 		return orCorrupt(err, "queue: %d items, and counters that say %d", found, n)
 	}
 	return q.checkKeys(tx)

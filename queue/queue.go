@@ -270,9 +270,14 @@ func (q Queue) Drop(tx backend.Tx, last Item, n int) {
 func (q Queue) key(item Item) backend.Key { return q.prefix.Int(int64(item.Lane)).Stamp(item.Stamp) }
 
 // Len is how many items wait, from two counters. It conflicts with nothing.
-func (q Queue) Len(tx backend.Reader) (int64, error) {
-	pairs, err := tx.GetRange(backend.Range{Begin: q.prefix.Int(pushes), End: q.prefix.Int(pops).Only().End},
-		backend.RangeOptions{Snapshot: true}).Get()
+func (q Queue) Len(tx backend.Reader) backend.Future[int64] {
+	read := tx.GetRange(backend.Range{Begin: q.prefix.Int(pushes), End: q.prefix.Int(pops).Only().End},
+		backend.RangeOptions{Snapshot: true})
+	return backend.Later(func() (int64, error) { return q.count(read) })
+}
+
+func (q Queue) count(read backend.Future[[]backend.KeyValue]) (int64, error) {
+	pairs, err := read.Get()
 	if err != nil {
 		return 0, err
 	}

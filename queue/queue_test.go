@@ -207,7 +207,7 @@ func (s *shelf) drop(t *rapid.T) {
 // compare is the invariant.
 func (s *shelf) compare(t *rapid.T) {
 	s.read(t, func(tx backend.ReadTx) error {
-		n, err := s.q.Len(tx)
+		n, err := s.q.Len(tx).Get()
 		if err != nil || int(n) != len(s.all()) {
 			t.Fatalf("the length is %d of %d, %v", n, len(s.all()), err)
 		}
@@ -235,7 +235,7 @@ func TestQueueIsASlice(t *testing.T) {
 		})
 		for _, q := range neighbours {
 			s.read(t, func(tx backend.ReadTx) error {
-				if n, err := q.Len(tx); n != 1 || err != nil {
+				if n, err := q.Len(tx).Get(); n != 1 || err != nil {
 					t.Fatalf("a neighbour has %d items, %v", n, err)
 				}
 				return q.Check(tx, func(queue.Item) error { return nil })
@@ -316,7 +316,7 @@ func TestConflictsAreThoseThatAreNeeded(t *testing.T) {
 		return err
 	}
 	measures := func(tx backend.Tx) error {
-		_, err := q.Len(tx)
+		_, err := q.Len(tx).Get()
 		tx.Set(backend.NewKey("elsewhere"), nil)
 		return err
 	}

@@ -125,6 +125,7 @@ func (h Handle) push(ctx context.Context, how tenant.How, envelopes ...tenant.En
 // pushWith is push with further writes.
 func (h Handle) pushWith(ctx context.Context, also func(tx backend.Tx) error, how tenant.How, envelopes ...tenant.Envelope) (*tenant.OnceRecord, error) {
 	p := tenant.NewParcel(h.Ref, how, envelopes...)
+	p.MaxQueued = h.Def.Settings.MaxQueued
 	err := h.DB.Transact(ctx, func(tx backend.Tx) error {
 		p.Look(tx)
 		if err := p.Write(tx); err != nil {

@@ -76,7 +76,7 @@ func statusOf(tx backend.Reader, keys tenant.Keys) (Status, error) {
 	if h.Meta.Created != 0 {
 		s.Created = time.UnixMilli(h.Meta.Created)
 	}
-	if s.Queued, err = keys.Queue().Len(tx); err != nil {
+	if s.Queued, err = keys.Queue().Len(tx).Get(); err != nil {
 		return Status{}, err
 	}
 	counter, err := dead.Get()

@@ -32,9 +32,11 @@ func (h How) Lane() queue.Lane {
 // Parcel is messages on their way to one server, in somebody's transaction: a sender's own, or a turn's.
 type Parcel struct {
 	To        Ref
+	MaxQueued int // how many messages may wait before it is refused; 0: any number, as of a turn's
 	envelopes []Envelope
 	how       How
 	items     [][]byte
+	queued    backend.Future[int64] // how many wait, where it has a bound
 
 	// With an idempotency key.
 	word     string
@@ -65,25 +67,40 @@ func (p *Parcel) Look(tx backend.Reader) {
 	if p.recorded = p.how.Once != ""; p.recorded {
 		p.first = ReadLarge(tx, KeysOf(p.To).Once(p.how.Once))
 	}
+	if p.isBounded() {
+		p.queued = KeysOf(p.To).Queue().Len(tx)
+	}
+}
+
+// isBounded reports whether the parcel is refused when the queue is full. What is delayed is not queued now, and when it is
+// due, it was acknowledged long ago. What has priority may be what ends a lock, without which no queue gets shorter.
+func (p *Parcel) isBounded() bool { return p.MaxQueued > 0 && p.how.After <= 0 && !p.how.Priority }
+
+// checkRoom refuses a parcel when the queue is full. However many messages it holds, it needs one free place: one that
+// needed several would wait for ever beside senders of single ones, or where it is larger than the bound.
+func (p *Parcel) checkRoom() error {
+	if !p.isBounded() {
+		return nil
+	}
+	n, err := p.queued.Get()
+	if err != nil || n < int64(p.MaxQueued) {
+		return err
+	}
+	return Because(ErrQueueFull, "%d messages wait, and MaxQueued is %d", n, p.MaxQueued)
 }
 
 // Write puts the messages on the queue, or where they wait until they are due, in one commit with all that makes them
 // found. When their idempotency key was seen before, it writes nothing and known is set; when it was another message's,
-// it is ErrKeyReused.
+// it is ErrKeyReused. When the key is new and the queue is full, it is ErrQueueFull.
 func (p *Parcel) Write(tx backend.Tx) error {
 	keys := KeysOf(p.To)
+	if err := p.checkOnce(); err != nil || p.Known != nil {
+		return err
+	}
+	if err := p.checkRoom(); err != nil { // after the key: one that was used has its outcome, and needs no room
+		return err
+	}
 	if p.recorded {
-		value, err := p.first.Get()
-		if err != nil {
-			return err
-		}
-		if value != nil {
-			p.Known = new(OnceRecord)
-			if err := DecodeRecord(value, p.Known); err != nil { // a turn that sends it would fail at it for ever
-				return Because(ErrKeyReused, "the record of %q of %v cannot be read: %v", p.how.Once, p.To, err)
-			}
-			return p.checkKey(p.Known.Sum)
-		}
 		if err := keys.keepOnce(tx, p.To, p.how.Once, OnceRecord{Word: p.word, Sum: p.sum}, max(0, p.how.After)); err != nil {
 			return err
 		}
@@ -96,6 +113,22 @@ func (p *Parcel) Write(tx backend.Tx) error {
 	}
 	SetReady(tx, p.To)
 	return nil
+}
+
+// checkOnce finds what is known of the key.
+func (p *Parcel) checkOnce() error {
+	if !p.recorded {
+		return nil
+	}
+	value, err := p.first.Get()
+	if err != nil || value == nil {
+		return err
+	}
+	p.Known = new(OnceRecord)
+	if err := DecodeRecord(value, p.Known); err != nil { // a turn that sends it would fail at it for ever
+		return Because(ErrKeyReused, "the record of %q of %v cannot be read: %v", p.how.Once, p.To, err)
+	}
+	return p.checkKey(p.Known.Sum)
 }
 
 // checkKey refuses a key that is bound to another message. Records of older versions are bound to none.

@@ -44,6 +44,7 @@ type Settings struct {
 	WorkLimit     time.Duration
 	Halt          bool
 	NoHandlerWait time.Duration // negative: for ever
+	MaxQueued     int           // of those who send through a handle; 0: any number
 }
 
 // What a type has unless its settings say otherwise.
