@@ -221,8 +221,11 @@ func (p *pool) use(ctx context.Context, s *snapshot, g grant) (*connection, erro
 		err = errors.Join(p.closed, c.conn.Close())
 	case err == nil:
 		p.lend(c, s)
-	case isUnopened(err) && len(p.running)+p.opening > 0: // one that comes back is as good
+	case isUnopened(err) && len(p.idle)+len(p.running)+p.opening > 0: // one that comes back is as good
 		place := p.waiting.PushFront(&waiter{s: s, served: make(chan grant, 1)})
+		if len(p.idle) > 0 { // it came back meanwhile
+			p.serve()
+		}
 		p.mu.Unlock()
 		return p.await(ctx, place, nil)
 	}

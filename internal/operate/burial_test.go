@@ -8,6 +8,7 @@ import (
 	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/internal/consumer"
 	"github.com/dserver-go/dserver/internal/tenant"
+	"github.com/dserver-go/dserver/internal/turn"
 )
 
 // meddling is a database in whose transactions something happens before each commit.
@@ -33,7 +34,7 @@ func TestKillEndsAmongSendersThatNeverPause(t *testing.T) {
 	defer cancel()
 	sent := 0
 	push := func() {
-		if err := (consumer.Handle{DB: db, Ref: ref}).Cast(t.Context(), toil, tenant.How{}); err != nil {
+		if err := (consumer.Handle{DB: db, Def: &turn.Definition{Name: ref.Type}, Ref: ref}).Cast(t.Context(), toil, tenant.How{}); err != nil {
 			t.Error(err)
 		}
 		if sent++; sent > 100 {
