@@ -14,6 +14,7 @@ func TestErrorsAreThoseOfTheRoomsBelow(t *testing.T) {
 	for public, below := range map[*dserver.Error]*tenant.Error{
 		dserver.ErrNoHandler: tenant.ErrNoHandler,
 		dserver.ErrKeyReused: tenant.ErrKeyReused,
+		dserver.ErrQueueFull: tenant.ErrQueueFull,
 		dserver.ErrFault:     tenant.ErrFault,
 		dserver.ErrReplyLost: tenant.ErrReplyLost,
 		dserver.ErrKilled:    tenant.ErrKilled,
