@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"runtime"
 	"sync"
 	"time"
@@ -203,22 +205,16 @@ func consumerOf(p *mailbox.Process, typ string) *consumer {
 	return nil
 }
 
-// Abilities is part of member.
-func (c *consumer) Abilities() map[string]tenant.Ability {
-	all := make(map[string]tenant.Ability, len(c.types))
-	for typ, t := range c.types {
-		all[typ] = t.def.Ability()
-	}
-	return all
-}
+// Types is part of mailbox.Member.
+func (c *consumer) Types() iter.Seq[string] { return maps.Keys(c.types) }
+
+// Ability is part of mailbox.Member.
+func (c *consumer) Ability(typ string) tenant.Ability { return c.types[typ].def.Ability() }
 
 // runs reports whether it runs a type.
 func (c *consumer) runs(typ string) bool { return c.types[typ] != nil }
 
-// Wake is part of member.
-func (c *consumer) Wake(ref tenant.Ref) { c.wake(ref) }
-
-// Log is part of member.
+// Log is part of mailbox.Member.
 func (c *consumer) Log() zerolog.Logger { return c.log }
 
 // fail ends Run when the store cannot go on.
@@ -248,14 +244,15 @@ func (c *consumer) offer(ref tenant.Ref, a *guest) bool {
 	return true
 }
 
-// wake makes a turn look at the server's queue, as a mark or a push of this process told.
-func (c *consumer) wake(ref tenant.Ref) {
+// Wake makes a turn look at the server's queue, as a mark or a push of this process told. It is part of mailbox.Member and of
+// lease.Host.
+func (c *consumer) Wake(ref tenant.Ref) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.lookAt(ref)
 }
 
-// lookAt is wake with the mutex held.
+// lookAt is Wake with the mutex held.
 func (c *consumer) lookAt(ref tenant.Ref) {
 	if c.closing {
 		return

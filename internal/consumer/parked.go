@@ -56,7 +56,7 @@ func (t *visit) park(next nextTurn) nextTurn {
 	case err != nil:
 		return t.failed(err)
 	case !moved:
-		t.c.wake(t.Ref)
+		t.c.Wake(t.Ref)
 	}
 	return next
 }

@@ -125,7 +125,7 @@ func (c *consumer) wakeMarked(ctx context.Context, typ string, marks, key backen
 	if err := c.awaitRoom(ctx); err != nil {
 		return err
 	}
-	c.wake(tenant.Ref{Type: typ, ID: id})
+	c.Wake(tenant.Ref{Type: typ, ID: id})
 	return nil
 }
 
@@ -189,10 +189,10 @@ func (c *consumer) confirmEmpty(ref tenant.Ref, keys tenant.Keys) error {
 	}
 	switch {
 	case errors.Is(err, errNotEmpty):
-		c.wake(ref)
+		c.Wake(ref)
 	case errors.Is(err, errLocked):
 		if !c.locks.IsHolding(ref) {
-			c.wake(ref)
+			c.Wake(ref)
 		}
 	default:
 		return err

@@ -15,7 +15,7 @@ func (p *Process) abilities() map[string]tenant.Ability {
 	for typ, list := range *p.members.Load() {
 		var a tenant.Ability
 		for _, m := range list {
-			own := m.Abilities()[typ]
+			own := m.Ability(typ)
 			a.Schema = max(a.Schema, own.Schema)
 			a.Messages = append(a.Messages, own.Messages...)
 		}

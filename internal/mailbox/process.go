@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"iter"
 	"math"
 	"os"
 	"slices"
@@ -128,12 +129,14 @@ func forgetIdle() {
 
 // Member is a consumer of this process.
 type Member interface {
-	// Abilities is what it runs, by type.
-	Abilities() map[string]tenant.Ability
+	// Types is the types that it runs, and Ability what it can handle of one of them.
+	Types() iter.Seq[string]
+	Ability(typ string) tenant.Ability
 
 	// Wake tells it that a server has a new message.
 	Wake(ref tenant.Ref)
 
+	// Log is where the process logs as well.
 	Log() zerolog.Logger
 }
 
@@ -156,7 +159,7 @@ func (p *Process) change(m Member, with func([]Member) []Member) {
 	for typ, list := range *p.members.Load() {
 		changed[typ] = slices.Clone(list)
 	}
-	for typ := range m.Abilities() {
+	for typ := range m.Types() {
 		if changed[typ] = with(changed[typ]); len(changed[typ]) == 0 {
 			delete(changed, typ)
 		}

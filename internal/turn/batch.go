@@ -26,7 +26,7 @@ type Batch struct {
 	ctx     context.Context // without the time limit, which until says
 	until   time.Time
 	state   State
-	loader  *loader
+	loader  *Loader
 	fresh   bool // the server has no state: Init runs first
 	mayLock bool // the server is not locked
 	host    Host

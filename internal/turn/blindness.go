@@ -9,8 +9,8 @@ import (
 	"github.com/dserver-go/dserver/statediff"
 )
 
-// blindness is what a consumer remembers of a state that it could not read.
-type blindness struct {
+// Blindness is what a consumer remembers of a state that it could not read.
+type Blindness struct {
 	Version backend.Versionstamp
 	Err     error
 	Tries   int

@@ -9,10 +9,10 @@ import (
 	"github.com/dserver-go/dserver/statediff"
 )
 
-// loader reads the entries of tracked collections (statediff.Map, statediff.List) when a handler asks for them, in the
+// Loader reads the entries of tracked collections (statediff.Map, statediff.List) when a handler asks for them, in the
 // transaction of its turn. Its reads are snapshots, as the conflict on the state's version covers them. It is closed
 // when the turn does not wait for the handler any more.
-type loader struct {
+type Loader struct {
 	root backend.Key
 
 	mu  sync.Mutex
@@ -23,7 +23,7 @@ type loader struct {
 var errLoaderClosed = errors.New("dserver: the turn of this state is over")
 
 // Get is part of statediff.Loader.
-func (l *loader) Get(key string) ([]byte, error) {
+func (l *Loader) Get(key string) ([]byte, error) {
 	rows, err := l.Scan(key, key+"\x00", 1, false)
 	if err != nil || len(rows) == 0 {
 		return nil, err
@@ -32,7 +32,7 @@ func (l *loader) Get(key string) ([]byte, error) {
 }
 
 // Scan is part of statediff.Loader.
-func (l *loader) Scan(begin, end string, limit int, reverse bool) ([]statediff.Row, error) {
+func (l *Loader) Scan(begin, end string, limit int, reverse bool) ([]statediff.Row, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.tx == nil {
@@ -51,13 +51,13 @@ func (l *loader) Scan(begin, end string, limit int, reverse bool) ([]statediff.R
 	return rows, nil
 }
 
-func (l *loader) failure() error {
+func (l *Loader) failure() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err
 }
 
-func (l *loader) Close() {
+func (l *Loader) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.tx = nil

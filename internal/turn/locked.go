@@ -38,12 +38,13 @@ func (l *Locked) OutcomeOf(a *WorkAttempt, state any, body []byte) (e Ending) {
 
 // endingOf says what work's error is. The world outside breaks by returning errors, so only *Error is a decision.
 func endingOf(found any, err error) Ending {
-	var f *Fault
+	if err == nil {
+		return Ending{Found: found}
+	}
+	f := asFault(err)
 	var decision *tenant.Error
 	switch {
-	case err == nil:
-		return Ending{Found: found}
-	case errors.As(err, &f) && f != nil:
+	case f != nil:
 		return Ending{Fault: f}
 	case errors.As(err, &decision) && decision != nil:
 		return Ending{Err: decision}

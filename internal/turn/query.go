@@ -30,7 +30,7 @@ func Query(ctx context.Context, db backend.Database, def *Definition, ref tenant
 		if err != nil {
 			return err
 		}
-		entries := &loader{root: keys.State(), tx: tx}
+		entries := &Loader{root: keys.State(), tx: tx}
 		if err := st.bind(def, value, entries); err != nil {
 			return err
 		}
@@ -51,9 +51,9 @@ func runQuery(ctx context.Context, def *Definition, ref tenant.Ref, handler *Han
 	}
 	reply, err := invoke(handler, s, value, m.Body)
 	s.over.Store(true)
-	var f *Fault
+	f := asFault(err)
 	switch {
-	case errors.As(err, &f):
+	case f != nil:
 		return nil, tenant.Because(tenant.ErrFault, "%s", f.Text)
 	case err != nil:
 		return nil, tenant.AsError(err)

@@ -12,10 +12,7 @@ import (
 // Choose decides what the attempt handles. A lost race pushes the arrivals: then the queue is not empty for anybody,
 // which ends the race.
 func (t *Turn) Choose() ([]Work, error) {
-	if !t.Head.Killed.IsZero() {
-		return nil, nil
-	}
-	if t.IsNewer() {
+	if !t.Head.Killed.IsZero() || t.IsNewer() {
 		return nil, nil
 	}
 	if t.Info != nil {

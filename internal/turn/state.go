@@ -88,7 +88,7 @@ func (s State) diff(def *Definition, value any) ([]statediff.Edit, error) {
 }
 
 // bind lets the tracked collections of a value load their entries. Those of an upgraded value hold all of theirs.
-func (s State) bind(def *Definition, value any, l *loader) error {
+func (s State) bind(def *Definition, value any, l *Loader) error {
 	if s.Version.IsZero() || s.Meta.Schema == def.Version {
 		return def.Form.Bind(value, l)
 	}

@@ -57,7 +57,7 @@ type Turn struct {
 	Unheard  [2]*Work      // the first of each lane that this consumer has no handler for
 	Joined   int           // how many arrivals are in the batch
 	loaded   time.Duration // what loading the state took
-	Loader   *loader
+	Loader   *Loader
 	Batch    *Batch
 	stamped  bool
 	recaller backend.Recaller // nil where the store has none
@@ -97,20 +97,20 @@ type Host interface {
 type Memory struct {
 	State  State
 	passed passed
-	doubts *doubts // nil of most servers
+	doubts *Doubts // nil of most servers
 }
 
-// doubts is what is remembered of a server while something is wrong with it.
-type doubts struct {
+// Doubts is what is remembered of a server while something is wrong with it.
+type Doubts struct {
 	recalled time.Time  // when what was remembered was wrong (recall.go)
 	Waiting  [2]Waiting // of the lanes
-	Blind    blindness  // of the state, which this program cannot read
+	Blind    Blindness  // of the state, which this program cannot read
 }
 
 // Doubt is the doubts, made when they are needed.
-func (m *Memory) Doubt() *doubts {
+func (m *Memory) Doubt() *Doubts {
 	if m.doubts == nil {
-		m.doubts = new(doubts)
+		m.doubts = new(Doubts)
 	}
 	return m.doubts
 }
@@ -181,7 +181,7 @@ func (t *Turn) load(tx backend.Reader) (State, error) {
 		}
 		st.value = value
 	}
-	t.Loader = &loader{root: t.Keys.State(), tx: tx}
+	t.Loader = &Loader{root: t.Keys.State(), tx: tx}
 	return st, st.bind(t.Def, st.value, t.Loader)
 }
 
