@@ -124,3 +124,47 @@ func (c *consumer) withdraw(a *guest) bool {
 	a.withdrawn = true
 	return true
 }
+
+// offer gives a message to the server's next turn. It reports false when it has to take the queue.
+func (c *consumer) offer(ref tenant.Ref, a *guest) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return false
+	}
+	s := c.server(ref)
+	if s.slow && !a.Call { // the cast would wait for a handler
+		return false
+	}
+	a.server, a.came = s, c.hall.looks
+	s.arrivals = append(s.arrivals, a)
+	c.enter(a)
+	c.schedule(s)
+	return true
+}
+
+// letGo makes senders push what they offered, as the consumer closes, and reports whether the end of locked work is left:
+// that has its turn all the same.
+func (s *server) letGo() bool {
+	var ends, others []*guest
+	for _, a := range s.arrivals {
+		if a.Released != nil {
+			ends = append(ends, a)
+		} else {
+			others = append(others, a)
+		}
+	}
+	decline(others)
+	s.arrivals = ends
+	return len(ends) > 0
+}
+
+// decline makes senders push what they offered.
+func decline(arrivals []*guest) {
+	for _, a := range arrivals {
+		if !a.withdrawn {
+			a.taken = true
+			a.Done <- turn.Outcome{Declined: true}
+		}
+	}
+}

@@ -6,7 +6,7 @@
 //
 //	Handle.Cast -> tenant.Parcel -> store       the queue, the server's mark, the bell of its shard
 //	scan (ready.go)                             the bell rang: which servers have a mark
-//	wake -> run queue -> worker (consumer.go)
+//	Wake -> run queue -> worker (worker.go)
 //	visit -> turn.Turn (visit.go)               claims first, if consumers may have died (claim.go); the transaction; then
 //	                                            answers, AfterCommit functions, locked work, and when the server is next
 //

@@ -68,3 +68,22 @@ func (s *server) ref() tenant.Ref { return tenant.Ref{Type: s.def.Name, ID: s.id
 
 // serverBytes is what the cache counts for a server beside its rows: this struct, its id and its places in maps.
 const serverBytes = 512
+
+// server finds or makes what is kept of a server. The mutex is held.
+func (c *consumer) server(ref tenant.Ref) *server {
+	t := c.types[ref.Type]
+	s := t.servers[ref.ID]
+	if s == nil {
+		s = &server{id: ref.ID, def: t.def, bytes: serverBytes + int64(len(ref.ID))}
+		t.servers[ref.ID] = s
+		c.cache.add(s)
+	}
+	return s
+}
+
+// unmark is called before the mark is cleared in the store: a push in between sets it again.
+func (c *consumer) unmark(s *server) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.marked = false
+}

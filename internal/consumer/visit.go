@@ -314,3 +314,11 @@ func (t *visit) bury() nextTurn {
 	}
 	return nextTurn{now: true}
 }
+
+// visit prepares a turn of a server.
+func (c *consumer) visit(s *server, limit int) *visit {
+	ref := s.ref()
+	t := &visit{c: c, s: s}
+	t.Turn = turn.Turn{Env: &c.Env, Host: t, Def: s.def, Ref: ref, Keys: tenant.KeysOf(ref), Memory: &s.Memory, Limit: limit}
+	return t
+}
