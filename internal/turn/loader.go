@@ -57,6 +57,7 @@ func (l *Loader) failure() error {
 	return l.err
 }
 
+// Close ends it: from then on the handler that asks is refused.
 func (l *Loader) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
