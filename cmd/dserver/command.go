@@ -27,6 +27,8 @@ type commandLine struct {
 	Reset   resetCommand   `cmd:"" help:"Forget a server's state; its queue stays."`
 	Kill    killCommand    `cmd:"" help:"Remove a server, with its queue. Callers that wait are told."`
 
+	Consumers consumersCommand `cmd:"" help:"List the processes that run consumers: where, since when, and what each has in hand."`
+
 	Check checkCommand `cmd:"" help:"Compare all that is stored with itself, and list what is wrong."`
 }
 

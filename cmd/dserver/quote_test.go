@@ -80,7 +80,9 @@ func TestNothingReachesTheTerminalRaw(t *testing.T) {
 		must(t, err)
 		must(t, s.Cast(t.Context(), dserver.Message{Name: id, Body: body}))
 		must(t, s.Cast(t.Context(), dserver.Message{Name: id, Body: body}, dserver.After(time.Hour)))
+		putProcess(t, db, id, map[string]any{"host": id, "consumes": true, "version": id, "types": []string{id, id}})
 	}
+	putProcess(t, db, "damaged \x1b[2J", 1)
 	for _, asJSON := range []bool{false, true} {
 		var format []string
 		if asJSON {
@@ -89,6 +91,11 @@ func TestNothingReachesTheTerminalRaw(t *testing.T) {
 		rows := strings.Split(strings.TrimSpace(tooled(t, path, append(format, "ls")...)), "\n")
 		if want := len(nasty) + 1; len(rows) != want && !asJSON || asJSON && len(rows) != want-1 {
 			t.Errorf("%d rows of %d servers", len(rows), len(nasty))
+		}
+		consumers := tooled(t, path, append(format, "consumers")...)
+		expectNothingRaw(t, consumers)
+		if n := strings.Count(consumers, "\n"); n != len(nasty)+2 && !asJSON || n != len(nasty)+1 && asJSON {
+			t.Errorf("%d lines of %d processes:\n%s", n, len(nasty)+1, consumers)
 		}
 		for _, id := range nasty {
 			name := quoted("t/" + id)

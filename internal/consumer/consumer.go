@@ -213,6 +213,15 @@ func (c *consumer) Ability(typ string) tenant.Ability { return c.types[typ].def.
 // runs reports whether it runs a type.
 func (c *consumer) runs(typ string) bool { return c.types[typ] != nil }
 
+// InHand is part of mailbox.Member. What a handler that did not return left behind is in nobody's hand.
+func (c *consumer) InHand() tenant.InHand {
+	c.mu.Lock()
+	h := tenant.InHand{Turns: c.workers - c.idle, Waiting: c.runnable.len}
+	c.mu.Unlock()
+	h.Work = c.locks.Held()
+	return h
+}
+
 // Log is part of mailbox.Member.
 func (c *consumer) Log() zerolog.Logger { return c.log }
 

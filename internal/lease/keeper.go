@@ -69,8 +69,11 @@ func (k *Keeper) Hold(ref tenant.Ref, def *turn.Definition, item queue.Item, env
 }
 
 // Works reports whether any work runs here.
-func (k *Keeper) Works() bool {
+func (k *Keeper) Works() bool { return k.Held() > 0 }
+
+// Held is how many locks are held here.
+func (k *Keeper) Held() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return len(k.holding) > 0
+	return len(k.holding)
 }

@@ -21,6 +21,10 @@ const (
 	Function    = "function"
 	Key         = "key"
 	Place       = "place" // in the program: file and line
+	Process     = "process"
+	Host        = "host"
+	PID         = "pid"
+	Ahead       = "ahead" // of this process's clock, at least
 )
 
 // WithStack adds a stack to a line, if there is one.

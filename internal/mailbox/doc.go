@@ -12,13 +12,16 @@
 //   - A process with consumers beats each 10 seconds. It counts as dead when its record is gone, or stood still for three
 //     beats, by the observer's own clock, over looks that were never far apart (Witness). So nothing that is final rests on
 //     one death alone.
+//   - The record of a process with consumers has what they have in hand, as of the beat. Its time shows others how far its
+//     clock is from theirs (clock.go): they log it, and decide nothing by it.
 //   - What a dead process left is removed by the living (the sweep): first its claims, which say nothing of the living, and
 //     then its record with all below it, if that still is as it was seen. A process that only sends beats once a minute, and
 //     is swept after ten.
 //
 // # What it does not know
 //
-// No state, no turn and no definition. Of a consumer it knows what it can handle, and how to wake it (Member).
+// No state, no turn and no definition. Of a consumer it knows what it can handle, how much it has in hand, and
+// how to wake it (Member).
 //
 // # Goroutines
 //

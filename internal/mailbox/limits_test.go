@@ -1,6 +1,7 @@
 package mailbox
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/dserver-go/dserver/internal/limitstest"
@@ -12,5 +13,6 @@ func TestLimitsOfTheDocumentsAreThoseOfTheCode(t *testing.T) {
 		"a server waits for its `AfterCommit` functions":                 limitstest.Time(actPatience) + "; those of " + limitstest.Thousands(maxActs) + " turns may wait",
 		"after an error of the store a server is left alone for":         limitstest.Time(RetryInterval),
 		"a process that does not beat is removed with its answers after": limitstest.Time(sweepAfter),
+		"clocks that differ are logged beyond":                           limitstest.Time(clockLimit) + "; " + strconv.Itoa(maxClockLines) + " processes at a time",
 	})
 }

@@ -28,6 +28,7 @@ type Process struct {
 	ID string
 
 	members atomic.Pointer[map[string][]Member] // the consumers by type; replaced, never changed
+	since   atomic.Int64                        // when there was none before the first of them, in Unix milliseconds
 	lead    chan struct{}                       // has room for one: who reads the mailbox
 	bell    backend.Watch                       // the leader's; nil when the mailbox has to be read
 	Acts    Acts
@@ -54,6 +55,7 @@ type Process struct {
 
 	crews  map[string]crew // by type
 	Others Witness
+	clocks clocks
 }
 
 // PendingCall waits for an answer. answer is set before done is closed.
@@ -136,6 +138,9 @@ type Member interface {
 	// Wake tells it that a server has a new message.
 	Wake(ref tenant.Ref)
 
+	// InHand is what it does at this moment.
+	InHand() tenant.InHand
+
 	// Log is where the process logs as well.
 	Log() zerolog.Logger
 }
@@ -163,6 +168,9 @@ func (p *Process) change(m Member, with func([]Member) []Member) {
 		if changed[typ] = with(changed[typ]); len(changed[typ]) == 0 {
 			delete(changed, typ)
 		}
+	}
+	if len(*p.members.Load()) == 0 {
+		p.since.Store(time.Now().UnixMilli())
 	}
 	p.members.Store(&changed)
 }
@@ -301,10 +309,25 @@ func (a *Announcement) Ended(err error) {
 
 func (p *Process) newRecord() []byte {
 	host, _ := os.Hostname() // a name for people; it may be missing
-	return tenant.EncodeRecord(tenant.ProcessRecord{
-		Host: host, PID: os.Getpid(), Beat: time.Now().UnixMilli(),
-		Consumes: len(*p.members.Load()) > 0, Types: p.typesRun(),
-	})
+	r := tenant.ProcessRecord{Host: host, PID: os.Getpid(), Beat: time.Now().UnixMilli()}
+	if members := p.all(); len(members) > 0 {
+		r.Consumes, r.Types, r.Since, r.Version = true, p.typesRun(), p.since.Load(), programVersion()
+		for m := range members {
+			r.Add(m.InHand())
+		}
+	}
+	return tenant.EncodeRecord(r)
+}
+
+// all is the consumers of this process.
+func (p *Process) all() map[Member]struct{} {
+	all := map[Member]struct{}{}
+	for _, list := range *p.members.Load() {
+		for _, m := range list {
+			all[m] = struct{}{}
+		}
+	}
+	return all
 }
 
 // beat keeps the record of a process whose calls wait for long.

@@ -18,7 +18,7 @@ func (p *Process) Attend(ctx context.Context, log zerolog.Logger, vanished func(
 	introduced := false
 	for ctx.Err() == nil {
 		wait := Jittered(p.Others.Interval())
-		if err := p.attendOnce(ctx, vanished, &introduced); err != nil && ctx.Err() == nil {
+		if err := p.attendOnce(ctx, log, vanished, &introduced); err != nil && ctx.Err() == nil {
 			log.Warn().Err(err).Msg("the process's record was not kept")
 			wait = min(wait, Jittered(RetryInterval)) // others may take it for dead
 		}
@@ -29,7 +29,7 @@ func (p *Process) Attend(ctx context.Context, log zerolog.Logger, vanished func(
 	}
 }
 
-func (p *Process) attendOnce(ctx context.Context, vanished func(bool), introduced *bool) error {
+func (p *Process) attendOnce(ctx context.Context, log zerolog.Logger, vanished func(bool), introduced *bool) error {
 	if !*introduced {
 		if err := p.Introduce(ctx); err != nil {
 			return err
@@ -38,10 +38,10 @@ func (p *Process) attendOnce(ctx context.Context, vanished func(bool), introduce
 	} else if err := p.BeatAlways(ctx); err != nil {
 		return err
 	}
-	return p.sweepOnce(ctx, vanished, time.Now())
+	return p.sweepOnce(ctx, log, vanished, time.Now())
 }
 
-func (p *Process) sweepOnce(ctx context.Context, tell func(vanished bool), now time.Time) error {
+func (p *Process) sweepOnce(ctx context.Context, log zerolog.Logger, tell func(vanished bool), now time.Time) error {
 	found := map[string][]byte{}
 	err := p.db.Read(ctx, func(tx backend.ReadTx) error {
 		clear(found)
@@ -54,6 +54,7 @@ func (p *Process) sweepOnce(ctx context.Context, tell func(vanished bool), now t
 	if err != nil {
 		return err
 	}
+	p.compareClocks(found, now, log)
 	p.see(found, now)
 	p.Others.noteAll(found, now)
 	vanished := false

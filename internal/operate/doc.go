@@ -1,6 +1,6 @@
 // Package operate is what operators do to servers, and see of them: status, lists of messages and dead letters, withdraw,
-// retry, unlock, resume, reset, kill (Server), lists of servers, and a check of all that is stored (Check). Package dserver
-// and the tool show it.
+// retry, unlock, resume, reset, kill (Server), lists of servers and of consumers, and a check of all that is stored (Check).
+// Package dserver and the tool show it.
 //
 // # What it promises
 //
@@ -13,5 +13,6 @@
 //
 // # What it does not know
 //
-// Consumers: it wakes those of this process through package mailbox, and others find what changed by the marks.
+// How a consumer runs: it wakes those of this process through package mailbox, and others find what changed by the marks. Of
+// all of them it reads what they tell of themselves (Consumers).
 package operate

@@ -17,26 +17,42 @@ const maxNames = 256
 // of them.
 func namesBelow(ctx context.Context, db backend.Database, prefix backend.Key) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		for rest := prefix.Below(); ; {
-			var page []string
-			err := db.Read(ctx, func(tx backend.ReadTx) (err error) {
-				page, err = namesIn(tx, prefix, rest)
-				return err
-			})
-			if err != nil {
-				yield("", fmt.Errorf("dserver: list %v: %w", prefix, err))
-				return
-			}
+		nothing := func(backend.Reader, []string) error { return nil }
+		err := eachPage(ctx, db, prefix, nothing, func(page []string) bool {
 			for _, name := range page {
 				if !yield(name, nil) {
-					return
+					return false
 				}
 			}
-			if len(page) < maxNames {
-				return
-			}
-			rest.Begin = prefix.Str(page[len(page)-1]).Tree().End
+			return true
+		})
+		if err != nil {
+			yield("", err)
 		}
+	}
+}
+
+// eachPage calls read with each page of the text elements that follow prefix in some key, in the snapshot that has them,
+// and then use, until that returns false. The page is read again where the snapshot is.
+func eachPage(
+	ctx context.Context, db backend.Database, prefix backend.Key,
+	read func(tx backend.Reader, page []string) error, use func(page []string) bool,
+) error {
+	for rest := prefix.Below(); ; {
+		var page []string
+		err := db.Read(ctx, func(tx backend.ReadTx) (err error) {
+			if page, err = namesIn(tx, prefix, rest); err != nil {
+				return err
+			}
+			return read(tx, page)
+		})
+		if err != nil {
+			return fmt.Errorf("dserver: list %v: %w", prefix, err)
+		}
+		if !use(page) || len(page) < maxNames {
+			return nil
+		}
+		rest.Begin = prefix.Str(page[len(page)-1]).Tree().End
 	}
 }
 

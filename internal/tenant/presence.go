@@ -14,6 +14,23 @@ type ProcessRecord struct {
 
 	Consumes bool     `cbor:"consumes,omitempty"` // it runs consumers
 	Types    []string `cbor:"types,omitempty"`    // of these types; none are told when they are too many
+	Since    int64    `cbor:"since,omitempty"`    // Unix milliseconds by its clock; records of older versions lack it and what follows
+	Version  string   `cbor:"version,omitempty"`  // of its program
+	InHand
+}
+
+// InHand is what the consumers of a process were doing when it beat.
+type InHand struct {
+	Turns   int `cbor:"turns,omitempty"`   // that ran
+	Waiting int `cbor:"waiting,omitempty"` // servers that waited for a turn
+	Work    int `cbor:"work,omitempty"`    // locks that were held for work
+}
+
+// Add adds what another consumer has in hand.
+func (h *InHand) Add(other InHand) {
+	h.Turns += other.Turns
+	h.Waiting += other.Waiting
+	h.Work += other.Work
 }
 
 // IsConsumer reports whether a record says that its process runs consumers.
