@@ -21,6 +21,7 @@ type Presence struct {
 	PID     int       // in the system, or the container, of that name
 	Version string    // of its main module, with the commit where that does not tell it; (devel) without one, "" when unknown
 	Types   []string  // that it runs, in order; nil when their names are longer than 8 KiB together
+	Labels  []string  // that it lists (Consumer.Labels), in order; nil is "" alone, and more than 8 KiB of them
 	Since   time.Time // when it began to run consumers, by its clock
 	Beat    time.Time // when it beat last, by its clock
 
@@ -68,7 +69,7 @@ func Consumers(ctx context.Context, db backend.Database) iter.Seq2[Presence, err
 func presenceOf(c operate.Consumer) Presence {
 	r := c.Record
 	p := Presence{
-		Process: c.Process, Host: r.Host, PID: r.PID, Version: r.Version, Types: r.Types,
+		Process: c.Process, Host: r.Host, PID: r.PID, Version: r.Version, Types: r.Types, Labels: r.Labels,
 		Turns: r.Turns, Waiting: r.Waiting, Work: r.Work,
 		Alive: c.Alive, Dead: c.Dead, Ahead: c.Ahead,
 	}

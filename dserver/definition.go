@@ -57,12 +57,20 @@ type Settings[S any] struct {
 	// that is made from a Ref has none.
 	MaxQueued int
 
+	// Label is where servers of the type begin: a server that gets a state, and was not pinned before, is pinned there then. "" is
+	// not to pin them. Servers that have a state stay where they are when this changes; Pin moves them. Every consumer of the
+	// type must be given the same, also those that do not list the label.
+	Label string
+
 	Halt bool // a message with no attempts left stops the server until an operator acts, and becomes no dead letter
 }
 
 func (s Settings[S]) addTo(d *Definition[S]) {
 	if s.MaxAttempts < 0 || s.WorkLimit < 0 || s.MaxQueued < 0 {
 		panic(fmt.Sprintf("dserver: the settings of %q (Define at %s) are negative: %+v", d.core.Name, d.core.Place, s))
+	}
+	if err := tenant.CheckLabel(s.Label); err != nil {
+		panic(fmt.Sprintf("%v (the settings of %q, Define at %s)", err, d.core.Name, d.core.Place))
 	}
 	if s.MaxAttempts > 0 {
 		d.core.Settings.MaxAttempts = s.MaxAttempts
@@ -75,6 +83,9 @@ func (s Settings[S]) addTo(d *Definition[S]) {
 	}
 	if s.MaxQueued > 0 {
 		d.core.Settings.MaxQueued = s.MaxQueued
+	}
+	if s.Label != "" {
+		d.core.Settings.Label = s.Label
 	}
 	d.core.Settings.Halt = d.core.Settings.Halt || s.Halt
 }

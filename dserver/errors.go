@@ -44,6 +44,10 @@ var (
 	// same send may be tried again, after a pause, and succeeds when consumers have made room.
 	ErrQueueFull = &Error{Code: "dserver/queue-full", Text: "dserver: queue full"}
 
+	// When asking with Info: the server is pinned to a label that no consumer of this process lists. Nothing has happened: send
+	// a Call, which is handled where the server runs.
+	ErrElsewhere = &Error{Code: "dserver/elsewhere", Text: "dserver: the server runs elsewhere"}
+
 	// When waiting: the message panicked, overran its time or could not be decoded, on its last attempt. What it did
 	// was rolled back each time. An operator finds the message among the dead letters.
 	ErrFault = &Error{Code: "dserver/fault", Text: "dserver: set aside"}

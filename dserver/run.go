@@ -10,6 +10,7 @@ import (
 	"github.com/dserver-go/dserver/internal/consumer"
 	"github.com/dserver-go/dserver/internal/logs"
 	"github.com/dserver-go/dserver/internal/stacks"
+	"github.com/dserver-go/dserver/internal/tenant"
 )
 
 // Consumer runs servers in this process. Its zero value is ready to use, and is not changed by Run. The Logger's writer
@@ -18,6 +19,7 @@ type Consumer struct {
 	Turns  int            // servers handled at a time; 128 per CPU, as a turn mostly waits for its commit
 	Work   int            // locked work done at a time; 1,024. What is beyond waits on its queue, first come first served
 	Cache  int64          // bytes of state kept; 64 MiB
+	Labels []string       // whose servers it runs (DServer.Pin); nil is []string{""}, those that are not pinned
 	Logger zerolog.Logger // the zero value warns through slog.Default; zerolog.Nop() is silent
 }
 
@@ -27,7 +29,7 @@ func Run(ctx context.Context, db backend.Database, types ...Type) error {
 }
 
 // Run serves the types until ctx ends, finishes the turns in hand and returns nil. It returns an error when the
-// database has ended (backend.ErrClosed), and panics when it is given no types, two of one name, or one without a
+// database has ended (backend.ErrClosed) or a label cannot be one, and panics when it is given no types, two of one name, or one without a
 // handler. Damaged data (backend.ErrCorrupt) does not end it: what cannot be read is logged and left alone, and all else
 // goes on.
 //
@@ -42,7 +44,13 @@ func (c Consumer) Run(ctx context.Context, db backend.Database, types ...Type) e
 		_, place := stacks.Caller()
 		panic("dserver: Run is given no types to serve, at " + place)
 	}
-	return public(consumer.Run(ctx, db, consumer.Options{Turns: c.Turns, Work: c.Work, Cache: c.Cache, Logger: loggerOf(c.Logger)}, definitions(types)...))
+	for _, label := range c.Labels {
+		if err := tenant.CheckLabel(label); err != nil {
+			return err
+		}
+	}
+	o := consumer.Options{Turns: c.Turns, Work: c.Work, Cache: c.Cache, Labels: c.Labels, Logger: loggerOf(c.Logger)}
+	return public(consumer.Run(ctx, db, o, definitions(types)...))
 }
 
 // loggerOf is the logger that a consumer was given. One that was given none warns through slog.Default: what has to be

@@ -13,11 +13,16 @@ type Status struct {
 	Attempts            int       // of a message that faulted and is tried again, or of locked work
 	Version             int       // of the state's schema
 	Unreadable          string    // why a consumer could not read the state, and what to do; "" when none has said so
+	Label               string    // of the consumers that run it (Pin); "" when it is not pinned
 	Created             time.Time // when it first had a state, by the clock of the consumer; zero when it has none
 
 	// Unhandled is the name of a message that is next, when none of the consumers that run the type has a handler for it, or
 	// none of them knows the version of the state. It is "" otherwise, and when no consumer runs.
 	Unhandled string
+
+	// Unlisted: something waits, and consumers of the type run, none of which lists the server's label (Consumer.Labels). It
+	// waits for one that does, or for Pin.
+	Unlisted bool
 }
 
 // Status reads the server's records in one snapshot.

@@ -24,6 +24,7 @@ type commandLine struct {
 	Discard discardCommand `cmd:"" help:"Remove a message that was set aside."`
 	Unlock  unlockCommand  `cmd:"" help:"End locked work: its message is set aside, its caller told, its result refused."`
 	Resume  resumeCommand  `cmd:"" help:"Let a server go on that has halted: its message has all its attempts again."`
+	Pin     pinCommand     `cmd:"" help:"Move a server to the consumers that list a label."`
 	Reset   resetCommand   `cmd:"" help:"Forget a server's state; its queue stays."`
 	Kill    killCommand    `cmd:"" help:"Remove a server, with its queue. Callers that wait are told."`
 

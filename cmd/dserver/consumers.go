@@ -22,6 +22,7 @@ type presence struct {
 	PID     int       `json:"pid,omitempty"`
 	Version string    `json:"version,omitempty"` // of the program
 	Types   []string  `json:"types,omitempty"`
+	Labels  []string  `json:"labels,omitempty"`
 	Since   time.Time `json:"since,omitzero"` // by its clock
 	Beat    time.Time `json:"beat,omitzero"`  // the last one, by its clock
 	InHand  *inHand   `json:"in_hand,omitempty"`
@@ -44,6 +45,9 @@ func newPresence(p dserver.Presence) presence {
 	for _, typ := range p.Types {
 		out.Types = append(out.Types, jsonName(typ))
 	}
+	for _, label := range p.Labels {
+		out.Labels = append(out.Labels, jsonName(label))
+	}
 	if tellsHand(p) {
 		out.InHand = &inHand{p.Turns, p.Waiting, p.Work}
 	}
@@ -65,12 +69,12 @@ func (*consumersCommand) Run(ctx context.Context, t *tool) error {
 	slices.SortStableFunc(all, func(a, b dserver.Presence) int {
 		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.PID, b.PID))
 	})
-	list := t.out.list("HOST", "PID", "VERSION", "SINCE", "BEAT", "TURNS", "WAITING", "WORK", "TYPES")
+	list := t.out.list("HOST", "PID", "VERSION", "SINCE", "BEAT", "TURNS", "WAITING", "WORK", "LABELS", "TYPES")
 	for _, p := range all {
 		const unknown = "unknown"
-		cells := []any{unknown, unknown, unknown, unknown, unknown, unknown, unknown, unknown, t.unreadable(p)}
+		cells := []any{unknown, unknown, unknown, unknown, unknown, unknown, unknown, unknown, unknown, t.unreadable(p)}
 		if p.Unreadable == "" {
-			cells = []any{orUnknown(p.Host), p.PID, orUnknown(p.Version), moment(p.Since), age(p.Beat), unknown, unknown, unknown, typesOf(p)}
+			cells = []any{orUnknown(p.Host), p.PID, orUnknown(p.Version), moment(p.Since), age(p.Beat), unknown, unknown, unknown, labelsOf(p), namesOf(p.Types)}
 		}
 		if tellsHand(p) {
 			cells[5], cells[6], cells[7] = p.Turns, p.Waiting, p.Work
@@ -93,15 +97,23 @@ func orUnknown(text string) string {
 	return text
 }
 
-// typesOf names them so that none looks like two.
-func typesOf(p dserver.Presence) string {
-	if len(p.Types) == 0 {
+// labelsOf is whose servers it runs; "" is those that are not pinned.
+func labelsOf(p dserver.Presence) string {
+	if len(p.Labels) == 0 {
+		return namesOf([]string{""})
+	}
+	return namesOf(p.Labels)
+}
+
+// namesOf lists names so that none looks like two, and none is missed.
+func namesOf(all []string) string {
+	if len(all) == 0 {
 		return "unknown"
 	}
-	names := make([]string, len(p.Types))
-	for i, typ := range p.Types {
-		if names[i] = quoted(typ); strings.Contains(typ, ",") && names[i] == typ {
-			names[i] = strconv.Quote(typ)
+	names := make([]string, len(all))
+	for i, name := range all {
+		if names[i] = quoted(name); names[i] == name && (strings.Contains(name, ",") || name == "") {
+			names[i] = strconv.Quote(name)
 		}
 	}
 	return strings.Join(names, ", ")

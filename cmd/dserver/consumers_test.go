@@ -49,7 +49,7 @@ func TestGoldenConsumers(t *testing.T) {
 		"since": since, "version": "v1.2.0", "turns": 12, "waiting": 3, "work": 1,
 	})
 	putProcess(t, db, "IDLE", map[string]any{
-		"host": "worker-10", "pid": 23, "beat": beat, "consumes": true, "types": []string{"a, b", `c"`}, "since": since,
+		"host": "worker-10", "pid": 23, "beat": beat, "consumes": true, "types": []string{"a, b", `c"`}, "since": since, "labels": []string{"", "eu", "a,b"},
 		"version": "(devel) 0123456789ab+dirty",
 	})
 	putProcess(t, db, "OLDER", map[string]any{"host": "worker-2", "pid": 81, "beat": beat, "consumes": true})

@@ -112,6 +112,36 @@ func TestAHaltedServerGoesOnWhenItIsResumed(t *testing.T) {
 	})
 }
 
+func TestAServerIsPinnedWhereNobodyIsAndBack(t *testing.T) {
+	dir, db := start(t)
+	srv := counters.At(db, "pinned")
+	if out := succeed(t, dir, "pin", "counter/pinned", "gpu, big"); !strings.Contains(out, `pinned counter/pinned to "gpu, big", which no consumer of its type lists now`) ||
+		!strings.Contains(out, "dserver --db app.db consumers") {
+		t.Errorf("it said %q", out)
+	}
+	must(t, srv.Cast(t.Context(), add{By: 1}))
+	eventually(t, "it is said to wait for a consumer", func() bool {
+		return strings.Contains(succeed(t, dir, "ls", "counter"), `no consumer lists its label "gpu, big"`)
+	})
+	if out := succeed(t, dir, "status", "counter/pinned"); !strings.Contains(out, "gpu, big") || !strings.Contains(out, "no consumer lists its label") {
+		t.Errorf("its status is %s", out)
+	}
+	if out := succeed(t, dir, "status", "counter/pinned", "--json"); !strings.Contains(out, `"label":"gpu, big","unlisted":true`) {
+		t.Errorf("its status is %s", out)
+	}
+	if out := succeed(t, dir, "pin", "counter/pinned", ""); !strings.Contains(out, `pinned counter/pinned to ""`) || strings.Contains(out, "lists now") {
+		t.Errorf("it said %q", out)
+	}
+	eventually(t, "its message is handled", func() bool {
+		c, err := srv.State(t.Context())
+		return err == nil && c.Count == 1
+	})
+	_, stderr, code := dserverTool(t, dir, "--db", "app.db", "pin", "counter/pinned", strings.Repeat("x", 129))
+	if code == exitDone || !strings.Contains(stderr, "at most 128 bytes") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
+
 func TestUnlockSetsTheLockedMessageAside(t *testing.T) {
 	dir, db := start(t)
 	srv := orders.At(db, "locked")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dserver-go/dserver/dserver"
@@ -27,13 +28,15 @@ type status struct {
 	Created     time.Time `json:"created,omitzero"`
 	Version     int       `json:"version,omitempty"` // of the state's schema
 
+	Label     string `json:"label,omitempty"`     // of the consumers that run it
+	Unlisted  bool   `json:"unlisted,omitempty"`  // no consumer lists the label
 	Unhandled string `json:"unhandled,omitempty"` // the next message, when no consumer handles it
 }
 
 func newStatus(r dserver.Ref, s dserver.Status) status {
 	return status{
 		Server: jsonName(r.String()), Queued: s.Queued, DeadLetters: s.DeadLetters, Attempts: s.Attempts, Locked: s.Locked,
-		Halted: s.Halted, Unreadable: jsonName(s.Unreadable), Created: s.Created, Version: s.Version, Unhandled: jsonName(s.Unhandled), Delayed: s.Delayed,
+		Halted: s.Halted, Unreadable: jsonName(s.Unreadable), Created: s.Created, Version: s.Version, Unhandled: jsonName(s.Unhandled), Label: jsonName(s.Label), Unlisted: s.Unlisted, Delayed: s.Delayed,
 	}
 }
 
@@ -44,6 +47,8 @@ func (s status) word() string {
 		return "unreadable"
 	case s.Halted:
 		return fmt.Sprintf("halted, attempts: %d", s.Attempts)
+	case s.Unlisted:
+		return fmt.Sprintf("no consumer lists its label %s", namesOf([]string{s.Label}))
 	case s.Unhandled != "":
 		return "no consumer handles " + s.Unhandled
 	case s.Locked && s.Attempts > 1:
@@ -124,6 +129,9 @@ func (c *statusCommand) Run(ctx context.Context, t *tool) error {
 	if !s.Created.IsZero() {
 		fields = append(fields, field{"created", moment(s.Created)}, field{"schema version", s.Version})
 	}
+	if s.Label != "" {
+		fields = append(fields, field{"label", s.Label})
+	}
 	if s.Unreadable != "" {
 		fields = append(fields, field{"why", s.Unreadable})
 	}
@@ -185,6 +193,42 @@ func (c *resumeCommand) Run(ctx context.Context, t *tool) error {
 		return err
 	}
 	return t.out.line(map[string]string{"resumed": jsonName(c.Server.Ref.String())}, "resumed %v", c.Server)
+}
+
+// pinCommand moves a server to the consumers of a label.
+type pinCommand struct {
+	shown
+	Label text `arg:"" help:"The label that consumers list (Consumer.Labels); \"\" is not to pin it."`
+}
+
+// Run does it, and says so when nobody is there.
+func (c *pinCommand) Run(ctx context.Context, t *tool) error {
+	if err := c.Server.At(t.db).Pin(ctx, string(c.Label)); err != nil {
+		return err
+	}
+	done := map[string]string{"pinned": jsonName(c.Server.Ref.String()), "label": jsonName(string(c.Label))}
+	isListed, err := t.isListed(ctx, c.Server.Type, string(c.Label))
+	if err != nil {
+		return err
+	}
+	if !isListed {
+		return t.out.line(done, "pinned %v to %s, which no consumer of its type lists now: it waits for one; %s consumers shows who lists what",
+			c.Server, namesOf([]string{string(c.Label)}), t.self())
+	}
+	return t.out.line(done, "pinned %v to %s", c.Server, namesOf([]string{string(c.Label)}))
+}
+
+// isListed reports whether a process says that it runs the servers of a type that have a label. One that tells no types may.
+func (t *tool) isListed(ctx context.Context, typ, label string) (bool, error) {
+	for p, err := range dserver.Consumers(ctx, t.db) {
+		if err != nil {
+			return false, err
+		}
+		if (len(p.Types) == 0 || slices.Contains(p.Types, typ)) && (len(p.Labels) == 0 && label == "" || slices.Contains(p.Labels, label)) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // resetCommand forgets a state.

@@ -46,9 +46,10 @@ type consumer struct {
 
 	abort context.CancelCauseFunc
 
-	taking  context.Context // ends with Run's: from then on nothing is begun
-	caution *caution
-	logged  loggedOnce
+	taking   context.Context // ends with Run's: from then on nothing is begun
+	caution  *caution
+	logged   loggedOnce
+	unlisted loggedOnce // types and labels
 
 	parkAfter time.Duration
 
@@ -80,9 +81,10 @@ type served struct {
 
 // Options are how a consumer runs. Zero values are the defaults, but for the Logger.
 type Options struct {
-	Turns  int   // servers handled at a time; 128 per CPU, as a turn mostly waits for its commit
-	Work   int   // locked work done at a time; 1,024
-	Cache  int64 // bytes of state kept; 64 MiB
+	Turns  int      // servers handled at a time; 128 per CPU, as a turn mostly waits for its commit
+	Work   int      // locked work done at a time; 1,024
+	Cache  int64    // bytes of state kept; 64 MiB
+	Labels []string // whose servers it runs; {""}, those that are not pinned
 	Logger zerolog.Logger
 
 	// For tests, of this library and of programs (package dservertest).
@@ -105,7 +107,7 @@ func Run(ctx context.Context, db backend.Database, o Options, types ...*turn.Def
 
 func newConsumer(db backend.Database, o Options, types ...*turn.Definition) *consumer {
 	run := &consumer{
-		Env: turn.Env{DB: db, Name: rand.Text()}, log: o.Logger, max: o.Turns, options: o,
+		Env: turn.Env{DB: db, Name: rand.Text(), Labels: labelsOf(o)}, log: o.Logger, max: o.Turns, options: o,
 		types: map[string]*served{},
 		room:  make(chan struct{}, 1),
 
@@ -190,6 +192,9 @@ func (c *consumer) start(ctx context.Context) {
 			c.wg.Go(func() { c.move(ctx, name, shard) })
 		}
 	}
+	for _, label := range c.Labels {
+		c.wg.Go(func() { c.scanLabel(ctx, label) })
+	}
 	c.wg.Go(func() { c.Process.Attend(ctx, c.log, c.caution.vanished.Store) })
 	if asked.Joined != nil {
 		asked.Joined()
@@ -208,7 +213,11 @@ func consumerOf(p *mailbox.Process, typ string) *consumer {
 func (c *consumer) Types() iter.Seq[string] { return maps.Keys(c.types) }
 
 // Ability is part of mailbox.Member.
-func (c *consumer) Ability(typ string) tenant.Ability { return c.types[typ].def.Ability() }
+func (c *consumer) Ability(typ string) tenant.Ability {
+	a := c.types[typ].def.Ability()
+	a.Labels = c.Labels
+	return a
+}
 
 // runs reports whether it runs a type.
 func (c *consumer) runs(typ string) bool { return c.types[typ] != nil }

@@ -113,7 +113,7 @@ func (h Handle) absence(ctx context.Context, p *mailbox.Process) string {
 	if text := p.Absence(h.Ref.Type); text != "" {
 		return text
 	}
-	return h.blindness()
+	return h.oddity(p)
 }
 
 // push appends messages to the queue, in one commit with all that makes them found. It returns what is known of their

@@ -18,7 +18,7 @@ func (h Handle) Info(ctx context.Context, message tenant.Message) error {
 	}
 	p, release := mailbox.Acquire(h.DB)
 	defer release()
-	c := newConsumer(h.DB, Options{Logger: p.Logger()})
+	c := newConsumer(h.DB, Options{Logger: p.Logger(), Labels: labelsHere(p, h.Ref.Type)})
 	c.Process = p
 	c.Base, c.abort = context.WithCancelCause(ctx)
 	defer c.abort(nil)

@@ -32,7 +32,7 @@ func TestLockedServerKeepsItsMark(t *testing.T) {
 		other, ref := newConsumer(db, Options{}, def), refOf(def)
 		other.Base = ctx
 		other.closing = true // it has no workers
-		if err := other.confirmEmpty(ref, tenant.KeysOf(ref)); err != nil {
+		if err := confirmed(other, ref); err != nil {
 			t.Fatal(err)
 		}
 		err := db.Read(ctx, func(tx backend.ReadTx) error {
@@ -65,7 +65,7 @@ func TestPushWhileTheQueueIsConfirmedEmpty(t *testing.T) {
 	c, ref := newConsumer(&meddled{db, push}, Options{}, def), refOf(def)
 	c.Base = t.Context()
 	c.closing = true // it has no workers
-	if err := c.confirmEmpty(ref, tenant.KeysOf(ref)); err != nil {
+	if err := confirmed(c, ref); err != nil {
 		t.Fatal(err)
 	}
 	if status, err := operatorOf(db, def).Status(t.Context()); err != nil || status.Queued != 1 {
@@ -216,4 +216,12 @@ func TestParkingGivesWayToASenderThatDoesNotStop(t *testing.T) {
 	if moved, err := seen.moveMark(); moved || err != nil || pushed > 2 {
 		t.Errorf("it was parked after %d attempts: %v, %v", pushed, moved, err)
 	}
+}
+
+// confirmed is confirmEmpty for a server that the consumer has not looked at yet.
+func confirmed(c *consumer, ref tenant.Ref) error {
+	c.mu.Lock()
+	s := c.server(ref)
+	c.mu.Unlock()
+	return c.visit(s, 1).confirmEmpty()
 }

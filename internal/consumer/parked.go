@@ -63,13 +63,15 @@ func (t *visit) park(next nextTurn) nextTurn {
 
 // moveMark is the transaction of step 1. It reports false when the server is not as the turn has seen it.
 func (t *visit) moveMark() (moved bool, err error) {
-	ref, runs := t.Ref, 0
+	ref, label, runs := t.Ref, t.Label(), 0
+	place := tenant.ParkedRow(ref, label)
 	err = t.c.DB.Transact(t.c.Base, func(tx backend.Tx) error {
 		moved = false
 		if runs++; runs > 1 { // it conflicted: the server has something to do
 			return nil
 		}
-		mark, row, claim := tx.Get(tenant.ReadyMark(ref)), tx.Get(tenant.ParkedRow(ref)), tx.Get(tenant.ReadyClaim(ref, t.c.Process.ID))
+		mark, row, claim := tx.Get(tenant.ReadyMark(ref)), tx.Get(place), tx.Get(tenant.ReadyClaim(ref, t.c.Process.ID))
+		pin := tx.Get(t.Keys.Pin()) // it moves the row
 		var now tenant.Head
 		if err := tenant.ReadHead(tx, t.Keys, &now, tenant.Known{}, true); err != nil {
 			return err
@@ -80,6 +82,9 @@ func (t *visit) moveMark() (moved bool, err error) {
 		}
 		isClaimed, err := tenant.IsThere(claim)
 		if err != nil {
+			return err
+		}
+		if _, err := pin.Get(); err != nil {
 			return err
 		}
 		isParked, err := tenant.IsThere(row)
@@ -95,16 +100,26 @@ func (t *visit) moveMark() (moved bool, err error) {
 			tx.Clear(tenant.ReadyMark(ref).Only())
 			tx.Clear(tenant.ReadyClaim(ref, t.c.Process.ID).Only())
 		}
+		if !now.Pin.IsSet && label != "" { // it begins there, and the row is found by that
+			t.Keys.SetPin(tx, label)
+		}
+		if label == "" && t.hasRow() { // what follows is instead of it
+			tx.Clear(tenant.LabelRow(label, ref).Only())
+		}
 		switch halts := now.Halts(); {
 		case halts && isParked:
-			tx.Clear(tenant.ParkedRow(ref).Only())
+			tx.Clear(place.Only())
+		case !halts && !isParked && t.IsElsewhere():
+			tx.Clear(tenant.ParkedRow(ref, "").Only()) // where it may stand if its type began elsewhere
+			tenant.SetCalled(tx, ref, label)
 		case !halts && !isParked:
-			tx.Set(tenant.ParkedRow(ref), nil)
+			tx.Set(place, nil)
 		}
 		return nil
 	})
 	if moved && err == nil {
 		t.c.caution.claims.Delete(ref)
+		t.forgetRow(label == "")
 	}
 	return moved, err
 }

@@ -157,7 +157,8 @@ var (
 // claims, and the row of those that wait (parked.go). Otherwise it makes the server looked at. The mark of a locked server,
 // or its row, is what leads others to it when the holder dies; the end of locked work that runs here makes us look by
 // itself. Of a server without a state the queue's counters go as well, which would be all that is left of it.
-func (c *consumer) confirmEmpty(ref tenant.Ref, keys tenant.Keys) error {
+func (t *visit) confirmEmpty() error {
+	c, ref, keys, label := t.c, t.Ref, t.Keys, t.Label()
 	err := c.DB.Transact(c.Base, func(tx backend.Tx) error {
 		fence, version := tx.Get(keys.Fence()), tx.Get(keys.Version())
 		empty, err := keys.Queue().IsEmpty(tx)
@@ -179,6 +180,9 @@ func (c *consumer) confirmEmpty(ref tenant.Ref, keys tenant.Keys) error {
 			return errLocked
 		}
 		tenant.ClearReady(tx, ref)
+		if label != "" || t.hasRow() {
+			tx.Clear(tenant.LabelRow(label, ref).Only())
+		}
 		if state == nil {
 			keys.ForgetQueue(tx)
 		}
@@ -186,6 +190,7 @@ func (c *consumer) confirmEmpty(ref tenant.Ref, keys tenant.Keys) error {
 	})
 	if err == nil {
 		c.caution.claims.Delete(ref)
+		t.forgetRow(true)
 	}
 	switch {
 	case errors.Is(err, errNotEmpty):

@@ -24,6 +24,7 @@ type server struct {
 	scheduled bool // in the run queue, or a worker has it
 	look      bool // the stored queue may have something: a turn is wanted without arrivals too
 	marked    bool // its ready mark may be set
+	called    bool // a row in the index of its label led here
 	slow      bool // its last turn was: casts do not join
 
 	timer *time.Timer // will look again; nil when there is none
@@ -41,10 +42,12 @@ type server struct {
 
 // foreign is what a consumer keeps of a server that others have to do with.
 type foreign struct {
-	sight   lease.Sight // of another process's lock
-	unheard [2]unheard  // of the lanes: their next message has no handler here
-	rests   time.Time   // until when it is left alone, as others handle its next message
-	stuck   time.Time   // since when nothing could be handled, or when it was parked last; zero when something was
+	sight     lease.Sight // of another process's lock
+	unheard   [2]unheard  // of the lanes: their next message has no handler here
+	rests     time.Time   // until when it is left alone, as others handle its next message
+	row       bool        // a row in the index of its label leads to it
+	elsewhere time.Time   // since when it is of a label that is not run here; zero when it is
+	stuck     time.Time   // since when nothing could be handled, or when it was parked last; zero when something was
 }
 
 // others is the foreign part, made when it is needed.

@@ -148,7 +148,7 @@ func (s *Stepper) look(server *server) (*Step, error) {
 	messages, err := t.Choose()
 	if err != nil || len(messages) == 0 {
 		if err == nil && len(t.Head.Items) == 0 {
-			err = s.c.confirmEmpty(server.ref(), t.Keys)
+			err = t.confirmEmpty()
 		}
 		return nil, err
 	}

@@ -54,8 +54,8 @@ func (c *consumer) takes(ctx context.Context, typ, name string, call bool) (bool
 	if !call {
 		return false, nil
 	}
-	handled, err := c.Process.IsHandled(ctx, typ, name, 0)
-	return !handled, err
+	crew, err := c.Process.Crew(ctx, typ)
+	return err == nil && !tenant.IsHandledBy(crew, name, 0), err
 }
 
 // leave is the steps 2 to 4 for what the turn could not handle. It reports whether something has changed; else t.Waits
@@ -74,10 +74,11 @@ func (t *visit) leave() (again bool, err error) {
 }
 
 func (t *visit) leaveOne(w turn.Work) (gone bool, err error) {
-	handled, err := t.c.Process.IsHandled(t.c.Base, t.Def.Name, w.Envelope.Name, t.Head.Meta.Schema)
+	crew, err := t.c.Process.Crew(t.c.Base, t.Def.Name)
 	if err != nil {
 		return false, err
 	}
+	handled := tenant.IsHandledBy(tenant.Listing(crew, t.Label()), w.Envelope.Name, t.Head.Meta.Schema)
 	limit := t.Def.Settings.NoHandlerWait
 	unheard := t.s.others().unheard[w.Item.Lane].look(w.Item.Stamp, handled, time.Now())
 	switch {
@@ -113,7 +114,8 @@ func (t *visit) endUnheard(w turn.Work, waited time.Duration) (gone bool, err er
 		if err != nil {
 			return err
 		}
-		if !isThere || tenant.IsHandledBy(t.c.Process.Others.Living(found, now), name, t.Head.Meta.Schema) {
+		living := tenant.Listing(t.c.Process.Others.Living(found, now), t.Label())
+		if !isThere || tenant.IsHandledBy(living, name, t.Head.Meta.Schema) {
 			return nil
 		}
 		gone = true
@@ -136,7 +138,17 @@ const restFor = mailbox.LookInterval * 4 / 5
 
 // rests reports whether the turn leaves its server alone without a look.
 func (t *visit) rests() bool {
-	return len(t.locals) == 0 && t.s.apart != nil && time.Now().Before(t.s.apart.rests)
+	apart := t.s.apart
+	switch {
+	case apart == nil || !time.Now().Before(apart.rests):
+		return false
+	case len(t.locals) == 0:
+		return true
+	case apart.elsewhere.IsZero() || t.locals[0].Released != nil:
+		return false
+	}
+	t.giveBack(t.locals)
+	return true
 }
 
 // loggedOnce is the servers that were logged, once each.

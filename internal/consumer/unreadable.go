@@ -75,20 +75,31 @@ func (t *visit) tellUnreadable(err error) {
 	}
 }
 
-// blindness is what to add to the error of a call whose time is over, when consumers could not read the state: "" else.
-func (h Handle) blindness() (text string) {
+// oddity is what to add to the error of a call whose time is over, when consumers could not read the state, or none of them
+// lists the server's label: "" else.
+func (h Handle) oddity(p *mailbox.Process) (text string) {
 	ctx, cancel := context.WithTimeout(context.Background(), mailbox.AbsenceLimit)
 	defer cancel()
-	var said tenant.UnreadableRecord
+	var head tenant.Head
+	keys := tenant.KeysOf(h.Ref)
 	err := h.DB.Read(ctx, func(tx backend.ReadTx) error {
-		value, err := tx.Get(tenant.KeysOf(h.Ref).Unreadable()).Get()
-		if err == nil && value != nil {
-			err = tenant.DecodeRecord(value, &said)
+		records, err := tx.GetRange(keys.Head().Tree(), backend.RangeOptions{}).Get()
+		if err != nil {
+			return err
 		}
-		return err
+		head = tenant.Head{}
+		return head.Records(keys.Head(), records)
 	})
-	if err != nil || said.Text == "" {
+	if err != nil {
 		return ""
 	}
-	return " (its state could not be read: " + said.Text + ")"
+	if said := head.Unreadable.Text; said != "" {
+		return " (its state could not be read: " + said + ")"
+	}
+	label := head.LabelOf(h.Def.Settings.Label)
+	crew, err := p.Crew(ctx, h.Ref.Type)
+	if err != nil || len(tenant.Listing(crew, label)) > 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (no consumer lists its label %q: Consumer.Labels, or Pin it elsewhere)", label)
 }

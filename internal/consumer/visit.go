@@ -81,6 +81,9 @@ func (t *visit) run() nextTurn {
 			return t.faulted(t.Batch.Faulted)
 		case errors.Is(err, turn.ErrLost):
 			return t.lost()
+		case t.Info != nil && errors.Is(err, tenant.ErrElsewhere):
+			t.locals[0].Done <- turn.Outcome{Err: err}
+			return nextTurn{}
 		case (turn.IsTooMuch(err) || errors.Is(err, tenant.ErrKeyReused)) && handled > 1:
 			t.Limit = handled / 2
 		case errors.Is(err, tenant.ErrKeyReused) && handled == 1:
@@ -100,6 +103,10 @@ func (t *visit) cut() {
 	t.c.mu.Lock()
 	defer t.c.mu.Unlock()
 	s.look, t.Marked = false, s.marked
+	if s.called {
+		s.called = false
+		s.others().rests, s.others().row = time.Time{}, true
+	}
 	_, t.kept = t.c.places.kept[s.ref()]
 	for len(s.arrivals) > 0 && len(t.locals) < tenant.MaxBatch {
 		a := s.arrivals[0]
@@ -132,8 +139,13 @@ func (t *visit) finish() nextTurn {
 		if !t.Head.Killed.IsZero() {
 			return t.bury()
 		}
+		if t.IsElsewhere() {
+			return t.leaveElsewhere()
+		}
+		t.isHere()
 		return t.park(t.idle())
 	}
+	t.isHere()
 	if len(b.Results) > 0 && t.s.apart != nil {
 		t.s.apart.stuck = time.Time{}
 	}
@@ -237,7 +249,7 @@ func (t *visit) idle() nextTurn {
 		return nextTurn{after: wait}
 	}
 	t.c.unmark(t.s)
-	if err := t.c.confirmEmpty(t.Ref, t.Keys); err != nil {
+	if err := t.confirmEmpty(); err != nil {
 		return t.failed(err)
 	}
 	return nextTurn{}

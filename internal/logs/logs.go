@@ -22,6 +22,7 @@ const (
 	Key         = "key"
 	Place       = "place" // in the program: file and line
 	Process     = "process"
+	Label       = "label"
 	Host        = "host"
 	PID         = "pid"
 	Ahead       = "ahead" // of this process's clock, at least

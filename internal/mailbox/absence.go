@@ -21,8 +21,8 @@ const (
 	AbsenceLimit = 200 * time.Millisecond // of the look, which comes after the call's own time
 	absenceValid = time.Second            // of what it found, for other calls that end at that time
 
-	// maxTypesBytes bounds the names of types in a process's record. One that runs more tells none.
-	maxTypesBytes = 8 << 10
+	// maxNamesBytes bounds the names of types, and the labels, in a process's record. One that has more tells none.
+	maxNamesBytes = 8 << 10
 )
 
 // roster is the types that processes run, as they were seen a moment ago.
@@ -81,15 +81,30 @@ func (p *Process) typesThatRun(ctx context.Context) (types map[string]bool, know
 	return types, known, err
 }
 
-// typesRun is the types that consumers of this process run, for its record; nil when they are too many.
-func (p *Process) typesRun() []string {
-	var names []string
-	bytes := 0
-	for typ := range *p.members.Load() {
-		names = append(names, typ)
-		bytes += len(typ)
+// typesRun is the types that consumers of this process run, and the labels that they list, for its record; nil when they are
+// too many.
+func (p *Process) typesRun() (types, labels []string) {
+	for typ, a := range p.abilities() {
+		types = append(types, typ)
+		labels = append(labels, a.Labels...)
+		if len(a.Labels) == 0 {
+			labels = append(labels, "")
+		}
 	}
-	if bytes > maxTypesBytes {
+	slices.Sort(labels)
+	if labels = slices.Compact(labels); len(labels) == 1 && labels[0] == "" {
+		labels = nil
+	}
+	return told(types), told(labels)
+}
+
+// told is names in order; nil when they are too many for a record that is written with each beat.
+func told(names []string) []string {
+	bytes := 0
+	for _, name := range names {
+		bytes += len(name)
+	}
+	if bytes > maxNamesBytes {
 		return nil
 	}
 	slices.Sort(names)

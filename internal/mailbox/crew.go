@@ -18,9 +18,18 @@ func (p *Process) abilities() map[string]tenant.Ability {
 			own := m.Ability(typ)
 			a.Schema = max(a.Schema, own.Schema)
 			a.Messages = append(a.Messages, own.Messages...)
+			a.Labels = append(a.Labels, own.Labels...)
+			if len(own.Labels) == 0 {
+				a.Labels = append(a.Labels, "")
+			}
+			a.Begins = own.Begins
 		}
 		slices.Sort(a.Messages)
 		a.Messages = slices.Compact(a.Messages)
+		slices.Sort(a.Labels)
+		if a.Labels = slices.Compact(a.Labels); len(a.Labels) == 1 && a.Labels[0] == "" {
+			a.Labels = nil
+		}
 		all[typ] = a
 	}
 	return all
@@ -55,8 +64,8 @@ type crew struct {
 // crewMax is how long that is believed. What cannot be taken back is decided by a read of its own.
 const crewMax = LookInterval / 2
 
-// IsHandled reports whether a living process has a handler for a message.
-func (p *Process) IsHandled(ctx context.Context, typ, name string, schema int) (bool, error) {
+// Crew is the living processes that run a type.
+func (p *Process) Crew(ctx context.Context, typ string) ([]tenant.Able, error) {
 	p.mu.Lock()
 	known := p.crews[typ]
 	p.mu.Unlock()
@@ -67,7 +76,7 @@ func (p *Process) IsHandled(ctx context.Context, typ, name string, schema int) (
 			return err
 		})
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		known = crew{time.Now(), nil}
 		p.Others.noteAbles(found, known.at)
@@ -79,7 +88,7 @@ func (p *Process) IsHandled(ctx context.Context, typ, name string, schema int) (
 		p.crews[typ] = known
 		p.mu.Unlock()
 	}
-	return tenant.IsHandledBy(known.living, name, schema), nil
+	return known.living, nil
 }
 
 // noteAbles remembers the looks at the processes of a crew.

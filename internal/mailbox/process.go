@@ -311,7 +311,8 @@ func (p *Process) newRecord() []byte {
 	host, _ := os.Hostname() // a name for people; it may be missing
 	r := tenant.ProcessRecord{Host: host, PID: os.Getpid(), Beat: time.Now().UnixMilli()}
 	if members := p.all(); len(members) > 0 {
-		r.Consumes, r.Types, r.Since, r.Version = true, p.typesRun(), p.since.Load(), programVersion()
+		r.Consumes, r.Since, r.Version = true, p.since.Load(), programVersion()
+		r.Types, r.Labels = p.typesRun()
 		for m := range members {
 			r.Add(m.InHand())
 		}

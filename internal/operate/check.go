@@ -67,6 +67,7 @@ func (c *checker) all() error {
 		tenant.KeyServer:  c.servers,
 		tenant.KeyReady:   c.marks,
 		tenant.KeyParked:  c.waits,
+		tenant.KeyLabel:   c.labels,
 		tenant.KeyBell:    c.bells,
 		tenant.KeyDue:     c.dues,
 		tenant.KeyAlarm:   c.bells,
@@ -134,11 +135,31 @@ func (c *checker) waits(prefix backend.Key) error {
 		if len(elements) == 3 {
 			typ, isType := elements[0].(string)
 			id, isID := elements[2].(string)
-			if isType && isID && key.Compare(tenant.ParkedRow(tenant.Ref{Type: typ, ID: id})) == 0 {
+			if isType && isID && key.Compare(tenant.ParkedRow(tenant.Ref{Type: typ, ID: id}, "")) == 0 {
 				return nil
 			}
 		}
 		return damage("%v is no row of a server that waits", key)
+	})
+}
+
+// labels checks the bells of labels and the rows below them. One of an empty queue is no damage, nor one of a server that is
+// under another label: whoever lists this one removes it.
+func (c *checker) labels(prefix backend.Key) error {
+	return c.each(prefix, func(key backend.Key, elements []any, value []byte) error {
+		if len(elements) == 1 {
+			if _, isLabel := elements[0].(string); isLabel {
+				_, err := backend.Counter(value)
+				return err
+			}
+		}
+		if len(elements) == 3 {
+			if label, isLabel := elements[0].(string); isLabel {
+				_, err := tenant.ParseLabelRow(tenant.LabelBell(label), key)
+				return err
+			}
+		}
+		return damage("%v is no row of a label", key)
 	})
 }
 

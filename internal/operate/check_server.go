@@ -84,7 +84,7 @@ func (c *checker) queueInPages(ref tenant.Ref) error {
 
 // head checks the records of a server.
 func (*checker) head(g *glimpse, ref tenant.Ref) error {
-	known := append([]string{tenant.RecordVersion, tenant.RecordMeta, tenant.RecordKilled, tenant.RecordLock, tenant.RecordFence, tenant.RecordBeat, tenant.RecordOwner, tenant.RecordUnread}, tenant.RecordAttempts[:]...)
+	known := append([]string{tenant.RecordVersion, tenant.RecordMeta, tenant.RecordKilled, tenant.RecordLock, tenant.RecordFence, tenant.RecordBeat, tenant.RecordOwner, tenant.RecordPin, tenant.RecordUnread}, tenant.RecordAttempts[:]...)
 	keys := tenant.KeysOf(ref)
 	pairs, err := g.GetRange(keys.Head().Tree(), backend.RangeOptions{Limit: tenant.HeadRecords}).Get()
 	if err != nil {
@@ -134,7 +134,7 @@ func (c *checker) lead(g *glimpse, ref tenant.Ref, missing error) error {
 	var h tenant.Head
 	err := tenant.ReadHead(g, tenant.KeysOf(ref), &h, tenant.Known{}, true)
 	if err == nil && !h.Halts() {
-		g.expect(missing, tenant.ReadyMark(ref), tenant.ParkedRow(ref))
+		g.expect(missing, tenant.ReadyMark(ref), tenant.ParkedRow(ref, h.Pin.Label), tenant.LabelRow(h.Pin.Label, ref))
 	}
 	return err
 }

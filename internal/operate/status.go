@@ -17,18 +17,23 @@ type Status struct {
 	Attempts            int       // of a message that faulted and is tried again, or of locked work
 	Version             int       // of the state's schema
 	Unreadable          string    // why a consumer could not read the state, and what to do; "" when none has said so
+	Label               string    // of the consumers that run it; "" when it is not pinned
 	Created             time.Time // when it first had a state, by the clock of the consumer; zero when it has none
 
 	// Unhandled is the name of a message that is next, when none of the consumers that run the type has a handler for it, or
 	// none of them knows the version of the state. It is "" otherwise, and when no consumer runs.
 	Unhandled string
+
+	// Unlisted: something waits, and consumers of the type run, none of which lists the label.
+	Unlisted bool
 }
 
 // Status reads the server's records in one snapshot.
 func (s Server) Status(ctx context.Context) (status Status, err error) {
 	err = s.read(ctx, "read the status", func(tx backend.ReadTx, keys tenant.Keys) (err error) {
-		if status, err = statusOf(tx, keys); err == nil && (status.Queued > 0 || status.Locked) {
-			status.Unhandled, err = unhandledOf(tx, s.DB, s.Ref, status.Version)
+		var isNew bool
+		if status, isNew, err = statusOf(tx, keys); err == nil && (status.Queued > 0 || status.Locked) {
+			err = status.lookAtCrew(tx, s.DB, s.Ref, isNew)
 		}
 		return err
 	})
@@ -38,55 +43,65 @@ func (s Server) Status(ctx context.Context) (status Status, err error) {
 	return status, nil
 }
 
-// unhandledOf is the name of a message that is next on a lane, or under the lock, and that no consumer of the type can
-// handle.
-func unhandledOf(tx backend.Reader, db backend.Database, ref tenant.Ref, schema int) (string, error) {
+// lookAtCrew finds out whether the consumers of the type run the server, and can handle what is next on a lane, or under the
+// lock. A server that is new begins where its type does.
+func (s *Status) lookAtCrew(tx backend.Reader, db backend.Database, ref tenant.Ref, isNew bool) error {
 	found, err := tenant.AblesOf(tx, ref.Type)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if p := mailbox.Of(db); p != nil {
 		found = p.Others.Living(found, time.Now())
 	}
 	if len(found) == 0 {
-		return "", nil
+		return nil
+	}
+	if isNew {
+		s.Label = found[0].Begins
+	}
+	if found = tenant.Listing(found, s.Label); len(found) == 0 {
+		s.Unlisted = true
+		return nil
 	}
 	names, err := tenant.KeysOf(ref).NextMessages(tx)
 	for _, name := range names {
-		if !tenant.IsHandledBy(found, name, schema) {
-			return name, nil
+		if !tenant.IsHandledBy(found, name, s.Version) {
+			s.Unhandled = name
+			break
 		}
 	}
-	return "", err
+	return err
 }
 
-func statusOf(tx backend.Reader, keys tenant.Keys) (Status, error) {
+// statusOf also reports whether the server has neither pin nor state.
+func statusOf(tx backend.Reader, keys tenant.Keys) (s Status, isNew bool, err error) {
 	dead, later := tx.Get(keys.Dead()), keys.CountDelayed(tx)
 	records, err := tx.GetRange(keys.Head().Tree(), backend.RangeOptions{}).Get()
 	if err != nil {
-		return Status{}, err
+		return Status{}, false, err
 	}
 	var h tenant.Head
 	if err := h.Records(keys.Head(), records); err != nil {
-		return Status{}, err
+		return Status{}, false, err
 	}
-	s := Status{Locked: h.Lock.IsHeld(), Attempts: max(h.Attempts[0].Count, h.Attempts[1].Count, h.Lock.Record.Attempt),
+	s = Status{Locked: h.Lock.IsHeld(), Attempts: max(h.Attempts[0].Count, h.Attempts[1].Count, h.Lock.Record.Attempt),
 		Unreadable: h.Unreadable.Text,
-		Halted:     h.Attempts[0].Halts || h.Attempts[1].Halts || h.Lock.Record.Halted, Version: h.Meta.Schema}
+		Halted:     h.Attempts[0].Halts || h.Attempts[1].Halts || h.Lock.Record.Halted, Version: h.Meta.Schema,
+		Label: h.Pin.Label}
 	if h.Meta.Created != 0 {
 		s.Created = time.UnixMilli(h.Meta.Created)
 	}
 	if s.Queued, err = keys.Queue().Len(tx).Get(); err != nil {
-		return Status{}, err
+		return Status{}, false, err
 	}
 	counter, err := dead.Get()
 	if err != nil {
-		return Status{}, err
+		return Status{}, false, err
 	}
 	if s.DeadLetters, err = backend.Counter(counter); err != nil {
-		return Status{}, err
+		return Status{}, false, err
 	}
 	delayed, err := later.Get()
 	s.Delayed = len(delayed)
-	return s, err
+	return s, !h.Pin.IsSet && h.Meta.Created == 0, err
 }

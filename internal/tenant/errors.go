@@ -29,6 +29,7 @@ func (e *Error) Is(target error) bool {
 var (
 	ErrNoHandler = &Error{Code: "dserver/no-handler", Text: "dserver: no handler"}
 	ErrKeyReused = &Error{Code: "dserver/key-reused", Text: "dserver: idempotency key used for another message"}
+	ErrElsewhere = &Error{Code: "dserver/elsewhere", Text: "dserver: the server runs elsewhere"}
 	ErrQueueFull = &Error{Code: "dserver/queue-full", Text: "dserver: queue full"}
 	ErrFault     = &Error{Code: "dserver/fault", Text: "dserver: set aside"}
 	ErrReplyLost = &Error{Code: "dserver/reply-lost", Text: "dserver: the reply was lost"}

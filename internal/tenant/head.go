@@ -18,8 +18,9 @@ type Head struct {
 	about      []byte      // meta's record
 	Attempts   [2]Attempts // of the lanes' heads
 	Lock       Lock
-	Unreadable UnreadableRecord     // why a consumer could not read the state
-	Owner      string               // the consumer that wrote the state last, if it may recall
+	Unreadable UnreadableRecord // why a consumer could not read the state
+	Owner      string           // the consumer that wrote the state last, if it may recall
+	Pin        Pin
 	Killed     backend.Versionstamp // all that was pushed before is dead, and not buried yet
 	Items      []queue.Item
 	All        bool // items are all that is stored
@@ -127,6 +128,8 @@ func (h *Head) record(name backend.Key, value []byte) (err error) {
 		h.Lock.Beat = string(value)
 	case RecordOwner:
 		h.Owner = string(value)
+	case RecordPin:
+		h.Pin = Pin{true, string(value)}
 	case RecordUnread:
 		err = DecodeRecord(value, &h.Unreadable)
 	case RecordKilled:
@@ -143,6 +146,7 @@ var (
 	RecordFence    = string(backend.NewKey(keyFence))
 	RecordOwner    = string(backend.NewKey(keyOwner))
 	RecordBeat     = string(backend.NewKey(keyBeat))
+	RecordPin      = string(backend.NewKey(keyPin))
 	RecordUnread   = string(backend.NewKey(keyUnread))
 	RecordKilled   = string(backend.NewKey(keyKilled))
 	RecordAttempts = [2]string{
@@ -165,7 +169,7 @@ func (h *Head) large(tx backend.Reader, r backend.Range, q queue.Queue) error {
 func (h *Head) IsAs(seen *Head) bool {
 	sameItem := func(a, b queue.Item) bool { return a.Stamp == b.Stamp && a.Lane == b.Lane }
 	return h.Version == seen.Version && bytes.Equal(h.about, seen.about) && h.Attempts == seen.Attempts &&
-		h.Lock == seen.Lock && h.Killed == seen.Killed && h.All == seen.All &&
+		h.Lock == seen.Lock && h.Pin == seen.Pin && h.Killed == seen.Killed && h.All == seen.All &&
 		slices.EqualFunc(h.Items, seen.Items, sameItem)
 }
 

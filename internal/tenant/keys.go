@@ -11,7 +11,7 @@ import (
 //
 //	server  type id  head                                       the version of the state
 //	                 head  attempts lane | lock | fence | beat | meta | owner |
-//	                       unreadable | killed
+//	                       pin | unreadable | killed
 //	                                                            read together with the queue's rows, in one range
 //	                 queue …                                    package queue
 //	                 state …                                    package statediff
@@ -27,6 +27,8 @@ import (
 //	ready   type shard id  mark                                 the server has something to do
 //	                       claim process                        what a process begins there, while consumers are careful
 //	parked  type shard id                                       the server has something to do, and cannot do it now
+//	label   label                                               a counter to watch: a row was set below it
+//	        label type id                                       as parked, of a server with that label; or it was pinned just now
 //	bell    type shard                                          a counter to watch: a mark of the shard was set
 //	process id  record | bell | mail …                          a process that waits for replies, and its mailbox
 //	process id  ability type                                    what its consumers can handle
@@ -40,6 +42,7 @@ const (
 	KeyBell    = "b"
 	KeyProcess = "p"
 	KeyParked  = "w"
+	KeyLabel   = "l"
 
 	KeyLater = "a"
 	KeySent  = "b"
@@ -57,6 +60,7 @@ const (
 	keyLock     = "k"
 	keyMeta     = "m"
 	keyOwner    = "o"
+	keyPin      = "p"
 	keyUnread   = "u"
 	keyKilled   = "x"
 
@@ -90,6 +94,7 @@ func (t Keys) LockedMessage() backend.Key      { return t.Key.Str(KeyWork) }
 func (t Keys) Lock() backend.Key               { return t.Key.Str(KeyHead, keyLock) }
 func (t Keys) Meta() backend.Key               { return t.Key.Str(KeyHead, keyMeta) }
 func (t Keys) Owner() backend.Key              { return t.Key.Str(KeyHead, keyOwner) }
+func (t Keys) Pin() backend.Key                { return t.Key.Str(KeyHead, keyPin) }
 func (t Keys) Unreadable() backend.Key         { return t.Key.Str(KeyHead, keyUnread) }
 func (t Keys) Version() backend.Key            { return t.Head() }
 func (t Keys) killed() backend.Key             { return t.Key.Str(KeyHead, keyKilled) }
@@ -125,7 +130,21 @@ func ReadyClaim(r Ref, process string) backend.Key {
 }
 
 func ParkedShard(typ string, shard int64) backend.Key { return backend.NewKey(KeyParked, typ, shard) }
-func ParkedRow(r Ref) backend.Key                     { return ParkedShard(r.Type, ShardOf(r.ID)).Str(r.ID) }
+
+// ParkedRow is where a server of a label is parked. Those that are not pinned have an index of their own.
+func ParkedRow(r Ref, label string) backend.Key {
+	if label == "" {
+		return ParkedShard(r.Type, ShardOf(r.ID)).Str(r.ID)
+	}
+	return LabelRow(label, r)
+}
+
+// LabelBell is the bell of a label, below which are its rows.
+func LabelBell(label string) backend.Key      { return backend.Key(nil).Str(KeyLabel, label) }
+func LabelType(label, typ string) backend.Key { return backend.Key(nil).Str(KeyLabel, label, typ) }
+func LabelRow(label string, r Ref) backend.Key {
+	return backend.Key(nil).Str(KeyLabel, label, r.Type, r.ID)
+}
 
 func Bell(typ string, shard int64) backend.Key { return backend.Key(nil).Str(KeyBell, typ).Int(shard) }
 

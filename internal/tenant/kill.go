@@ -44,6 +44,10 @@ func Kill(tx backend.Tx, keys Keys, ref Ref, patient bool) (buried bool, err err
 	if err != nil {
 		return false, err
 	}
+	pin, err := keys.ReadPin(tx)
+	if err != nil {
+		return false, err
+	}
 	if len(items) > 0 {
 		q.Remove(tx, items...)
 	}
@@ -60,6 +64,9 @@ func Kill(tx backend.Tx, keys Keys, ref Ref, patient bool) (buried bool, err err
 	answers, err := Dismiss(tx, dead, ErrKilled)
 	if err != nil {
 		return false, err
+	}
+	if pin.IsSet { // it begins anew, where servers of its type do
+		tx.Clear(LabelRow(pin.Label, ref).Only())
 	}
 	if buried {
 		tx.Clear(keys.Key.Tree())

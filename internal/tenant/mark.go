@@ -13,10 +13,10 @@ func SetReady(tx backend.Tx, r Ref) {
 	tx.Add(Bell(r.Type, ShardOf(r.ID)), 1)
 }
 
-// ClearReady removes what leads consumers to a server.
+// ClearReady removes what leads consumers to a server that is not pinned.
 func ClearReady(tx backend.Tx, r Ref) {
 	tx.Clear(ReadyServer(r).Tree())
-	tx.Clear(ParkedRow(r).Only())
+	tx.Clear(ParkedRow(r, "").Only())
 }
 
 // Claim is a claim as it is stored. Its field names are part of the stored format.

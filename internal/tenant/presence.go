@@ -14,6 +14,7 @@ type ProcessRecord struct {
 
 	Consumes bool     `cbor:"consumes,omitempty"` // it runs consumers
 	Types    []string `cbor:"types,omitempty"`    // of these types; none are told when they are too many
+	Labels   []string `cbor:"labels,omitempty"`   // that they list; none when that is "" alone, or they are too many
 	Since    int64    `cbor:"since,omitempty"`    // Unix milliseconds by its clock; records of older versions lack it and what follows
 	Version  string   `cbor:"version,omitempty"`  // of its program
 	InHand
@@ -44,6 +45,14 @@ func IsConsumer(value []byte) bool {
 type Ability struct {
 	Schema   int      `cbor:"schema"`   // the newest version of the state that they read
 	Messages []string `cbor:"messages"` // those that have a handler, in order
+
+	Labels []string `cbor:"labels,omitempty"` // that they list; none is "", of servers that are not pinned
+	Begins string   `cbor:"begins,omitempty"` // the label under which new servers of the type begin
+}
+
+// Lists reports whether servers of a label are run.
+func (a Ability) Lists(label string) bool {
+	return len(a.Labels) == 0 && label == "" || slices.Contains(a.Labels, label)
 }
 
 // handles reports whether a message to a server whose state has this schema version can be handled.
@@ -86,4 +95,14 @@ func AblesOf(tx backend.Reader, typ string) (found []Able, err error) {
 // IsHandledBy reports whether any of some processes has a handler for a message.
 func IsHandledBy(all []Able, name string, schema int) bool {
 	return slices.ContainsFunc(all, func(a Able) bool { return a.handles(name, schema) })
+}
+
+// Listing is those of some processes that run servers of a label.
+func Listing(all []Able, label string) (listing []Able) {
+	for _, a := range all {
+		if a.Lists(label) {
+			listing = append(listing, a)
+		}
+	}
+	return listing
 }

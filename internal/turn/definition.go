@@ -45,6 +45,7 @@ type Settings struct {
 	Halt          bool
 	NoHandlerWait time.Duration // negative: for ever
 	MaxQueued     int           // of those who send through a handle; 0: any number
+	Label         string        // under which servers begin
 }
 
 // What a type has unless its settings say otherwise.
@@ -114,5 +115,5 @@ func (d *Definition) Reads(schema int) bool {
 // Ability is what consumers of this definition can handle.
 func (d *Definition) Ability() tenant.Ability {
 	names := slices.AppendSeq(slices.Collect(maps.Keys(d.Handlers)), maps.Keys(d.Locked))
-	return tenant.Ability{Schema: d.Version, Messages: names}
+	return tenant.Ability{Schema: d.Version, Messages: names, Begins: d.Settings.Label}
 }

@@ -71,8 +71,8 @@ func (t *Turn) EndMessage(tx backend.Tx, w Work, f *Fault, count int) (Counted, 
 	return n, nil
 }
 
-// Unchanged reads the attempts of a message, so that a change of them, its disappearance or a kill is a conflict. It
-// reports false when the message is not there, or was tried meanwhile.
+// Unchanged reads the attempts of a message, so that a change of them, its disappearance, a pin or a kill is a conflict. It
+// reports false when the message is not there, was tried meanwhile, or is another consumer's now.
 func (t *Turn) Unchanged(tx backend.Tx, w Work) (tenant.Attempts, bool, error) {
 	_, found, err := t.Keys.Queue().Find(tx, w.Item.Stamp)
 	if err != nil {
@@ -82,8 +82,12 @@ func (t *Turn) Unchanged(tx backend.Tx, w Work) (tenant.Attempts, bool, error) {
 	if err != nil {
 		return tenant.Attempts{}, false, err
 	}
+	pin, err := t.Keys.ReadPin(tx)
+	if err != nil {
+		return tenant.Attempts{}, false, err
+	}
 	killed, err := t.Keys.KilledAt(tx)
-	return now, found && killed.IsZero() && now == t.Head.Attempts[w.Item.Lane], err
+	return now, found && killed.IsZero() && pin == t.Head.Pin && now == t.Head.Attempts[w.Item.Lane], err
 }
 
 // Vanished is the fault of a message whose consumers vanished.

@@ -34,6 +34,7 @@ type quiet struct {
 	owned  bool  // the owner record names this consumer
 	proved bool  // nothing else was there but the state
 	since  int64 // when it was committed, in Unix nanoseconds
+	pin    tenant.Pin
 }
 
 // isPlain reports whether the turn is for local arrivals alone, as far as is known.
@@ -55,7 +56,7 @@ func (t *Turn) recall(tx backend.Tx) bool {
 	}
 	if t.recalled = t.recaller.Recall(st.Version, t.Keys.BesideVersion()); t.recalled {
 		t.proves = true
-		t.Head = tenant.Head{Version: st.Version, Meta: st.Meta, Owner: t.Env.Name, All: true}
+		t.Head = tenant.Head{Version: st.Version, Meta: st.Meta, Owner: t.Env.Name, Pin: st.quiet.pin, All: true}
 	}
 	return t.recalled
 }
@@ -91,5 +92,6 @@ func (t *Turn) proved() quiet {
 		owned:  t.owned,
 		proved: t.proves && t.Head.IsQuiet() && t.Head.Owner == t.Env.Name,
 		since:  time.Now().UnixNano(),
+		pin:    t.Head.Pin,
 	}
 }

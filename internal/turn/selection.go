@@ -15,6 +15,9 @@ func (t *Turn) Choose() ([]Work, error) {
 	if !t.Head.Killed.IsZero() || t.IsNewer() {
 		return nil, nil
 	}
+	if t.IsElsewhere() {
+		return nil, t.refuseElsewhere()
+	}
 	if t.Info != nil {
 		t.Joined = 1
 		return []Work{localWork(t.Info)}, nil
@@ -39,6 +42,23 @@ func (t *Turn) Choose() ([]Work, error) {
 
 // IsNewer reports whether the state is one of a newer version of the program, which is left to consumers that have it.
 func (t *Turn) IsNewer() bool { return t.Head.Meta.Schema > t.Def.Version }
+
+// Label is the server's.
+func (t *Turn) Label() string { return t.Head.LabelOf(t.Def.Settings.Label) }
+
+// IsElsewhere reports whether the server is of a label that this consumer does not list.
+func (t *Turn) IsElsewhere() bool { return !slices.Contains(t.Env.Labels, t.Label()) }
+
+// refuseElsewhere is why nothing is chosen, where somebody waits for it: locked work has lost its lock with the pin.
+func (t *Turn) refuseElsewhere() error {
+	switch {
+	case t.Info != nil:
+		return tenant.Because(tenant.ErrElsewhere, "%v is pinned to %q: send it a call, or ask where a consumer lists that label", t.Ref, t.Label())
+	case len(t.Offered) > 0 && t.Offered[0].Released != nil:
+		return ErrLost
+	}
+	return nil
+}
 
 func (t *Turn) chooseRelease(r *Release) ([]Work, error) {
 	if r.Fence != t.Head.Lock.Fence {

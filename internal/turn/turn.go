@@ -76,7 +76,8 @@ type Env struct {
 	Base    context.Context // of commits
 	Turns   context.Context // of handlers
 	Process *mailbox.Process
-	Name    string // of the consumer, in owner records and locks
+	Name    string   // of the consumer, in owner records and locks
+	Labels  []string // whose servers it runs
 }
 
 // HolderName is this consumer in the locks that it takes.

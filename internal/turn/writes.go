@@ -62,6 +62,7 @@ func (t *Turn) write(tx backend.Tx, timers tenant.TimerReads) error {
 	if !t.recalled { // then they need none, see recall.go
 		tx.Conflict(t.Keys.Version())
 		tx.Conflict(t.Keys.Fence())
+		tx.Conflict(t.Keys.Pin())
 	}
 	if err := t.LockEnd.Write(tx, t.Keys, t.Ref); err != nil {
 		return err
@@ -167,7 +168,12 @@ func (t *Turn) writeState(tx backend.Tx) {
 	t.writeOwner(tx)
 	if m := &t.Head.Meta; m.Created == 0 || m.Schema != t.Def.Version {
 		if m.Created == 0 {
+			label := t.Label()
 			m.Created = time.Now().UnixMilli()
+			if label != t.Head.Pin.Label { // it began under that of its type, and stays there
+				t.Head.Pin = tenant.Pin{IsSet: true, Label: label}
+				t.Keys.SetPin(tx, label)
+			}
 		}
 		m.Schema = t.Def.Version
 		tx.Set(t.Keys.Meta(), tenant.EncodeRecord(*m))

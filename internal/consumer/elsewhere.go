@@ -1,0 +1,168 @@
+package consumer
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/logs"
+	"github.com/dserver-go/dserver/internal/mailbox"
+	"github.com/dserver-go/dserver/internal/tenant"
+)
+
+// Servers of labels that this consumer does not list (tenant/pin.go). Pushes know no label, so all consumers of a type look
+// at its marks, and find out with the first read whose a server is:
+//
+//  1. Of a server that is another's nothing is handled, counted, claimed or taken over. Messages of this process that wanted
+//     to join its turn go to the queue. It is left alone for a while, whatever wakes it.
+//  2. One whose mark is still there a second later, at the next look, is not taken by anybody just now. It is parked under
+//     its label, as parked.go says, and the label's bell rings.
+//  3. Whoever parks it looks whether a living process lists its label, and logs when none does.
+//  4. A consumer watches the bell of each label that it lists, and reads the rows below it when that rang, when it starts,
+//     and each LookInterval. A row makes it look at a server whatever it remembers: it may have been pinned a moment ago.
+//  5. A row that stands under another label than its server's is removed, with the same look whether there is something to
+//     do: a server that was killed begins anew somewhere else.
+//
+// | dies | what is left |
+// |---|---|
+// | before the commit of 2 or 5 | the mark, or the row where it was |
+// | after it | the row under the label |
+
+// labelsOf is the labels that a consumer lists.
+func labelsOf(o Options) []string {
+	if len(o.Labels) == 0 {
+		return []string{""}
+	}
+	return slices.Compact(slices.Sorted(slices.Values(o.Labels)))
+}
+
+// labelsHere is the labels that consumers of this process list for a type. A process without one may ask servers that are
+// not pinned.
+func labelsHere(p *mailbox.Process, typ string) (labels []string) {
+	for _, m := range p.MembersOf(typ) {
+		labels = append(labels, m.(*consumer).Labels...)
+	}
+	return labels
+}
+
+// hasRow reports whether a row in the index of the server's label led to it, and forgetRow that there is none any more.
+func (t *visit) hasRow() bool { return t.s.apart != nil && t.s.apart.row }
+
+func (t *visit) forgetRow(gone bool) {
+	if gone && t.s.apart != nil {
+		t.s.apart.row = false
+	}
+}
+
+// isHere notes that the server is run here.
+func (t *visit) isHere() {
+	if t.s.apart != nil {
+		t.s.apart.elsewhere = time.Time{}
+	}
+}
+
+// leaveElsewhere ends a turn that found that the server is another consumer's: the steps 1 to 3.
+func (t *visit) leaveElsewhere() nextTurn {
+	o, now := t.s.others(), time.Now()
+	if t.hasRow() {
+		t.forgetRow(true)
+		if err := t.clearStrayRows(); err != nil {
+			return t.failed(err)
+		}
+	}
+	if o.elsewhere.IsZero() || now.Sub(o.elsewhere) > 3*mailbox.LookInterval {
+		o.elsewhere = now
+	}
+	isLeft := t.Marked && (len(t.Head.Items) > 0 || t.Head.Lock.IsHeld()) && t.c.steps == nil
+	if !isLeft || now.Sub(o.elsewhere) < t.c.parkAfter {
+		return t.rest()
+	}
+	t.c.unmark(t.s)
+	if _, err := t.moveMark(); err != nil {
+		return t.failed(err)
+	}
+	if err := t.tellUnlisted(); err != nil {
+		return t.failed(err)
+	}
+	return t.rest()
+}
+
+// clearStrayRows is step 5: this consumer found the server below a label that it lists.
+func (t *visit) clearStrayRows() error {
+	return t.c.DB.Transact(t.c.Base, func(tx backend.Tx) error {
+		pin, err := t.Keys.ReadPin(tx)
+		if err != nil || pin != t.Head.Pin {
+			return err
+		}
+		for _, label := range t.c.Labels {
+			tx.Clear(tenant.LabelRow(label, t.Ref).Only())
+		}
+		tenant.SetReady(tx, t.Ref)
+		return nil
+	})
+}
+
+// tellUnlisted is step 3, once for each type and label.
+func (t *visit) tellUnlisted() error {
+	crew, err := t.c.Process.Crew(t.c.Base, t.Def.Name)
+	if err != nil || len(tenant.Listing(crew, t.Label())) > 0 {
+		return err
+	}
+	if t.c.unlisted.isNew(tenant.Ref{Type: t.Def.Name, ID: t.Label()}) {
+		t.c.log.Warn().Stringer(logs.Server, t.Ref).Str(logs.Label, t.Label()).
+			Msg("no living consumer lists the label of a server: it waits for one, as do others of that label")
+	}
+	return nil
+}
+
+// scanLabel is step 4 for one label, until ctx ends.
+func (c *consumer) scanLabel(ctx context.Context, label string) {
+	for ctx.Err() == nil {
+		began := time.Now()
+		watch, err := c.scanLabelOnce(ctx, label)
+		if err != nil {
+			c.scanFailed(ctx, err)
+			continue
+		}
+		c.pause(ctx, watch, max(mailbox.Jittered(mailbox.LookInterval), parkedShare*time.Since(began)))
+	}
+}
+
+// scanLabelOnce looks at all servers below a label's bell, of the types that it runs, and returns a watch on the bell from
+// the snapshot of the first read.
+func (c *consumer) scanLabelOnce(ctx context.Context, label string) (watch backend.Watch, err error) {
+	bell := tenant.LabelBell(label)
+	defer func() {
+		if err != nil && watch != nil {
+			watch.Cancel()
+		}
+	}()
+	begin := func(tx backend.ReadTx) { watch = tx.Watch(bell) }
+	err = c.eachKey(ctx, bell, begin, func(key backend.Key) error {
+		ref, err := tenant.ParseLabelRow(bell, key)
+		if err != nil || !c.runs(ref.Type) {
+			return err
+		}
+		if err := c.awaitRoom(ctx); err != nil {
+			return err
+		}
+		c.call(ref)
+		return nil
+	})
+	return watch, err
+}
+
+// call looks at a server below a label's bell, unless this consumer will do that by itself.
+func (c *consumer) call(ref tenant.Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing || c.locks.IsHolding(ref) {
+		return
+	}
+	s := c.server(ref)
+	if s.timer == nil {
+		s.called = true
+		c.lookAt(ref)
+	}
+}
