@@ -294,6 +294,12 @@ func TestServerWhoseLabelNobodyListsIsReported(t *testing.T) {
 		}
 		must(t, stay.At(db, "b").Pin(t.Context(), "gpu"))
 		must(t, stay.At(db, "b").Cast(t.Context(), Sojourn{"0"}))
+		<-time.After(500 * time.Millisecond)
+		for key := range keysBelow(t, db, "r") {
+			if elements, err := key.Elements(); err != nil || elements[4] != "m" {
+				t.Errorf("a consumer claims what it does not run: %v", key)
+			}
+		}
 		<-time.After(time.Minute)
 		if got := statusOf(t, s); !got.Unlisted || got.Label != "gpu" || got.Unhandled != "" || got.Queued != 3 {
 			t.Errorf("nobody lists its label: %+v", got)
@@ -410,7 +416,40 @@ func TestNewServerWaitsForTheLabelOfItsType(t *testing.T) {
 		}
 		must(t, s.Pin(t.Context(), ""))
 		<-time.After(time.Second)
+		if got := visits(t, s); !slices.Equal(got, []string{"any:1"}) {
+			t.Errorf("a second after it was pinned here it has %q", got)
+		}
+		<-time.After(time.Minute)
+		for key := range keysBelow(t, db, "l") {
+			if elements, err := key.Elements(); err != nil || len(elements) > 2 {
+				t.Errorf("%v leads to a server that has nothing to do", key)
+			}
+		}
+	})
+}
+
+// A row under the wrong label is mended by who lists that: with it alone the server would not be found.
+func TestRowUnderAnotherLabelIsMended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := newStore(t, stay).Open()
+		s, row := stay.At(db, "a"), backend.NewKey("l", "gpu", "stay", "a")
+		must(t, s.Cast(t.Context(), Sojourn{"1"}))
+		must(t, db.Transact(t.Context(), func(tx backend.Tx) error {
+			tx.Clear(backend.NewKey("r").Tree())
+			tx.Set(row, nil)
+			return nil
+		}))
+		run(t, dserver.Consumer{}, db, newHost("any").stays())
+		<-time.After(time.Minute)
+		if got := visits(t, s); len(got) != 0 {
+			t.Fatalf("it was found without the row: %q", got)
+		}
+		run(t, dserver.Consumer{Labels: []string{"gpu"}}, db, newHost("gpu").stays())
+		<-time.After(10 * time.Second)
 		awaitVisits(t, s, "any:1")
+		if slices.ContainsFunc(slices.Collect(keysBelow(t, db, "l")), func(key backend.Key) bool { return key.Compare(row) == 0 }) {
+			t.Error("the row is still there")
+		}
 	})
 }
 
