@@ -16,28 +16,56 @@ import (
 )
 
 // remote is the subject with its consumer in another process: calls go through the file, and so do their answers.
-var remote = entry{"DServer on SQLite, consumer in another process", openRemote}
+var remote = entry{"DServer on SQLite, consumer in another process", remoteOpener(1)}
+
+// crowd is remote with several consumers, each in a process of its own.
+func crowd(consumers int) entry {
+	return entry{fmt.Sprintf("DServer on SQLite, %d consumers in other processes", consumers), remoteOpener(consumers)}
+}
 
 type remoteServers struct {
 	servers
-	child *child
+	children []*child
 }
 
-func openRemote(ctx context.Context, dir string, n int) (contender, error) {
-	child, err := startChild(ctx, roleConsumer, file(dir))
-	if err != nil {
-		return nil, err
+func remoteOpener(consumers int) func(context.Context, string, int) (contender, error) {
+	return func(ctx context.Context, dir string, n int) (contender, error) {
+		r := &remoteServers{}
+		for range consumers {
+			child, err := startChild(ctx, roleConsumer, file(dir))
+			if err != nil {
+				return nil, errors.Join(err, r.end())
+			}
+			r.children = append(r.children, child)
+		}
+		db, err := sqlite.Open(file(dir))
+		if err != nil {
+			return nil, errors.Join(err, r.end())
+		}
+		r.servers = servers{db: db, handles: handles(db, n)}
+		return r, nil
 	}
-	db, err := sqlite.Open(file(dir))
-	if err != nil {
-		return nil, errors.Join(err, child.end())
-	}
-	return &remoteServers{servers{db: db, handles: handles(db, n)}, child}, nil
 }
 
-func (r *remoteServers) others() (usage, error) { return r.child.use() }
+func (r *remoteServers) others() (sum usage, err error) {
+	for _, child := range r.children {
+		u, err := child.use()
+		if err != nil {
+			return sum, err
+		}
+		sum = sum.plus(u)
+	}
+	return sum, nil
+}
 
-func (r *remoteServers) close() error { return errors.Join(r.db.Close(), r.child.end()) }
+func (r *remoteServers) end() (err error) {
+	for _, child := range r.children {
+		err = errors.Join(err, child.end())
+	}
+	return err
+}
+
+func (r *remoteServers) close() error { return errors.Join(r.db.Close(), r.end()) }
 
 // roleVariable in the environment makes this program its own child, and says what for.
 const (

@@ -39,5 +39,9 @@ func loads() []load {
 			name: "remote64", title: "64 callers in one process, consumer in another, 1 server", callers: 64, counters: 1,
 			subject: remote, baseline: single, atLeast: 5.0 / 6, others: []entry{group},
 		},
+		{
+			name: "crowd64", title: "64 callers in one process, 8 consumers in others, 1 server", callers: 64, counters: 1,
+			subject: crowd(8), baseline: remote, atLeast: 0.9, others: []entry{crowd(2), crowd(4)},
+		},
 	}
 }
