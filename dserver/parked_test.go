@@ -30,9 +30,28 @@ func hasty(ctx context.Context, db backend.Database, types ...dserver.Type) erro
 // runHasty is run of such a consumer.
 func runHasty(t *testing.T, db backend.Database, types dserver.Type) (stop func()) {
 	t.Helper()
+	return runBy(t, hasty, db, types)
+}
+
+// rival is dserver.Run of a consumer that begins with a server at once, although another one has begun.
+func rival(ctx context.Context, db backend.Database, types ...dserver.Type) error {
+	how := consumer.Options{Rival: true, Logger: logging.Default()}
+	return consumer.Run(ctx, db, how, kit.Definitions(types)...)
+}
+
+// runRival is run of such a consumer.
+func runRival(t *testing.T, db backend.Database, types dserver.Type) (stop func()) {
+	t.Helper()
+	return runBy(t, rival, db, types)
+}
+
+func runBy(
+	t *testing.T, run func(context.Context, backend.Database, ...dserver.Type) error, db backend.Database, types dserver.Type,
+) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- hasty(ctx, db, types) }()
+	go func() { ended <- run(ctx, db, types) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {

@@ -235,7 +235,7 @@ func TestTrap12AttemptsOfTwoAtOnceCountOnce(t *testing.T) {
 				entered, leave := make(chan int, 2), [2]chan struct{}{make(chan struct{}), make(chan struct{})}
 				for i := range leave {
 					var once sync.Once
-					run(t, dserver.Consumer{}, store.Open(), safe.With(
+					runRival(t, store.Open(), safe.With(
 						dserver.Settings[Safe]{MaxAttempts: c.attempts},
 						dserver.HandleCast(func(_ *dserver.Context, s *Safe, _ Poison) error {
 							once.Do(func() { entered <- i; <-leave[i] })

@@ -16,6 +16,9 @@ const (
 	pollWarm = 5 * time.Millisecond  // for warmFor after
 	pollIdle = 20 * time.Millisecond // where none was seen for long, as where there is none
 	warmFor  = time.Minute
+
+	// idleLooks is after how many looks that found commits, but none that is watched for, the pause is as for a warm store.
+	idleLooks = 32
 )
 
 // poll finds the commits of other processes, by PRAGMA data_version on a connection that does nothing else, as long as
@@ -27,6 +30,7 @@ type poll struct {
 	version *driver.Stmt
 	moved   int64 // data_version at the last look
 	isStale bool  // nobody looked for a time
+	vain    int   // looks in a row that found commits of others, and fired nothing
 }
 
 // poll looks for commits of other processes until the database ends.
@@ -57,7 +61,7 @@ func (s *watches) poll() {
 
 func (p *poll) interval() time.Duration {
 	switch ago, ok := p.watches.db.writer.sinceForeign(); {
-	case ok && ago < sharedFor:
+	case ok && ago < sharedFor && p.vain < idleLooks:
 		return pollBusy
 	case ok && ago < warmFor:
 		return pollWarm
@@ -146,12 +150,16 @@ func (p *poll) compare(keys []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, drain(p.conn.end)) }()
+	fired := false
 	for _, key := range keys {
 		value, err := p.conn.value(backend.Key(key))
 		if err != nil {
 			return err
 		}
-		p.watches.fireOthers(key, value)
+		fired = p.watches.fireOthers(key, value) || fired
+	}
+	if p.vain++; fired {
+		p.vain = 0
 	}
 	return nil
 }

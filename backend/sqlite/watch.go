@@ -174,14 +174,15 @@ func (s *watches) isWatching() bool {
 	return s.count > 0
 }
 
-// fireOthers fires the watches of key that saw another value.
-func (s *watches) fireOthers(key string, value []byte) {
+// fireOthers fires the watches of key that saw another value, and reports whether there are any.
+func (s *watches) fireOthers(key string, value []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.keys[key] {
 		if !isSame(w.seen, value) {
 			s.fireKey(key)
-			return
+			return true
 		}
 	}
+	return false
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -65,8 +66,12 @@ type consumer struct {
 	idle     int // workers that wait, and were not woken
 	closing  bool
 	hall     hall
+	worked   bool // since the pulse was last kept
 	places   places
 	strays   map[*stray]struct{}
+
+	peers  atomic.Int64 // how many share a shard, where some do
+	peered atomic.Int64 // when that was found, in Unix nanoseconds
 
 	locks   *lease.Keeper
 	damaged sync.Map // keys of rows that cannot be read -> nothing
@@ -92,6 +97,7 @@ type Options struct {
 	Cold   bool           // each message has a turn of its own, which decodes the state from the store
 	Beat   time.Duration  // how often the process tells that it lives; all consumers of a store need the same
 	Park   bool           // a server that cannot go on is parked at once
+	Rival  bool           // it begins at once, and stands by for no peer
 	Joined func()         // is called when the handles of this process find the consumer
 	Steps  func(*Stepper) // is called with what runs the consumer by hand: it takes nothing by itself
 }
@@ -192,6 +198,7 @@ func (c *consumer) start(ctx context.Context) {
 			c.wg.Go(func() { c.move(ctx, name, shard) })
 		}
 	}
+	c.wg.Go(func() { c.pulse(ctx) })
 	for _, label := range c.Labels {
 		c.wg.Go(func() { c.scanLabel(ctx, label) })
 	}

@@ -115,7 +115,7 @@ func TestPushAfterAScanIsHeard(t *testing.T) {
 		}
 	})
 	c := newConsumer(&readMeddled{db, push}, Options{}, def)
-	watch, err := c.scanOnce(t.Context(), "marked", tenant.ShardOf("a"))
+	watch, err := c.scanOnce(t.Context(), "marked", tenant.ShardOf("a"), noneLeft)
 	if err != nil {
 		t.Fatal(err)
 	}

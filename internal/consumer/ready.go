@@ -22,8 +22,10 @@ import (
 // scan looks for ready servers of one shard until ctx ends.
 func (c *consumer) scan(ctx context.Context, typ string, shard int64) {
 	var next time.Time // of the looks at those that wait
+	b := &bystander{c: c, typ: typ, shard: shard}
 	for ctx.Err() == nil {
-		watch, err := c.scanOnce(ctx, typ, shard)
+		b.begin(ctx)
+		watch, err := c.scanOnce(ctx, typ, shard, b.standsBy)
 		if began := time.Now(); err == nil && !began.Before(next) {
 			if err = c.scanParked(ctx, typ, shard); err != nil {
 				watch.Cancel()
@@ -34,9 +36,23 @@ func (c *consumer) scan(ctx context.Context, typ string, shard int64) {
 			c.scanFailed(ctx, err)
 			continue
 		}
+		if soon := b.end(); soon > 0 { // the bell may ring all the time, and not for this consumer
+			watch.Cancel()
+			sleep(ctx, soon)
+			continue
+		}
 		if c.pause(ctx, watch, min(mailbox.Jittered(mailbox.LookInterval), time.Until(next))) {
 			c.guess(typ, shard)
 		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }
 
@@ -71,8 +87,9 @@ func (c *consumer) scanFailed(ctx context.Context, err error) {
 	}
 }
 
-// scanOnce wakes all ready servers of a shard and returns a watch on its bell, from the snapshot of the first read.
-func (c *consumer) scanOnce(ctx context.Context, typ string, shard int64) (watch backend.Watch, err error) {
+// scanOnce wakes all ready servers of a shard, but those that are left to a peer, and returns a watch on its bell, from the
+// snapshot of the first read.
+func (c *consumer) scanOnce(ctx context.Context, typ string, shard int64, leaves leaves) (watch backend.Watch, err error) {
 	marks := tenant.ReadyShard(typ, shard)
 	defer func() {
 		if err != nil && watch != nil {
@@ -80,7 +97,7 @@ func (c *consumer) scanOnce(ctx context.Context, typ string, shard int64) (watch
 		}
 	}()
 	err = c.eachKey(ctx, marks, func(tx backend.ReadTx) { watch = tx.Watch(tenant.Bell(typ, shard)) }, func(key backend.Key) error {
-		return c.wakeMarked(ctx, typ, marks, key)
+		return c.wakeMarked(ctx, typ, marks, key, leaves)
 	})
 	return watch, err
 }
@@ -116,10 +133,16 @@ func (c *consumer) eachKey(ctx context.Context, prefix backend.Key, begin func(t
 	}
 }
 
+// leaves reports whether a marked server is left to a peer for now (standby.go).
+type leaves func(ctx context.Context, id string) (bool, error)
+
 // wakeMarked gives a marked server to the workers, when there is room.
-func (c *consumer) wakeMarked(ctx context.Context, typ string, marks, key backend.Key) error {
+func (c *consumer) wakeMarked(ctx context.Context, typ string, marks, key backend.Key, leaves leaves) error {
 	id, isMark, err := tenant.ParseMark(marks, key)
 	if err != nil || !isMark {
+		return err
+	}
+	if isLeft, err := leaves(ctx, id); err != nil || isLeft {
 		return err
 	}
 	if err := c.awaitRoom(ctx); err != nil {

@@ -75,7 +75,7 @@ func (s *Stepper) Works() bool {
 // nothing to do.
 func (s *Stepper) Ready() ([]Step, error) {
 	err := s.eachShard(func(typ string, shard int64) error {
-		watch, err := s.c.scanOnce(s.ctx, typ, shard)
+		watch, err := s.c.scanOnce(s.ctx, typ, shard, noneLeft)
 		if err != nil {
 			return err
 		}
@@ -232,3 +232,6 @@ func (s *Stepper) Move() error {
 		return err
 	})
 }
+
+// noneLeft leaves no server to others.
+func noneLeft(context.Context, string) (bool, error) { return false, nil }

@@ -134,16 +134,7 @@ func (t *visit) finish() nextTurn {
 		t.c.locks.Forget(t.Ref)
 	}
 	if b == nil {
-		t.tellNewer()
-		t.giveBack(t.locals)
-		if !t.Head.Killed.IsZero() {
-			return t.bury()
-		}
-		if t.IsElsewhere() {
-			return t.leaveElsewhere()
-		}
-		t.isHere()
-		return t.park(t.idle())
+		return t.finishIdle()
 	}
 	t.isHere()
 	if len(b.Results) > 0 && t.s.apart != nil {
@@ -191,6 +182,20 @@ func (t *visit) finish() nextTurn {
 	next := t.next()
 	next.took = t.Took
 	return next
+}
+
+// finishIdle ends a turn that handled nothing.
+func (t *visit) finishIdle() nextTurn {
+	t.tellNewer()
+	t.giveBack(t.locals)
+	switch {
+	case !t.Head.Killed.IsZero():
+		return t.bury()
+	case t.IsElsewhere():
+		return t.leaveElsewhere()
+	}
+	t.isHere()
+	return t.park(t.idle())
 }
 
 // next is when the server is due again after messages were handled.

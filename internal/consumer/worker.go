@@ -106,6 +106,7 @@ func (c *consumer) settle(t *visit, again nextTurn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer c.steps.settled()
+	c.worked = true
 	t.unbook()
 	s.bytes = serverBytes + int64(len(s.id))
 	if s.State.Rows != nil {

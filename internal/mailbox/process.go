@@ -40,6 +40,8 @@ type Process struct {
 	idle  time.Time   // since when it has no users
 	tidy  *time.Timer // runs unwatch a while after that
 
+	pulses atomic.Uint64 // as they were numbered
+
 	mu      sync.Mutex
 	called  uint64
 	pending map[uint64]*PendingCall // by secret

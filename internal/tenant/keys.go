@@ -34,6 +34,7 @@ import (
 //	process id  ability type                                    what its consumers can handle
 //	            holds consumer                                  the beat of a consumer that holds locks
 //	            ended consumer                                  a counter: others ended one of its locks
+//	            pulse                                           changes while it is at work, and others stand by
 const (
 	KeyServer  = "s"
 	KeyReady   = "r"
@@ -72,6 +73,7 @@ const (
 	keyAbility = "s"
 	keyEnded   = "e"
 	keyHolds   = "l"
+	keyPulse   = "h"
 )
 
 // Shards is how many bells a type has. It is part of the stored format.
@@ -159,6 +161,7 @@ type Presence struct{ Key backend.Key }
 func PresenceOf(process string) Presence { return Presence{backend.NewKey(KeyProcess, process)} }
 
 func (p Presence) Record() backend.Key            { return p.Key.Str(keyRecord) }
+func (p Presence) Pulse() backend.Key             { return p.Key.Str(keyPulse) }
 func (p Presence) Bell() backend.Key              { return p.Key.Str(KeyBell) }
 func (p Presence) Abilities() backend.Key         { return p.Key.Str(keyAbility) }
 func (p Presence) Ability(typ string) backend.Key { return p.Key.Str(keyAbility, typ) }

@@ -1,0 +1,190 @@
+package consumer
+
+import (
+	"context"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/mailbox"
+	"github.com/dserver-go/dserver/internal/tenant"
+)
+
+// Standing by. A bell is heard by all consumers of a type. If each of them began a turn, one would commit, and the work of the
+// others would be for nothing: eight consumers of one busy server had a fifth of the throughput of one. So:
+//
+//  1. The peers of a server have an order (mailbox/pulse.go). The first begins with it at once; the others stand by: they look
+//     at the marks of the shard and at the pulses of their peers in short intervals, and at nothing else.
+//  2. A process whose consumers are at work has a pulse. It is waited for while that changes, and for some intervals from when
+//     the mark was seen. Then the next in the order takes its place, at once, until the pulse is seen again.
+//  3. A consumer that ends removes its pulse first, so that its peers need not wait; then come its turns in hand.
+//  4. A process where more servers wait for a turn than can run says so in its pulse, and is not waited for: who has room helps.
+//  5. No wait is longer than LookInterval: then a peer begins all the same. The first may have a reason to leave the server
+//     alone that others have not.
+//
+// What joins a turn without the queue, and what this process has pushed itself, is not waited with. And nothing rests on any of
+// this but time: it is no claim, and no claim's evidence (claim.go). A claim says which message may have killed a process; a
+// pulse, who need not begin now. They are apart because the first must be written before each message that it can be of, and
+// must survive its process, and the second must cost the same for one server as for a thousand.
+
+// bystander is what a scanner of one shard remembers of what it stands by for. It belongs to the scanner's goroutine.
+type bystander struct {
+	c      *consumer
+	typ    string
+	shard  int64
+	peers  []string
+	at     time.Time // when the peers were asked for
+	pulses map[string]*mailbox.Pulse
+	first  map[string]time.Time // of each server that it stands by for: since when
+	now    time.Time            // of the look
+	seen   map[string]time.Time // first, as it becomes in this look
+	read   bool                 // the pulses, in this look
+	isNext bool                 // it is next in the order of some server, in this look
+}
+
+// peersFor is how long a scanner keeps to the peers that it knows. Those that left are noticed by their pulse.
+const peersFor = time.Second
+
+// begin begins a look.
+func (b *bystander) begin(ctx context.Context) {
+	now := time.Now()
+	if now.Sub(b.now) > mailbox.SilentAfter(len(b.peers)) { // nobody has looked for a while
+		clear(b.first)
+		for _, p := range b.pulses {
+			p.Again(now)
+		}
+	}
+	b.now, b.seen, b.read, b.isNext = now, map[string]time.Time{}, false, false
+	if now.Sub(b.at) > peersFor {
+		b.at = now
+		b.c.wg.Go(func() { _, _ = b.c.Process.Crew(ctx, b.typ) }) // a mark that is looked at need not wait for it
+	}
+	b.peers = b.c.Process.Peers(b.typ, b.shard)
+}
+
+// standsBy reports whether a marked server is left to a peer for now.
+func (b *bystander) standsBy(ctx context.Context, id string) (bool, error) {
+	if b.peers == nil || b.c.options.Rival {
+		return false, nil
+	}
+	b.c.peered.Store(b.now.UnixNano())
+	b.c.peers.Store(int64(len(b.peers)))
+	first, isKnown := b.first[id]
+	if !isKnown {
+		first = b.now
+	}
+	if b.now.Sub(first) >= mailbox.LookInterval {
+		return false, nil
+	}
+	mailbox.Rank(b.peers, id)
+	for i, peer := range b.peers {
+		if peer == b.c.Process.ID {
+			break
+		}
+		if err := b.readPulses(ctx); err != nil {
+			return false, err
+		}
+		if b.pulses[peer].IsAwaited(first, b.now, len(b.peers)) {
+			b.seen[id] = first
+			b.isNext = b.isNext || b.peers[i+1] == b.c.Process.ID
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// readPulses looks at all peers, once in a look at the marks.
+func (b *bystander) readPulses(ctx context.Context) error {
+	if b.read {
+		return nil
+	}
+	b.read = true
+	return b.c.DB.Read(ctx, func(tx backend.ReadTx) error {
+		pulses, records := make([]backend.Future[[]byte], len(b.peers)), make([]backend.Future[[]byte], len(b.peers))
+		for i, id := range b.peers {
+			keys := tenant.PresenceOf(id)
+			pulses[i], records[i] = tx.Get(keys.Pulse()), tx.Get(keys.Record())
+		}
+		seen := make(map[string]*mailbox.Pulse, len(b.peers))
+		for i, id := range b.peers {
+			isThere, err := tenant.IsThere(records[i])
+			if err != nil {
+				return err
+			}
+			value, err := pulses[i].Get()
+			if err != nil {
+				return err
+			}
+			seen[id] = b.pulses[id].Next(value, isThere, b.now)
+		}
+		b.pulses = seen
+		return nil
+	})
+}
+
+// end ends a look, and says how soon the next one is due; zero when it stands by for nothing.
+func (b *bystander) end() time.Duration {
+	interval := mailbox.PulseInterval(len(b.peers))
+	switch b.first = b.seen; {
+	case len(b.first) == 0:
+		return 0
+	case b.isNext:
+		return interval / 2
+	}
+	return 2 * interval
+}
+
+// pulse keeps the pulse of this process while its consumer is at work and has peers, until ctx ends.
+func (c *consumer) pulse(ctx context.Context) {
+	beats := false
+	for ctx.Err() == nil {
+		timer := time.NewTimer(mailbox.PulseInterval(int(c.peers.Load())))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+		case <-timer.C:
+			if works, isBusy := c.works(); works && time.Since(time.Unix(0, c.peered.Load())) < 2*mailbox.LookInterval {
+				beats = true
+				_ = c.DB.Transact(c.Base, func(tx backend.Tx) error { // peers go on without it
+					c.Process.Beat(tx, isBusy)
+					return nil
+				})
+			}
+		}
+	}
+	if beats {
+		c.stopPulse()
+	}
+}
+
+// works reports whether anything is in hand or was since the last call, and whether more waits than can run.
+func (c *consumer) works() (works, isBusy bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	works = c.worked || c.workers > c.idle || c.runnable.len > 0
+	c.worked = false
+	return works, c.runnable.len > c.max
+}
+
+// stopPulse is step 3, with the bells of what is left to others.
+func (c *consumer) stopPulse() {
+	bells := map[tenant.Ref]struct{}{}
+	c.mu.Lock()
+	for typ, t := range c.types {
+		for id, s := range t.servers {
+			if s.marked {
+				bells[tenant.Ref{Type: typ, ID: id}] = struct{}{}
+			}
+			if len(bells) == tenant.MaxScan {
+				break
+			}
+		}
+	}
+	c.mu.Unlock()
+	_ = c.DB.Transact(c.Base, func(tx backend.Tx) error { // peers find out when it does not change
+		tx.Clear(tenant.PresenceOf(c.Process.ID).Pulse().Only())
+		for ref := range bells {
+			tx.Add(tenant.Bell(ref.Type, tenant.ShardOf(ref.ID)), 1)
+		}
+		return nil
+	})
+}

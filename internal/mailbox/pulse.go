@@ -1,0 +1,132 @@
+package mailbox
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"hash/fnv"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/tenant"
+)
+
+// Peers are the living processes that run a type exactly as this one does: the same messages, schema and labels. Which of them
+// begins with a server is agreed on without a word: by rendezvous hashing, each server has an order of them, in which the
+// first is the one with the largest hash of its name and the server's. So each has about its share, and when one comes or goes
+// only that share moves. The idea is Thaler's and Ravishankar's ("A name-based mapping scheme for rendezvous", 1996).
+//
+// Nothing but time rests on it: of two that begin with one server the store lets one commit.
+
+// maxPeers bounds those that share the servers of a shard. When there are more, each shard has its own, by the same hash.
+const maxPeers = 64
+
+// Peers is the names of the peers that share a shard, and of this process among them, as they were read last; nil when it is
+// alone, when it is not among them, or when that is not known.
+func (p *Process) Peers(typ string, shard int64) []string {
+	p.mu.Lock()
+	crew := p.crews[typ].living
+	p.mu.Unlock()
+	own := slices.IndexFunc(crew, func(a tenant.Able) bool { return a.Process == p.ID })
+	if own < 0 {
+		return nil
+	}
+	var peers []string
+	for _, a := range crew {
+		if reflect.DeepEqual(a.Ability, crew[own].Ability) {
+			peers = append(peers, a.Process)
+		}
+	}
+	if len(peers) > maxPeers {
+		Rank(peers, typ+string(rune(shard)))
+		if peers = peers[:maxPeers]; !slices.Contains(peers, p.ID) {
+			return nil
+		}
+	}
+	if len(peers) < 2 {
+		return nil
+	}
+	return peers
+}
+
+// Rank puts peers into their order for a server.
+func Rank(peers []string, server string) {
+	slices.SortFunc(peers, func(a, b string) int {
+		return cmp.Or(cmp.Compare(rendezvous(b, server), rendezvous(a, server)), cmp.Compare(a, b))
+	})
+}
+
+func rendezvous(peer, server string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(peer))
+	h.Write([]byte{0})
+	h.Write([]byte(server))
+	x := h.Sum64() // of names that differ in their last bytes FNV's high bits hardly differ
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	return x
+}
+
+// The pulse of a process is a key that changes while its consumers are at work and peers stand by, and that is removed when
+// they stop. It says how much waits for a turn there, too.
+const (
+	pulseInterval = 30 * time.Millisecond // among up to pulsePeers; in larger crews slower, so that all together stay as few
+	pulsePeers    = 8
+	pulseBytes    = 8 // of a pulse where no more waits than can run
+	pulseBeats    = 4 // so many intervals without a change, and the process is not waited for
+)
+
+// PulseInterval is how often a process's pulse changes among so many peers.
+func PulseInterval(peers int) time.Duration {
+	return pulseInterval * time.Duration(max(1, peers/pulsePeers))
+}
+
+// SilentAfter is when a pulse that does not change says that the process is not at work.
+func SilentAfter(peers int) time.Duration { return pulseBeats * PulseInterval(peers) }
+
+// Beat is a pulse as it is stored: a number that differs from the last one, and whether more waits than can run.
+func (p *Process) Beat(tx backend.Tx, isBusy bool) {
+	value := binary.BigEndian.AppendUint64(nil, p.pulses.Add(1))
+	if isBusy {
+		value = append(value, 1)
+	}
+	tx.Set(tenant.PresenceOf(p.ID).Pulse(), value)
+}
+
+// Pulse is what a peer has seen of a pulse; nil is nothing yet.
+type Pulse struct {
+	value  []byte
+	since  time.Time // when it changed last, as far as was seen
+	silent bool      // it was waited for, and did not change; or it has stopped
+}
+
+// Next is the pulse after one more look. A process that has no record is gone.
+func (s *Pulse) Next(value []byte, isThere bool, now time.Time) *Pulse {
+	switch {
+	case !isThere, s != nil && value == nil && s.value != nil:
+		return &Pulse{value, now, true}
+	case s == nil || !bytes.Equal(value, s.value):
+		return &Pulse{value, now, false}
+	}
+	return s
+}
+
+// Again begins anew after a time in which nobody looked.
+func (s *Pulse) Again(now time.Time) { s.since = now }
+
+// IsAwaited reports whether its process may be waited for with a server that has had a mark since a moment. One that does not
+// show itself in time is not waited for again, until it does.
+func (s *Pulse) IsAwaited(marked, now time.Time, peers int) bool {
+	if s.silent || len(s.value) > pulseBytes { // more waits there than can run
+		return false
+	}
+	since := marked
+	if s.since.After(since) {
+		since = s.since
+	}
+	s.silent = now.Sub(since) >= SilentAfter(peers)
+	return !s.silent
+}
