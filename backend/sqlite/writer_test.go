@@ -164,9 +164,7 @@ func TestNobodyAsksForTheLockForNobody(t *testing.T) {
 	mustSet(t, db, "before", "1")
 	unlock := lockFile(t, db.path)
 	w := db.writer
-	w.mu.Lock()
-	w.leading = true // so that all three wait for the writer's own goroutine
-	w.mu.Unlock()
+	release := w.Hold() // so that all three wait for the writer's own goroutine
 	ctx, cancel := context.WithCancel(t.Context())
 	outcomes := make(chan error, 3)
 	for range 3 {
@@ -178,18 +176,14 @@ func TestNobodyAsksForTheLockForNobody(t *testing.T) {
 		}()
 	}
 	awaitQueue(t, db, 3)
-	w.more <- struct{}{}
+	release()
 	cancel()
 	for range 3 {
 		if err := <-outcomes; !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 	}
-	await(t, "the end of the lead", func() bool {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return !w.leading
-	})
+	await(t, "the end of the lead", func() bool { return !w.IsLeading() })
 	unlock()
 	mustSet(t, db, "after", "1")
 }
@@ -201,7 +195,7 @@ func TestWriterPausesBetweenGroupsWhileAnotherProcessCommits(t *testing.T) {
 	const groups = 20
 	began := time.Now()
 	for range groups {
-		db.writer.shared.Store(db.clock())
+		db.log.SawForeign()
 		mustSet(t, db, "a", "2")
 	}
 	if took := time.Since(began); took < (groups-1)*sharedPause {
@@ -261,7 +255,7 @@ func TestVersionsGrowFromBlockToBlock(t *testing.T) {
 	}
 	next(openAt(t, db.path))
 	next(db)
-	if db.writer.isShared() != true {
+	if db.log.IsShared() != true {
 		t.Error("another's commit was not noticed")
 	}
 	if last.Sequence() < 3*blockNumbers {
