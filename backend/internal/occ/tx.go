@@ -106,7 +106,7 @@ func (t *Tx) run(fn func(tx backend.Tx) error) error {
 	defer t.snapshot.Finish(t.log.errors.Ended)
 	err := fn(t)
 	if err != nil || t.err != nil || !t.isWrite() { // no commit will tell whether what fn saw was true
-		t.confirm()
+		_ = t.confirm() // is kept in t.err
 	}
 	t.settle()
 	if errors.Is(t.err, ErrLost) { // fn need not have returned it
@@ -389,7 +389,7 @@ func (t *Tx) isWrite() bool { return t.points.count > 0 || !t.cleared.isEmpty() 
 
 const counterBytes = 8
 
-// sum is the value of a counter after delta was added. A value of another length is cut or filled up with zeros, as
+// Sum is the value of a counter after delta was added. A value of another length is cut or filled up with zeros, as
 // FoundationDB does it.
 func Sum(value []byte, delta int64) []byte {
 	var n [counterBytes]byte
