@@ -51,9 +51,8 @@ type Reads struct {
 
 // keyRead is a key and its value, nil when it was absent.
 type keyRead struct {
-	key      backend.Key
-	value    []byte
-	isUnread bool // its value is not known: it is lost where other processes commit (started.go)
+	key   backend.Key
+	value []byte
 }
 
 // rangeRead is a range and its pairs. One of a snapshot read is no conflict; it tells the values of keys in it, for
@@ -115,13 +114,22 @@ func (t *Tx) Lost(group *Record, now Current) (bool, error) {
 	return t.reads.differ(now)
 }
 
+// Conflicts tells what t relies on, for a store that reads it together before it asks Lost.
+func (t *Tx) Conflicts(key func(backend.Key), r func(backend.Range)) {
+	for i := range t.reads.keys {
+		key(t.reads.keys[i].key)
+	}
+	for i := range t.reads.ranges {
+		if x := &t.reads.ranges[i]; x.isConflict() {
+			r(x.r)
+		}
+	}
+}
+
 // differ reports whether what is stored now is not what was read.
 func (r *Reads) differ(now Current) (bool, error) {
 	for i := range r.keys {
 		x := &r.keys[i]
-		if x.isUnread {
-			return true, nil
-		}
 		if value, err := now.Value(x.key); err != nil || !isSame(value, x.value) {
 			return true, err
 		}

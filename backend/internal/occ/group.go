@@ -3,7 +3,7 @@ package occ
 import "github.com/dserver-go/dserver/backend"
 
 // Absorb takes t, which has not lost, into the group as the commit of this number, and lays its writes over those of the
-// group.
+// group. Where that group was not committed, another may absorb t again.
 func (c *Record) Absorb(t *Tx, number int64) {
 	t.commit = backend.NewVersionstamp(uint64(number), 0)
 	for r := range t.cleared.all() {
@@ -25,10 +25,13 @@ func (c *Record) Absorb(t *Tx, number int64) {
 
 // lay lays one write of the transaction v over those of the group.
 func (c *Record) lay(w *Write, v backend.Versionstamp) {
-	switch w.Kind {
-	case stamp:
-		w.Kind, w.Value = Set, v[:]
-	case Add:
+	if w.Kind == stamp {
+		w.Kind, w.isStamp = Set, true
+	}
+	if w.isStamp {
+		w.Value = v[:]
+	}
+	if w.Kind == Add {
 		if before := c.points.find(w.Key); before != nil {
 			w = plus(before, w.Delta)
 		}

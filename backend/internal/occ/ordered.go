@@ -26,6 +26,8 @@ type Write struct {
 	Value []byte
 	Delta int64
 	Kind  Kind
+
+	isStamp bool // the value is the versionstamp of the commit
 }
 
 // blockItems bounds what an insertion moves.

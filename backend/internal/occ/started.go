@@ -89,16 +89,11 @@ func (t *Tx) startRange(r backend.Range, o backend.RangeOptions) backend.Future[
 	})
 }
 
-// startConflict makes key a conflict. Its value is needed only where another process commits meanwhile, and a read is a
-// round trip: as long as none was seen to commit, the first attempt does without and is lost when one does.
+// startConflict makes key a conflict. A range that is on its way may have its value; that costs less than to wait for it.
 func (t *Tx) startConflict(key backend.Key) {
-	if !t.fresh && !t.log.IsShared() {
-		t.reads.keys = append(t.reads.keys, keyRead{t.arena.copy(key), nil, true})
-		return
-	}
 	if len(t.pending) == 0 {
 		if value, isKnown := t.reads.lookUp(key); isKnown {
-			t.reads.keys = append(t.reads.keys, keyRead{t.arena.copy(key), value, false})
+			t.reads.keys = append(t.reads.keys, keyRead{t.arena.copy(key), value})
 			return
 		}
 	}

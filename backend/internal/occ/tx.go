@@ -176,7 +176,7 @@ func (t *Tx) read(key backend.Key) ([]byte, error) {
 	if err := t.size.ConflictKey(key); err != nil {
 		return nil, err
 	}
-	t.reads.keys = append(t.reads.keys, keyRead{t.arena.copy(key), value, false})
+	t.reads.keys = append(t.reads.keys, keyRead{t.arena.copy(key), value})
 	if own != nil {
 		return Sum(value, own.Delta), nil
 	}
@@ -357,7 +357,7 @@ func (t *Tx) Conflict(key backend.Key) {
 		t.fail(err)
 	}
 	if t.err == nil {
-		t.reads.keys = append(t.reads.keys, keyRead{t.arena.copy(key), value, false})
+		t.reads.keys = append(t.reads.keys, keyRead{t.arena.copy(key), value})
 	}
 }
 
@@ -380,7 +380,9 @@ func (t *Tx) conclude(err error) {
 	if t.outcome == nil {
 		return
 	}
-	t.outcome.stamp, t.outcome.err = t.commit, err
+	if t.outcome.err = err; err == nil { // else a leader may still be at it
+		t.outcome.stamp = t.commit
+	}
 	t.outcome.done.Store(true)
 }
 

@@ -212,3 +212,18 @@ func (s *Watches) FireOthers(key string, value []byte) {
 		}
 	}
 }
+
+// Saw sets the value in the snapshot, before Set.
+func (w *Watch) Saw(seen []byte) { w.seen = seen }
+
+// Foreign notes a commit of another process, and fires the watches of the keys that it may have changed.
+func (s *Watches) Foreign(isChanged func(key string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.suspects++
+	for key := range s.keys {
+		if isChanged(key) {
+			s.fireKey(key)
+		}
+	}
+}

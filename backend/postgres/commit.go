@@ -1,0 +1,471 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/internal/occ"
+)
+
+// Commits. All of a schema, by whatever process, hold the clock's lock until they are durable and visible. The clock is
+// the number of the newest commit, a sequence: who holds the lock reads and sets it. So the order of the numbers, and of
+// the versionstamps that are made of them, is that in which commits become visible. A group is committed so:
+//
+//  1. While nobody else was seen to commit: its members are validated from memory (occ), as if no other process had
+//     committed since, and one statement does the rest: it takes the lock, finds the clock as this process left it, writes
+//     and ends. Where the clock is another, it has done nothing.
+//  2. Else in two steps: a transaction takes the lock and reads again what the members have read; they are validated by
+//     value; the second round trip writes and commits. While the lock is held nobody else commits.
+//  3. With the writes goes a row of the session and the number of the attempt. A server that answers an ERROR has not
+//     committed. After any other error nothing is known, nor after a warning, as where the wait for a synchronous standby
+//     was cancelled.
+//  4. What is unknown is resolved before anything else is committed or anybody is told: a transaction takes the lock, which
+//     waits for an attempt that is under way; moves the clock, so that an attempt that comes later does nothing; and looks
+//     for the row. It commits itself, so all before it is durable, on synchronous standbys too. This goes on until it is
+//     known, and the database is open.
+//  5. If the row is not there, and the session's neither, others took this process for dead (session.go), or the server
+//     was replaced by one that never had it: nothing can be known, and the answer is ErrCommitUnknown.
+//  6. The clock that this process left is not trusted on another connection, and not without the row of its last commit:
+//     after a failover that lost commits, others may have moved the clock to the same number.
+//
+// docs/decisions/0014-postgres.md has the attacks that made these rules, and what happens when something dies.
+
+// commit commits members as one transaction of the server and sets their results.
+func (w *writer) commit(members []*occ.Tx) {
+	err := errNeedsLook
+	var group *occ.Record
+	if w.clock != unknown && !w.db.log.IsShared() {
+		group, err = w.commitAtOnce(members)
+	}
+	if errors.Is(err, errNeedsLook) {
+		group, err = w.commitAfterLook(members)
+	}
+	switch {
+	case err != nil:
+		for _, m := range members {
+			if m.Result == nil { // those that have lost run again in any case
+				m.Result = err
+			}
+		}
+		return
+	case group.IsEmpty(): // all have lost
+		return
+	}
+	for _, m := range members {
+		m.Committed(group)
+		if m.Result == nil {
+			w.db.counts.commits.Add(1)
+		}
+	}
+	w.db.counts.groups.Add(1)
+	w.db.log.Publish(group)
+	w.db.watches.Fire(group)
+}
+
+// commitAtOnce is 1. It returns errNeedsLook where others have committed.
+func (w *writer) commitAtOnce(members []*occ.Tx) (*occ.Record, error) {
+	group := &occ.Record{}
+	next, err := admit(members, group, w.clock+1, noLook{})
+	if err != nil || group.IsEmpty() {
+		return group, err
+	}
+	c := w.conn
+	c.warned = false
+	heard, err := c.one(w.db.life, c.sql.commit, w.parameters(group, w.clock, next-1, w.last)...)
+	if err == nil && heard < 0 {
+		w.clock = unknown
+		w.db.log.SawForeign()
+		return nil, errNeedsLook
+	}
+	return group, w.settle(heard, next-1, err)
+}
+
+// commitAfterLook is 2.
+func (w *writer) commitAfterLook(members []*occ.Tx) (*occ.Record, error) {
+	c := w.conn
+	now, clock, isOurs, err := w.look(members)
+	if err != nil {
+		return nil, w.failed(err)
+	}
+	group := &occ.Record{Foreign: clock != w.clock || !isOurs}
+	if group.Foreign {
+		if w.clock != unknown {
+			w.db.log.SawForeign()
+		}
+		w.db.watches.Suspect()
+		w.db.watches.Wake()
+	}
+	next, err := admit(members, group, clock+1, now)
+	if err != nil {
+		return nil, w.failed(err)
+	}
+	if group.IsEmpty() {
+		return group, w.failedUndo(c.script(w.db.life, "ROLLBACK"))
+	}
+	if err := c.prepareAll(w.db.life, c.sql.commit, c.sql.end); err != nil {
+		return nil, w.failed(err)
+	}
+	var b pgconn.Batch
+	c.add(&b, c.sql.commit, w.parameters(group, clock, next-1, unknown)...)
+	c.add(&b, c.sql.end)
+	c.warned = false
+	results := c.pg.ExecBatch(w.db.life, &b)
+	heard := int64(unknown)
+	if results.NextResult() {
+		heard = firstOf(results.ResultReader())
+	}
+	err = results.Close()
+	if isRefusal(err) {
+		w.drop() // its transaction is over, and is still to be rolled back
+	}
+	if err == nil && heard < 0 {
+		err = errMoved
+	}
+	return group, w.settle(heard, next-1, err)
+}
+
+// errMoved is what cannot be while the lock is held.
+var errMoved = errors.New("postgres: the clock moved under its lock")
+
+// settle is what comes after a group was sent: it returns nil when it is committed.
+func (w *writer) settle(heard, number int64, err error) error {
+	switch {
+	case err == nil && !w.conn.warned:
+	case isRefusal(err):
+		return w.refused(err)
+	default:
+		if err == nil {
+			err = errWarned
+		}
+		w.drop()
+		if err := w.resolve(err); err != nil {
+			return err
+		}
+		w.last = w.attempt
+		return nil // the clock is not the one that it set any more
+	}
+	w.clock, w.last, w.hears = number, w.attempt, heard > 0
+	return nil
+}
+
+var errWarned = errors.New("postgres: the server warned in a commit; it may not be on its standby")
+
+// refused is what the members get whose commit the server has refused.
+func (w *writer) refused(err error) error {
+	if isRace(err) {
+		return occ.ErrLost
+	}
+	return describe("commit", err)
+}
+
+// failed ends the look of a group, of which nothing was sent.
+func (w *writer) failed(err error) error {
+	w.drop()
+	switch {
+	case w.db.life.Err() != nil:
+		return closed()
+	case isOutage(err):
+		w.db.counts.outages.Add(1)
+		return occ.ErrLost
+	}
+	return w.refused(err)
+}
+
+func (w *writer) failedUndo(err error) error {
+	if err != nil {
+		w.drop() // which ends its transaction as well
+	}
+	return nil
+}
+
+// admit takes the members that may be committed into group, in their order, and numbers them from next on.
+func admit(members []*occ.Tx, group *occ.Record, next int64, now occ.Current) (int64, error) {
+	for _, t := range members {
+		lost, err := t.Lost(group, now)
+		if err != nil {
+			return 0, err
+		}
+		if lost {
+			t.Result = occ.ErrLost
+			continue
+		}
+		t.Result = nil
+		group.Absorb(t, next)
+		next++
+	}
+	return next, nil
+}
+
+// forgetEvery is how many rows of attempts are removed at a time.
+const forgetEvery = 256
+
+// parameters are those of the function commit.
+func (w *writer) parameters(group *occ.Record, clock, number, last int64) [][]byte {
+	w.owned.Store(number) // before the commit, so that the watches do not take it for another's
+	w.attempt++
+	forget := int64(0)
+	if w.attempt%forgetEvery == 0 {
+		forget = w.attempt - 2 // the newest tells that this session's commits are there
+	}
+	s := split(group)
+	var bells []byte
+	if w.hears {
+		bells = bellsOf(group)
+	}
+	var relaxed byte
+	if w.db.options.relaxed {
+		relaxed = 1
+	}
+	return [][]byte{
+		int64Parameter(clock), int64Parameter(number), int64Parameter(w.session), int64Parameter(w.attempt),
+		int64Parameter(last), int64Parameter(forget),
+		s.cleared.parameter(oidBytea), s.ends.parameter(oidBytea), s.gone.parameter(oidBytea),
+		s.keys.parameter(oidBytea), s.values.parameter(oidBytea), s.counters.parameter(oidBytea), s.deltas.parameter(oidBytea),
+		s.heads.parameter(oidBytea), s.rests.parameter(oidBytea), s.longs.parameter(oidBytea), s.fates.parameter(oidInt4),
+		bells, {relaxed},
+	}
+}
+
+// writes are those of a group, by what the server does with them.
+type writes struct {
+	cleared, ends, gone, keys, values, counters, deltas array
+	heads, rests, longs, fates                          array
+}
+
+// What the server does with a long key.
+const (
+	fateSet = iota
+	fateRemove
+	fateAdd
+)
+
+func split(group *occ.Record) *writes {
+	s := &writes{}
+	for r := range group.Cleared() {
+		s.cleared.add(r.Begin)
+		s.ends.add(r.End)
+	}
+	for x := range group.Writes() {
+		switch {
+		case len(x.Key) >= headBytes:
+			s.addLong(x)
+		case x.Kind == occ.Remove:
+			s.gone.add(x.Key)
+		case x.Kind == occ.Add:
+			s.counters.add(x.Key)
+			s.deltas.add(backend.CounterValue(x.Delta))
+		default:
+			s.keys.add(x.Key)
+			s.values.add(x.Value)
+		}
+	}
+	return s
+}
+
+func (s *writes) addLong(x *occ.Write) {
+	value, fate := x.Value, int32(fateSet)
+	switch x.Kind {
+	case occ.Remove:
+		fate = fateRemove
+	case occ.Add:
+		value, fate = backend.CounterValue(x.Delta), fateAdd
+	}
+	s.heads.add(x.Key[:headBytes])
+	s.rests.add(x.Key[headBytes:])
+	s.longs.add(value)
+	s.fates.addInt(fate)
+}
+
+// bellsMax is how many keys a notification names; its length is limited. Where there are more, or ranges, it says that
+// anything may have changed.
+const bellsMax = 500
+
+// bellsOf is what a notification says of the keys that changed, nil for anything.
+func bellsOf(group *occ.Record) []byte {
+	for range group.Cleared() {
+		return nil
+	}
+	if group.Count() > bellsMax {
+		return nil
+	}
+	var b strings.Builder
+	for x := range group.Writes() {
+		if b.Len() > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(strconv.FormatUint(uint64(bell(string(x.Key))), 36))
+	}
+	return []byte(b.String())
+}
+
+// bell stands for a key in a notification.
+func bell(key string) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(key))
+	return h.Sum32()
+}
+
+// resolve finds out whether the newest attempt was committed, whose commit ended in cause (4, 5). It returns nil when it
+// was, and ErrLost when it never will be.
+func (w *writer) resolve(cause error) error {
+	w.db.counts.unknown.Add(1)
+	w.clock = unknown
+	for n := 0; ; n++ {
+		found, err := w.lookUp()
+		switch {
+		case err == nil && found > 0:
+			w.db.counts.landed.Add(1)
+			return nil
+		case err == nil && found < 0:
+			return errSessionGone
+		case err == nil:
+			w.db.counts.fenced.Add(1)
+			return occ.ErrLost
+		}
+		w.drop()
+		if w.db.life.Err() != nil {
+			return unknownBy(fmt.Errorf("%w: %w", backend.ErrClosed, cause))
+		}
+		if !isLost(err) && !isOutage(err) && !isRace(err) {
+			return unknownBy(errors.Join(cause, err))
+		}
+		_ = w.db.pause(w.db.life, upTo(n)) // its end shows in the next round
+	}
+}
+
+func (w *writer) lookUp() (int64, error) {
+	if w.conn == nil {
+		if err := w.reconnect(); err != nil {
+			return 0, err
+		}
+	}
+	c := w.conn
+	c.warned = false
+	found, err := c.one(w.db.life, c.sql.resolve, int64Parameter(w.session), int64Parameter(w.attempt))
+	if err == nil && c.warned {
+		err = &outage{errWarned}
+	}
+	return found, err
+}
+
+// noLook is what is known without a look.
+type noLook struct{}
+
+func (noLook) Value(backend.Key) ([]byte, error)               { return nil, errNeedsLook }
+func (noLook) Pairs(backend.Range) ([]backend.KeyValue, error) { return nil, errNeedsLook }
+
+// current is what the members of a group have read, read again under the clock's lock.
+type current struct {
+	ctx    context.Context
+	conn   *connection
+	values map[string][]byte
+	ranges map[string]int // the place of a range in pairs, by its ends
+	pairs  [][]backend.KeyValue
+}
+
+// look takes the lock and reads again what the members have read. It reports whether the row of this session's last commit
+// is there.
+func (w *writer) look(members []*occ.Tx) (now *current, clock int64, isOurs bool, err error) {
+	c, ctx := w.conn, w.db.life
+	now = &current{ctx: ctx, conn: c, values: map[string][]byte{}, ranges: map[string]int{}}
+	var keys, begins, ends array
+	for _, t := range members {
+		t.Conflicts(func(key backend.Key) {
+			if _, isKnown := now.values[string(key)]; !isKnown && len(key) < headBytes {
+				now.values[string(key)] = nil
+				keys.add(key)
+			}
+		}, func(r backend.Range) {
+			if _, isKnown := now.ranges[rangeName(r)]; !isKnown && !isLong(r) {
+				now.ranges[rangeName(r)] = begins.count
+				begins.add(r.Begin)
+				ends.add(r.End)
+			}
+		})
+	}
+	now.pairs = make([][]backend.KeyValue, begins.count)
+	sqls := []string{c.sql.beginCommit, c.sql.take}
+	parameters := [][][]byte{nil, {int64Parameter(w.session), int64Parameter(w.last)}}
+	if keys.count > 0 {
+		sqls, parameters = append(sqls, c.sql.keys), append(parameters, [][]byte{keys.parameter(oidBytea)})
+	}
+	if begins.count > 0 {
+		sqls = append(sqls, c.sql.ranges)
+		parameters = append(parameters, [][]byte{begins.parameter(oidBytea), ends.parameter(oidBytea)})
+	}
+	if err := c.prepareAll(ctx, sqls...); err != nil {
+		return nil, 0, false, err
+	}
+	var b pgconn.Batch
+	for i, sql := range sqls {
+		c.add(&b, sql, parameters[i]...)
+	}
+	results := c.pg.ExecBatch(ctx, &b)
+	taken := now.read(results, keys.count > 0, begins.count > 0)
+	return now, taken >> 1, taken&1 == 1, results.Close()
+}
+
+// read reads the answers to the begin, the lock, the keys and the ranges.
+func (n *current) read(results *pgconn.MultiResultReader, hasKeys, hasRanges bool) (taken int64) {
+	if results.NextResult() {
+		_, _ = results.ResultReader().Close() // an error is that of the batch
+	}
+	if results.NextResult() {
+		taken = firstOf(results.ResultReader())
+	}
+	if hasKeys && results.NextResult() {
+		for _, kv := range pairsOf(results.ResultReader()) {
+			n.values[string(kv.Key)] = kv.Value
+		}
+	}
+	if hasRanges && results.NextResult() {
+		for result := results.ResultReader(); result.NextRow(); {
+			row := result.Values()
+			i := int64Of(row[0]) - 1
+			n.pairs[i] = append(n.pairs[i], backend.KeyValue{Key: slices.Clone(row[1]), Value: notNull(slices.Clone(row[2]))})
+		}
+	}
+	return taken
+}
+
+// firstOf is the number that a result brings.
+func firstOf(result *pgconn.ResultReader) (n int64) {
+	for result.NextRow() {
+		n = int64Of(result.Values()[0])
+	}
+	return n
+}
+
+func rangeName(r backend.Range) string {
+	return fmt.Sprint(len(r.Begin), " ", string(r.Begin), string(r.End))
+}
+
+func isLong(r backend.Range) bool { return len(r.Begin) > headBytes || len(r.End) > headBytes }
+
+// Value implements [occ.Current].
+func (n *current) Value(key backend.Key) ([]byte, error) {
+	if len(key) < headBytes {
+		return n.values[string(key)], nil
+	}
+	q := &query{r: key.Only(), isKey: true}
+	err := n.conn.read(n.ctx, []*query{q}, false)
+	return q.value, err
+}
+
+// Pairs implements [occ.Current]. Where long keys are in the range it is read as a transaction reads it.
+func (n *current) Pairs(r backend.Range) ([]backend.KeyValue, error) {
+	if place, isKnown := n.ranges[rangeName(r)]; isKnown && !slices.ContainsFunc(n.pairs[place], isHead) {
+		return n.pairs[place], nil
+	}
+	q := &query{r: r}
+	err := n.conn.read(n.ctx, []*query{q}, false)
+	return q.pairs, err
+}

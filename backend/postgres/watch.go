@@ -1,0 +1,205 @@
+package postgres
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/dserver-go/dserver/backend"
+)
+
+// Watches. A commit of this process fires those of the keys that it wrote. Those of others are notified, once this process
+// has told that it listens, which it does under the clock's lock so that no commit passes between. Nothing rests on
+// notifications: once a second, and on each new connection, the clock is looked at, and where it is not the one that is
+// known the watched keys are compared with what their watchers saw. So what was lost with a connection, or in a pooler,
+// is found.
+type ear struct { // of listen alone
+	conn *connection
+	of   int64 // the session that told
+}
+
+const (
+	lookEvery   = time.Second
+	listenPause = 500 * time.Millisecond // after a connection that failed
+)
+
+// listen serves the watches of this handle until the database ends. Without watches it has no connection.
+func (db *DB) listen() {
+	defer db.deafen()
+	for db.life.Err() == nil {
+		if !db.watches.IsWatching() {
+			db.deafen()
+			select {
+			case <-db.life.Done():
+				return
+			case <-db.watches.Kick():
+				continue
+			}
+		}
+		if err := db.listenOnce(); err != nil {
+			db.deafen()
+			db.watches.Suspect()
+			_ = db.pause(db.life, listenPause) // its end ends the loop
+		}
+	}
+}
+
+func (db *DB) deafen() {
+	if db.ear.conn != nil {
+		db.ear.conn.close()
+		db.ear.conn, db.ear.of = nil, 0
+	}
+}
+
+// listenOnce waits for a notification, a kick or the time of a look.
+func (db *DB) listenOnce() error {
+	if db.ear.conn == nil {
+		if err := db.beginToListen(); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(db.life, lookEvery)
+	defer cancel()
+	kicked := make(chan struct{})
+	go func() {
+		defer close(kicked)
+		select {
+		case <-db.watches.Kick():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err := db.ear.conn.pg.WaitForNotification(ctx)
+	isLook := ctx.Err() != nil
+	cancel()
+	<-kicked
+	switch {
+	case db.life.Err() != nil:
+		return nil
+	case err != nil && !isLook:
+		return err
+	case isLook:
+		return db.lookAround()
+	}
+	return nil
+}
+
+// beginToListen opens the connection. From its end on no commit of another process is missed; what came before is found
+// by the comparison that it asks for.
+func (db *DB) beginToListen() error {
+	c, err := db.connectTo(db.life, db.listens)
+	if err != nil {
+		return err
+	}
+	db.ear.conn = c
+	if err := c.script(db.life, "LISTEN "+channel(db.options.schema)); err != nil {
+		return err
+	}
+	return db.lookAround()
+}
+
+// tell tells in the name of the session that it listens. What is committed after that is notified.
+func (db *DB) tell() error {
+	c, me := db.ear.conn, db.session.id.Load()
+	found, err := c.one(db.life, c.sql.hear, int64Parameter(me))
+	if err != nil {
+		return err
+	}
+	if found < 0 {
+		db.session.isGone.Store(true) // the next commit makes another
+	}
+	db.ear.of = me
+	db.watches.Suspect()
+	return nil
+}
+
+// heard is called for each notification, by the goroutine that reads the connection.
+func (db *DB) heard(_ *pgconn.PgConn, n *pgconn.Notification) {
+	from, rest, _ := strings.Cut(n.Payload, " ")
+	number, bells, _ := strings.Cut(rest, " ")
+	if from == strconv.FormatInt(db.session.id.Load(), 10) {
+		return
+	}
+	db.log.SawForeign()
+	if clock, err := strconv.ParseInt(number, 10, 64); err == nil {
+		db.writer.heard.Store(max(clock, db.writer.heard.Load()))
+	}
+	if bells == "*" {
+		db.watches.Suspect()
+		db.watches.Wake()
+		return
+	}
+	rang := map[uint32]bool{}
+	for _, word := range strings.Split(bells, ",") {
+		if b, err := strconv.ParseUint(word, 36, 32); err == nil {
+			rang[uint32(b)] = true
+		}
+	}
+	db.watches.Foreign(func(key string) bool { return rang[bell(key)] })
+}
+
+// lookAround compares the watched keys where others may have committed unheard.
+func (db *DB) lookAround() error {
+	c, w := db.ear.conn, db.writer
+	if db.ear.of != db.session.id.Load() {
+		if err := db.tell(); err != nil {
+			return err
+		}
+	}
+	clock, err := c.one(db.life, c.sql.look)
+	if err != nil {
+		return err
+	}
+	if clock > w.owned.Load() && clock > w.heard.Load() {
+		db.watches.Suspect()
+	}
+	keys := db.watches.Due()
+	if len(keys) == 0 {
+		return nil
+	}
+	if err := db.compare(keys); err != nil {
+		db.watches.Suspect() // again
+		return err
+	}
+	w.heard.Store(max(clock, w.heard.Load()))
+	return nil
+}
+
+// compare fires the watches whose keys are not as their watchers saw them.
+func (db *DB) compare(keys []string) error {
+	c := db.ear.conn
+	var short array
+	values := map[string][]byte{}
+	for _, key := range keys {
+		if len(key) < headBytes {
+			short.add([]byte(key))
+			continue
+		}
+		q := &query{r: backend.Key(key).Only(), isKey: true}
+		if err := c.read(db.life, []*query{q}, false); err != nil {
+			return err
+		}
+		values[key] = q.value
+	}
+	if err := c.prepare(db.life, c.sql.keys); err != nil {
+		return err
+	}
+	var b pgconn.Batch
+	c.add(&b, c.sql.keys, short.parameter(oidBytea))
+	results := c.pg.ExecBatch(db.life, &b)
+	if results.NextResult() {
+		for _, kv := range pairsOf(results.ResultReader()) {
+			values[string(kv.Key)] = kv.Value
+		}
+	}
+	if err := results.Close(); err != nil {
+		return err
+	}
+	for _, key := range keys {
+		db.watches.FireOthers(key, values[key])
+	}
+	return nil
+}
