@@ -41,8 +41,11 @@ var shared = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals 
 	if err != nil {
 		return "", err
 	}
+	kept = s
 	return s.URL(), s.Start()
 })
+
+var kept *Server //nolint:gochecknoglobals // its pipe ends it when it is garbage
 
 // URL is the database of the server that the tests of this process share, without a schema. Where there is none the test
 // is skipped and says so; with PG=1 it fails.
