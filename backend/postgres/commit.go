@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -77,20 +78,22 @@ func (w *writer) commitAtOnce(members []*occ.Tx) (*occ.Record, error) {
 	if err != nil || group.IsEmpty() {
 		return group, err
 	}
-	c := w.conn
-	c.warned = false
-	heard, err := c.one(w.db.life, c.sql.commit, w.parameters(group, w.clock, next-1, w.last)...)
-	if err == nil && heard < 0 {
+	b := &bundle{c: w.conn}
+	if w.conn.isPooled {
+		b.add(w.conn.sql.settings)
+	}
+	b.add(w.conn.sql.lock)
+	hears, err := w.send(b, group, w.clock, next-1, w.last)
+	if codeOf(err) == codeMoved {
 		w.clock = unknown
 		w.db.log.SawForeign()
 		return nil, errNeedsLook
 	}
-	return group, w.settle(heard, next-1, err)
+	return group, w.settle(hears, next-1, err)
 }
 
 // commitAfterLook is 2.
 func (w *writer) commitAfterLook(members []*occ.Tx) (*occ.Record, error) {
-	c := w.conn
 	now, clock, isOurs, err := w.look(members)
 	if err != nil {
 		return nil, w.failed(err)
@@ -108,51 +111,70 @@ func (w *writer) commitAfterLook(members []*occ.Tx) (*occ.Record, error) {
 		return nil, w.failed(err)
 	}
 	if group.IsEmpty() {
-		return group, w.failedUndo(c.script(w.db.life, "ROLLBACK"))
+		if w.conn.script(w.db.life, "ROLLBACK") != nil {
+			w.drop() // which ends its transaction as well
+		}
+		return group, nil
 	}
-	if err := c.prepareAll(w.db.life, c.sql.commit, c.sql.end); err != nil {
-		return nil, w.failed(err)
-	}
-	var b pgconn.Batch
-	c.add(&b, c.sql.commit, w.parameters(group, clock, next-1, unknown)...)
-	c.add(&b, c.sql.end)
-	c.warned = false
-	results := c.pg.ExecBatch(w.db.life, &b)
-	heard := int64(unknown)
-	if results.NextResult() {
-		heard = firstOf(results.ResultReader())
-	}
-	err = results.Close()
+	hears, err := w.send(&bundle{c: w.conn}, group, clock, next-1, unknown)
 	if isRefusal(err) {
 		w.drop() // its transaction is over, and is still to be rolled back
 	}
-	if err == nil && heard < 0 {
-		err = errMoved
-	}
-	return group, w.settle(heard, next-1, err)
+	return group, w.settle(hears, next-1, err)
 }
 
-// errMoved is what cannot be while the lock is held.
-var errMoved = errors.New("postgres: the clock moved under its lock")
+// send adds a group to b, which has the lock or is about to take it, and sends it. A transaction of several steps ends
+// with it.
+func (w *writer) send(b *bundle, group *occ.Record, clock, number, last int64) (hears bool, err error) {
+	isStep := len(b.sqls) == 0
+	if w.db.options.relaxed {
+		b.add(b.c.sql.relax)
+	}
+	advance := len(b.sqls)
+	w.addWrites(b, group, clock, number, last)
+	if isStep {
+		b.add(b.c.sql.commit)
+	}
+	b.c.warned = false
+	results, err := b.send(w.db.life)
+	if err != nil {
+		return false, &unsent{err}
+	}
+	for i := 0; results.NextResult(); i++ {
+		if result := results.ResultReader(); i == advance {
+			for result.NextRow() {
+				hears = int64Of(result.Values()[1]) > 0
+			}
+		}
+	}
+	return hears, results.Close()
+}
+
+// unsent is an error before a commit was sent.
+type unsent struct{ cause error }
+
+func (e *unsent) Error() string { return e.cause.Error() }
+func (e *unsent) Unwrap() error { return e.cause }
 
 // settle is what comes after a group was sent: it returns nil when it is committed.
-func (w *writer) settle(heard, number int64, err error) error {
+func (w *writer) settle(hears bool, number int64, err error) error {
+	var before *unsent
 	switch {
 	case err == nil && !w.conn.warned:
+		w.clock, w.last, w.hears = number, w.attempt, hears
+		return nil
+	case errors.As(err, &before):
+		return w.failed(before.cause)
 	case isRefusal(err):
 		return w.refused(err)
-	default:
-		if err == nil {
-			err = errWarned
-		}
-		w.drop()
-		if err := w.resolve(err); err != nil {
-			return err
-		}
-		w.last = w.attempt
-		return nil // the clock is not the one that it set any more
+	case err == nil:
+		err = errWarned
 	}
-	w.clock, w.last, w.hears = number, w.attempt, heard > 0
+	w.drop()
+	if err := w.resolve(err); err != nil {
+		return err
+	}
+	w.last = w.attempt // the clock is not the one that it set any more
 	return nil
 }
 
@@ -179,13 +201,6 @@ func (w *writer) failed(err error) error {
 	return w.refused(err)
 }
 
-func (w *writer) failedUndo(err error) error {
-	if err != nil {
-		w.drop() // which ends its transaction as well
-	}
-	return nil
-}
-
 // admit takes the members that may be committed into group, in their order, and numbers them from next on.
 func admit(members []*occ.Tx, group *occ.Record, next int64, now occ.Current) (int64, error) {
 	for _, t := range members {
@@ -207,37 +222,46 @@ func admit(members []*occ.Tx, group *occ.Record, next int64, now occ.Current) (i
 // forgetEvery is how many rows of attempts are removed at a time.
 const forgetEvery = 256
 
-// parameters are those of the function commit.
-func (w *writer) parameters(group *occ.Record, clock, number, last int64) [][]byte {
+// addWrites adds what a group does.
+func (w *writer) addWrites(b *bundle, group *occ.Record, clock, number, last int64) {
 	w.owned.Store(number) // before the commit, so that the watches do not take it for another's
 	w.attempt++
-	forget := int64(0)
-	if w.attempt%forgetEvery == 0 {
-		forget = w.attempt - 2 // the newest tells that this session's commits are there
-	}
-	s := split(group)
 	var bells []byte
 	if w.hears {
 		bells = bellsOf(group)
 	}
-	var relaxed byte
-	if w.db.options.relaxed {
-		relaxed = 1
+	sql, me := b.c.sql, int64Parameter(w.session)
+	b.add(sql.advance, me, int64Parameter(last), int64Parameter(w.attempt), int64Parameter(clock), int64Parameter(number), bells)
+	if known := w.attempt - 2; w.attempt%forgetEvery == 0 { // the newest tells that this session's commits are there
+		b.add(sql.forget, me, int64Parameter(known-forgetEvery), int64Parameter(known))
 	}
-	return [][]byte{
-		int64Parameter(clock), int64Parameter(number), int64Parameter(w.session), int64Parameter(w.attempt),
-		int64Parameter(last), int64Parameter(forget),
-		s.cleared.parameter(oidBytea), s.ends.parameter(oidBytea), s.gone.parameter(oidBytea),
-		s.keys.parameter(oidBytea), s.values.parameter(oidBytea), s.counters.parameter(oidBytea), s.deltas.parameter(oidBytea),
-		s.heads.parameter(oidBytea), s.rests.parameter(oidBytea), s.longs.parameter(oidBytea), s.fates.parameter(oidInt4),
-		bells, {relaxed},
+	for r := range group.Cleared() {
+		b.add(sql.wipe, notNull(r.Begin), r.End)
 	}
-}
-
-// writes are those of a group, by what the server does with them.
-type writes struct {
-	cleared, ends, gone, keys, values, counters, deltas array
-	heads, rests, longs, fates                          array
+	var gone, keys, values, counters, deltas array
+	for x := range group.Writes() {
+		switch {
+		case len(x.Key) >= headBytes:
+			addLong(b, x)
+		case x.Kind == occ.Remove:
+			gone.add(x.Key)
+		case x.Kind == occ.Add:
+			counters.add(x.Key)
+			deltas.add(backend.CounterValue(x.Delta))
+		default:
+			keys.add(x.Key)
+			values.add(x.Value)
+		}
+	}
+	if gone.count > 0 {
+		b.add(sql.remove, gone.parameter())
+	}
+	if keys.count > 0 {
+		b.add(sql.set, keys.parameter(), values.parameter())
+	}
+	if counters.count > 0 {
+		b.add(sql.add, counters.parameter(), deltas.parameter())
+	}
 }
 
 // What the server does with a long key.
@@ -247,41 +271,15 @@ const (
 	fateAdd
 )
 
-func split(group *occ.Record) *writes {
-	s := &writes{}
-	for r := range group.Cleared() {
-		s.cleared.add(r.Begin)
-		s.ends.add(r.End)
-	}
-	for x := range group.Writes() {
-		switch {
-		case len(x.Key) >= headBytes:
-			s.addLong(x)
-		case x.Kind == occ.Remove:
-			s.gone.add(x.Key)
-		case x.Kind == occ.Add:
-			s.counters.add(x.Key)
-			s.deltas.add(backend.CounterValue(x.Delta))
-		default:
-			s.keys.add(x.Key)
-			s.values.add(x.Value)
-		}
-	}
-	return s
-}
-
-func (s *writes) addLong(x *occ.Write) {
-	value, fate := x.Value, int32(fateSet)
+func addLong(b *bundle, x *occ.Write) {
+	value, fate := x.Value, uint32(fateSet)
 	switch x.Kind {
 	case occ.Remove:
 		fate = fateRemove
 	case occ.Add:
 		value, fate = backend.CounterValue(x.Delta), fateAdd
 	}
-	s.heads.add(x.Key[:headBytes])
-	s.rests.add(x.Key[headBytes:])
-	s.longs.add(value)
-	s.fates.addInt(fate)
+	b.add(b.c.sql.long, x.Key[:headBytes], x.Key[headBytes:], notNull(value), binary.BigEndian.AppendUint32(nil, fate))
 }
 
 // bellsMax is how many keys a notification names; its length is limited. Where there are more, or ranges, it says that
@@ -392,30 +390,31 @@ func (w *writer) look(members []*occ.Tx) (now *current, clock int64, isOurs bool
 		})
 	}
 	now.pairs = make([][]backend.KeyValue, begins.count)
-	sqls := []string{c.sql.beginCommit, c.sql.take}
-	parameters := [][][]byte{nil, {int64Parameter(w.session), int64Parameter(w.last)}}
+	b := &bundle{c: c}
+	b.add(c.sql.beginCommit)
+	if c.isPooled {
+		b.add(c.sql.settings)
+	}
+	b.add(c.sql.lock)
+	first := len(b.sqls)
+	b.add(c.sql.clock, int64Parameter(w.session), int64Parameter(w.last))
 	if keys.count > 0 {
-		sqls, parameters = append(sqls, c.sql.keys), append(parameters, [][]byte{keys.parameter(oidBytea)})
+		b.add(c.sql.keys, keys.parameter())
 	}
 	if begins.count > 0 {
-		sqls = append(sqls, c.sql.ranges)
-		parameters = append(parameters, [][]byte{begins.parameter(oidBytea), ends.parameter(oidBytea)})
+		b.add(c.sql.ranges, begins.parameter(), ends.parameter())
 	}
-	if err := c.prepareAll(ctx, sqls...); err != nil {
+	results, err := b.send(ctx)
+	if err != nil {
 		return nil, 0, false, err
 	}
-	var b pgconn.Batch
-	for i, sql := range sqls {
-		c.add(&b, sql, parameters[i]...)
-	}
-	results := c.pg.ExecBatch(ctx, &b)
-	taken := now.read(results, keys.count > 0, begins.count > 0)
+	taken := now.read(results, first, keys.count > 0)
 	return now, taken >> 1, taken&1 == 1, results.Close()
 }
 
-// read reads the answers to the begin, the lock, the keys and the ranges.
-func (n *current) read(results *pgconn.MultiResultReader, hasKeys, hasRanges bool) (taken int64) {
-	if results.NextResult() {
+// read reads the answers to the clock, the keys and the ranges, which come after so many others.
+func (n *current) read(results *pgconn.MultiResultReader, first int, hasKeys bool) (taken int64) {
+	for ; first > 0 && results.NextResult(); first-- {
 		_, _ = results.ResultReader().Close() // an error is that of the batch
 	}
 	if results.NextResult() {
@@ -426,7 +425,7 @@ func (n *current) read(results *pgconn.MultiResultReader, hasKeys, hasRanges boo
 			n.values[string(kv.Key)] = kv.Value
 		}
 	}
-	if hasRanges && results.NextResult() {
+	if results.NextResult() {
 		for result := results.ResultReader(); result.NextRow(); {
 			row := result.Values()
 			i := int64Of(row[0]) - 1

@@ -28,8 +28,14 @@ type connection struct {
 
 // statements are what is sent, in the words of one schema.
 type statements struct {
-	begin, chain, settings, get, forward, forwardBytes, backward, backwardBytes     string
-	longs, beginCommit, take, commit, end, keys, ranges, resolve, look, hear, enter string
+	// Of a snapshot.
+	begin, chain, settings, get, forward, forwardBytes, backward, backwardBytes, longs string
+
+	// Of a commit, in their order.
+	beginCommit, lock, relax, clock, keys, ranges         string
+	advance, forget, wipe, remove, set, add, long, commit string
+
+	resolve, look, hear, enter string
 }
 
 // A range that stops after so many bytes looks at the lengths of what its limit lets it look at: without a limit, of so
@@ -41,34 +47,64 @@ func newStatements(o *options) *statements {
 		ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - octet_length(k) - octet_length(v) AS before
 		FROM (SELECT k, v FROM $S.kv WHERE k >= $1 AND k < $2 ORDER BY k %[1]s LIMIT $3) AS page) AS sums
 		WHERE before < $4 ORDER BY k %[1]s`
-	const commit = "SELECT $S.commit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
 	s := &statements{
 		begin:         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
 		chain:         "ROLLBACK AND CHAIN",
-		settings:      "SELECT set_config('enable_seqscan', 'off', true)",
+		settings:      "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)",
 		get:           "SELECT v FROM $S.kv WHERE k = $1",
 		forward:       "SELECT k, v FROM $S.kv WHERE k >= $1 AND k < $2 ORDER BY k LIMIT $3",
 		backward:      "SELECT k, v FROM $S.kv WHERE k >= $1 AND k < $2 ORDER BY k DESC LIMIT $3",
 		forwardBytes:  fmt.Sprintf(page, ""),
 		backwardBytes: fmt.Sprintf(page, "DESC"),
 		longs:         "SELECT head || rest, v FROM $S.long WHERE head = $1 AND head || rest >= $2 AND head || rest < $3 ORDER BY rest",
-		beginCommit:   "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
-		take:          "SELECT $S.take($1, $2)",
-		commit:        commit,
-		end:           "COMMIT",
-		keys:          "SELECT k, v FROM $S.kv WHERE k = ANY ($1)",
-		ranges: "SELECT r.i, o.k, o.v FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS r (b, e, i), " +
-			"LATERAL (SELECT k, v FROM $S.kv WHERE k >= r.b AND k < r.e ORDER BY k) AS o ORDER BY r.i, o.k",
-		resolve: "SELECT $S.resolve($1, $2)",
-		look:    "SELECT $S.look()",
-		hear:    "SELECT $S.hear($1)",
-		enter:   "SELECT $S.enter($1)",
+		resolve:       "SELECT $S.resolve($1, $2)",
+		look:          "SELECT $S.look()",
+		hear:          "SELECT $S.hear($1)",
+		enter:         "SELECT $S.enter($1)",
 	}
-	for _, q := range []*string{&s.get, &s.forward, &s.backward, &s.forwardBytes, &s.backwardBytes, &s.longs, &s.take,
-		&s.commit, &s.keys, &s.ranges, &s.resolve, &s.look, &s.hear, &s.enter} {
+	s.ofCommit()
+	for _, q := range []*string{&s.get, &s.forward, &s.backward, &s.forwardBytes, &s.backwardBytes, &s.longs, &s.lock,
+		&s.clock, &s.keys, &s.ranges, &s.advance, &s.forget, &s.wipe, &s.remove, &s.set, &s.add, &s.long,
+		&s.resolve, &s.look, &s.hear, &s.enter} {
 		*q = o.expand(*q)
 	}
 	return s
+}
+
+// ofCommit are the statements of commit.go:
+//
+//   - lock takes the clock's lock, and bounds how long it waits for the rest of a commit in two steps;
+//   - clock is twice the clock, plus one where the row of this session's last commit is there; keys and ranges are read
+//     again;
+//   - advance moves the clock, writes the row of the commit and notifies other sessions that listen, which it tells. Where
+//     the clock is not the one that is expected, or the row of the last commit is not there, it fails;
+//   - the others write. Of a head that stands at an end of a range, only a part may be in the range.
+func (s *statements) ofCommit() {
+	s.beginCommit = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+	s.lock = "SELECT set_config('idle_in_transaction_session_timeout', '5000', true), " +
+		"pg_advisory_xact_lock($L, '$S.clock'::regclass::oid::integer)"
+	s.relax = "SELECT set_config('synchronous_commit', 'off', true)"
+	const ours = "EXISTS (SELECT FROM $S.commits WHERE session = $1 AND attempt = $2::bigint)"
+	s.clock = "SELECT last_value * 2 + " + ours + "::integer FROM $S.clock"
+	s.keys = "SELECT k, v FROM $S.kv WHERE k = ANY ($1)"
+	s.ranges = "SELECT r.i, o.k, o.v FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS r (b, e, i), " +
+		"LATERAL (SELECT k, v FROM $S.kv WHERE k >= r.b AND k < r.e ORDER BY k) AS o ORDER BY r.i, o.k"
+	s.advance = "WITH commit AS (INSERT INTO $S.commits VALUES ($1, $3)) " +
+		"SELECT CASE WHEN last_value = $4 AND ($2::bigint < 0 OR " + ours + ") THEN setval('$S.clock', $5::bigint) " +
+		"ELSE $S.moved() END, CASE WHEN EXISTS (SELECT FROM $S.sessions WHERE hears AND id <> $1) " +
+		"THEN (pg_notify('$C', $1 || ' ' || $5::bigint || ' ' || coalesce($6, '*')) IS NOT NULL)::integer + 1 " +
+		"ELSE 0 END FROM $S.clock"
+	s.forget = "DELETE FROM $S.commits WHERE session = $1 AND attempt > $2 AND attempt <= $3"
+	s.wipe = "WITH part AS (DELETE FROM $S.long WHERE head >= substring($1::bytea FROM 1 FOR $H) " +
+		"AND head <= substring($2::bytea FROM 1 FOR $H) AND head || rest >= $1 AND head || rest < $2) " +
+		"DELETE FROM $S.kv WHERE k >= $1 AND k < $2 AND (octet_length(k) < $H OR " +
+		"NOT EXISTS (SELECT FROM $S.long WHERE head = k AND NOT (head || rest >= $1 AND head || rest < $2)))"
+	s.remove = "DELETE FROM $S.kv WHERE k = ANY ($1)"
+	s.set = "INSERT INTO $S.kv SELECT * FROM unnest($1::bytea[], $2::bytea[]) ON CONFLICT (k) DO UPDATE SET v = excluded.v"
+	s.add = "INSERT INTO $S.kv AS o SELECT * FROM unnest($1::bytea[], $2::bytea[]) " +
+		"ON CONFLICT (k) DO UPDATE SET v = $S.plus(o.v, excluded.v)"
+	s.long = "SELECT $S.write_long($1, $2, $3, $4)"
+	s.commit = "COMMIT"
 }
 
 // settings keep the planner from reading a table as a whole, as it would while it is small: the plan would stay when the
@@ -158,6 +194,30 @@ func (c *connection) prepare(ctx context.Context, sql string) error {
 	return nil
 }
 
+// bundle is several statements that go out together.
+type bundle struct {
+	c          *connection
+	sqls       []string
+	parameters [][][]byte
+}
+
+func (b *bundle) add(sql string, parameters ...[]byte) {
+	b.sqls = append(b.sqls, sql)
+	b.parameters = append(b.parameters, parameters)
+}
+
+// send prepares what is not, and sends all of it. Without a BEGIN in it, it is one transaction.
+func (b *bundle) send(ctx context.Context) (*pgconn.MultiResultReader, error) {
+	if err := b.c.prepareAll(ctx, b.sqls...); err != nil {
+		return nil, err
+	}
+	var batch pgconn.Batch
+	for i, sql := range b.sqls {
+		b.c.add(&batch, sql, b.parameters[i]...)
+	}
+	return b.c.pg.ExecBatch(ctx, &batch), nil
+}
+
 // add puts a statement into a batch. It is prepared.
 func (c *connection) add(b *pgconn.Batch, sql string, parameters ...[]byte) {
 	if c.o.unprepared {
@@ -202,11 +262,8 @@ func int64Of(b []byte) int64 {
 
 func int64Parameter(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
 
-// The types of what arrays hold.
-const (
-	oidBytea = 17
-	oidInt4  = 23
-)
+// oidBytea is the type of what arrays hold.
+const oidBytea = 17
 
 // array is a parameter that holds several, as the protocol has it.
 type array struct {
@@ -225,16 +282,14 @@ func (a *array) add(element []byte) {
 	a.count++
 }
 
-func (a *array) addInt(n int32) { a.add(binary.BigEndian.AppendUint32(nil, uint32(n))) }
-
-// parameter is the array, of elements of this type.
-func (a *array) parameter(oid uint32) []byte {
+// parameter is the array, of bytea.
+func (a *array) parameter() []byte {
 	if a.count == 0 {
-		return []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, byte(oid)}
+		return []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, oidBytea}
 	}
 	binary.BigEndian.PutUint32(a.bytes[0:], 1)
 	binary.BigEndian.PutUint32(a.bytes[4:], 0)
-	binary.BigEndian.PutUint32(a.bytes[8:], oid)
+	binary.BigEndian.PutUint32(a.bytes[8:], oidBytea)
 	binary.BigEndian.PutUint32(a.bytes[12:], uint32(a.count))
 	binary.BigEndian.PutUint32(a.bytes[16:], 1)
 	return a.bytes

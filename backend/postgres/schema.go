@@ -23,17 +23,15 @@ const schemaVersion = 1
 // headBytes is where a key is long. An entry of a B-tree ends at some 2,700 bytes.
 const headBytes = 2000
 
+// codeMoved is the SQLSTATE of a commit that found another clock than it expected.
+const codeMoved = "DS001"
+
 // lockClass tells the advisory locks of this package from those of others: "DSrv". Beside it stands an oid, of the clock.
 const lockClass = 0x44537276
 
 // schemaScript makes the tables and functions of version 1. In it, $S is the schema and $L the class of its lock.
 //
-//   - commit: one group, as commit.go has it. It answers 1 where another session listens, 0 where none does, and -1 where
-//     it has done nothing, as others committed: the clock is not the one that is expected, or the row of this session's
-//     last commit is not there, as after a failover that lost it.
-//   - take: takes the lock, and answers twice the clock, plus one where the row of the last commit is there. It is the
-//     begin of a commit in two steps: a process that stands still before the second is not waited for longer than five
-//     seconds.
+//   - moved: fails, where the clock is not the one that a commit expects.
 //   - resolve: fences off an attempt and tells its outcome: 1 it was committed, 0 it was not, -1 the session is gone.
 //   - look: the clock, when nobody is committing.
 //   - plus: the sum of two counters, eight bytes little-endian, of which another length is cut or filled up with zeros.
@@ -63,67 +61,9 @@ BEGIN
 	RETURN sum;
 END $$;
 
-CREATE FUNCTION $S.take(me bigint, last bigint) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE
-	is_there integer := 0;
+CREATE FUNCTION $S.moved() RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM set_config('idle_in_transaction_session_timeout', '5000', true);
-	PERFORM pg_advisory_xact_lock($L, '$S.clock'::regclass::oid::integer);
-	IF EXISTS (SELECT FROM $S.commits WHERE session = me AND attempt = last) THEN
-		is_there := 1;
-	END IF;
-	RETURN (SELECT last_value * 2 + is_there FROM $S.clock);
-END $$;
-
-CREATE FUNCTION $S.commit(expected bigint, number bigint, me bigint, this bigint, last bigint, known bigint,
-	cleared bytea[], ends bytea[], gone bytea[], ks bytea[], vs bytea[], counters bytea[], deltas bytea[],
-	heads bytea[], rests bytea[], longs bytea[], fates integer[], bells text, relaxed boolean
-) RETURNS bigint LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off AS $$
-BEGIN
-	PERFORM pg_advisory_xact_lock($L, '$S.clock'::regclass::oid::integer);
-	IF expected <> (SELECT last_value FROM $S.clock)
-		OR last >= 0 AND NOT EXISTS (SELECT FROM $S.commits WHERE session = me AND attempt = last) THEN
-		RETURN -1;
-	END IF;
-	IF relaxed THEN
-		PERFORM set_config('synchronous_commit', 'off', true);
-	END IF;
-	PERFORM setval('$S.clock', number);
-	INSERT INTO $S.commits VALUES (me, this);
-	IF known > 0 THEN
-		DELETE FROM $S.commits WHERE session = me AND attempt > known - 256 AND attempt <= known;
-	END IF;
-	FOR i IN 1..cardinality(cleared) LOOP
-		PERFORM $S.wipe(cleared[i], ends[i]);
-	END LOOP;
-	IF cardinality(gone) > 0 THEN
-		DELETE FROM $S.kv WHERE k = ANY (gone);
-	END IF;
-	IF cardinality(ks) > 0 THEN
-		INSERT INTO $S.kv SELECT * FROM unnest(ks, vs) ON CONFLICT (k) DO UPDATE SET v = excluded.v;
-	END IF;
-	IF cardinality(counters) > 0 THEN
-		INSERT INTO $S.kv AS o SELECT * FROM unnest(counters, deltas)
-			ON CONFLICT (k) DO UPDATE SET v = $S.plus(o.v, excluded.v);
-	END IF;
-	FOR i IN 1..cardinality(heads) LOOP
-		PERFORM $S.write_long(heads[i], rests[i], longs[i], fates[i]);
-	END LOOP;
-	IF EXISTS (SELECT FROM $S.sessions s WHERE s.hears AND s.id <> me) THEN
-		PERFORM pg_notify('$C', me || ' ' || number || ' ' || coalesce(bells, '*'));
-		RETURN 1;
-	END IF;
-	RETURN 0;
-END $$;
-
--- It clears a range. Of a head that stands at one of its ends only a part may be in it.
-CREATE FUNCTION $S.wipe(b bytea, e bytea) RETURNS void LANGUAGE plpgsql SET enable_seqscan = off AS $$
-BEGIN
-	IF EXISTS (SELECT FROM $S.long) THEN
-		DELETE FROM $S.long WHERE head >= substring(b FROM 1 FOR $H) AND head <= substring(e FROM 1 FOR $H)
-			AND head || rest >= b AND head || rest < e;
-	END IF;
-	DELETE FROM $S.kv WHERE k >= b AND k < e AND (octet_length(k) < $H OR NOT EXISTS (SELECT FROM $S.long WHERE head = k));
+	RAISE EXCEPTION 'dserver: others committed' USING ERRCODE = '$M';
 END $$;
 
 -- It writes one long key: 0 sets it, 1 removes it, 2 adds to it.
@@ -191,6 +131,7 @@ func channel(schema string) string {
 // expand puts the schema's name into a statement. A name with a quote or a dollar is refused before (checkName).
 func (o *options) expand(script string) string {
 	return strings.NewReplacer("$S", quoted(o.schema), "$L", fmt.Sprint(lockClass), "$H", fmt.Sprint(headBytes),
+		"$M", codeMoved,
 		"$C", channel(o.schema)).Replace(script)
 }
 

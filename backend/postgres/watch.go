@@ -188,7 +188,7 @@ func (db *DB) compare(keys []string) error {
 		return err
 	}
 	var b pgconn.Batch
-	c.add(&b, c.sql.keys, short.parameter(oidBytea))
+	c.add(&b, c.sql.keys, short.parameter())
 	results := c.pg.ExecBatch(db.life, &b)
 	if results.NextResult() {
 		for _, kv := range pairsOf(results.ResultReader()) {
