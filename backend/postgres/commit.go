@@ -100,6 +100,7 @@ func (w *writer) commitAfterLook(members []*occ.Tx) (*occ.Record, error) {
 	}
 	group := &occ.Record{Foreign: clock != w.clock || !isOurs}
 	if group.Foreign {
+		w.sums.forget()
 		if w.clock != unknown {
 			w.db.log.SawForeign()
 		}
@@ -132,6 +133,10 @@ func (w *writer) send(b *bundle, group *occ.Record, clock, number, last int64) (
 	}
 	advance := len(b.sqls)
 	w.addWrites(b, group, clock, number, last)
+	sums := -1
+	if b.sqls[len(b.sqls)-1] == b.c.sql.add {
+		sums = len(b.sqls) - 1
+	}
 	if isStep {
 		b.add(b.c.sql.commit)
 	}
@@ -141,8 +146,12 @@ func (w *writer) send(b *bundle, group *occ.Record, clock, number, last int64) (
 		return false, &unsent{err}
 	}
 	for i := 0; results.NextResult(); i++ {
-		if result := results.ResultReader(); i == advance {
-			for result.NextRow() {
+		result := results.ResultReader()
+		if i == sums {
+			w.sums.learn(result)
+		}
+		for result.NextRow() { // all are read, or the next would not be found
+			if i == advance {
 				hears = int64Of(result.Values()[1]) > 0
 			}
 		}
@@ -162,6 +171,7 @@ func (w *writer) settle(hears bool, number int64, err error) error {
 	switch {
 	case err == nil && !w.conn.warned:
 		w.clock, w.last, w.hears = number, w.attempt, hears
+		w.sums.committed()
 		return nil
 	case errors.As(err, &before):
 		return w.failed(before.cause)
@@ -239,7 +249,17 @@ func (w *writer) addWrites(b *bundle, group *occ.Record, clock, number, last int
 		b.add(sql.wipe, notNull(r.Begin), r.End)
 	}
 	var gone, keys, values, counters, deltas array
+	w.sums.begin(group)
 	for x := range group.Writes() {
+		if x.Kind == occ.Add && len(x.Key) < headBytes {
+			if value, isKnown := w.sums.add(x); isKnown {
+				keys.add(x.Key)
+				values.add(value)
+				continue
+			}
+		} else {
+			w.sums.wrote(x)
+		}
 		switch {
 		case len(x.Key) >= headBytes:
 			addLong(b, x)
@@ -316,6 +336,7 @@ func bell(key string) uint32 {
 func (w *writer) resolve(cause error) error {
 	w.db.counts.unknown.Add(1)
 	w.clock = unknown
+	w.sums.forget()
 	for n := 0; ; n++ {
 		found, err := w.lookUp()
 		switch {
@@ -395,6 +416,7 @@ func (w *writer) look(members []*occ.Tx) (now *current, clock int64, isOurs bool
 	if c.isPooled {
 		b.add(c.sql.settings)
 	}
+	b.add(c.sql.bound)
 	b.add(c.sql.lock)
 	first := len(b.sqls)
 	b.add(c.sql.clock, int64Parameter(w.session), int64Parameter(w.last))

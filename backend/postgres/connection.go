@@ -32,7 +32,7 @@ type statements struct {
 	begin, chain, settings, get, forward, forwardBytes, backward, backwardBytes, longs string
 
 	// Of a commit, in their order.
-	beginCommit, lock, relax, clock, keys, ranges         string
+	beginCommit, bound, lock, relax, clock, keys, ranges  string
 	advance, forget, wipe, remove, set, add, long, commit string
 
 	resolve, look, hear, enter string
@@ -73,7 +73,7 @@ func newStatements(o *options) *statements {
 
 // ofCommit are the statements of commit.go:
 //
-//   - lock takes the clock's lock, and bounds how long it waits for the rest of a commit in two steps;
+//   - bound bounds how long the server waits for the second step of a commit, and lock takes the clock's lock;
 //   - clock is twice the clock, plus one where the row of this session's last commit is there; keys and ranges are read
 //     again;
 //   - advance moves the clock, writes the row of the commit and notifies other sessions that listen, which it tells. Where
@@ -81,8 +81,8 @@ func newStatements(o *options) *statements {
 //   - the others write. Of a head that stands at an end of a range, only a part may be in the range.
 func (s *statements) ofCommit() {
 	s.beginCommit = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
-	s.lock = "SELECT set_config('idle_in_transaction_session_timeout', '5000', true), " +
-		"pg_advisory_xact_lock($L, '$S.clock'::regclass::oid::integer)"
+	s.lock = "SELECT pg_advisory_xact_lock($L, '$S.clock'::regclass::oid::integer)"
+	s.bound = "SELECT set_config('idle_in_transaction_session_timeout', '5000', true)"
 	s.relax = "SELECT set_config('synchronous_commit', 'off', true)"
 	const ours = "EXISTS (SELECT FROM $S.commits WHERE session = $1 AND attempt = $2::bigint)"
 	s.clock = "SELECT last_value * 2 + " + ours + "::integer FROM $S.clock"
@@ -102,7 +102,7 @@ func (s *statements) ofCommit() {
 	s.remove = "DELETE FROM $S.kv WHERE k = ANY ($1)"
 	s.set = "INSERT INTO $S.kv SELECT * FROM unnest($1::bytea[], $2::bytea[]) ON CONFLICT (k) DO UPDATE SET v = excluded.v"
 	s.add = "INSERT INTO $S.kv AS o SELECT * FROM unnest($1::bytea[], $2::bytea[]) " +
-		"ON CONFLICT (k) DO UPDATE SET v = $S.plus(o.v, excluded.v)"
+		"ON CONFLICT (k) DO UPDATE SET v = $S.plus(o.v, excluded.v) RETURNING k, v"
 	s.long = "SELECT $S.write_long($1, $2, $3, $4)"
 	s.commit = "COMMIT"
 }

@@ -25,6 +25,7 @@ type writer struct {
 	attempt int64       // number of the newest
 	last    int64       // number of the newest that was committed
 	hears   bool        // another session listened at the last commit
+	sums    sums
 }
 
 const unknown = -1
