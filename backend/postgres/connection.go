@@ -137,6 +137,10 @@ func (db *DB) connectTo(ctx context.Context, config *pgconn.Config) (*connection
 		return nil, judge("connect", err)
 	}
 	c.pg = pg
+	if pg.ParameterStatus("in_hot_standby") == "on" { // what it has is old
+		c.close()
+		return nil, &standby{}
+	}
 	return c, nil
 }
 

@@ -42,7 +42,7 @@ while read -r order rest; do
 	fast) kill -INT $pid; wait $pid;;
 	immediate) kill -QUIT $pid; wait $pid;;
 	kill) kill -KILL $pid; wait $pid;;
-	*) $order $rest >>"$dir/log" 2>&1;;
+	*) eval "$order $rest" >>"$dir/log" 2>&1;;
 	esac
 	echo "done $pid"
 done
@@ -233,7 +233,7 @@ func (s *Server) Clone(standby string) (*Server, error) {
 		return nil, err
 	}
 	source := fmt.Sprintf("host=127.0.0.1 port=%d user=dserver application_name=%s", s.port, standby)
-	if err := other.Do("pg_basebackup", "-D "+data+" -R -c fast -X stream -d "+strconv.Quote(source)); err != nil {
+	if err := other.Do("pg_basebackup", "-D "+data+" -R -c fast -X stream -d "+"'"+source+"'"); err != nil {
 		return nil, err
 	}
 	return other, nil
