@@ -21,7 +21,7 @@ const patience = 30 * time.Second
 // IsAsked reports whether PG=1 asks for tests on PostgreSQL.
 func IsAsked() bool { return os.Getenv("PG") == "1" }
 
-// Need returns why there is no server, skipping the test, or failing it where PG=1 asks for one.
+// need skips the test where there is no server, or fails it where PG=1 asks for one.
 func need(t testing.TB, err error) {
 	t.Helper()
 	switch {
@@ -33,27 +33,25 @@ func need(t testing.TB, err error) {
 	}
 }
 
-var shared = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // a process has one
-	if url := os.Getenv("PGTEST_URL"); url != "" {
-		return url, nil
-	}
-	s, err := begin()
+// shared is the server of this process. It lives as long as that: the pipe of one that is garbage is closed, which ends it.
+var shared = sync.OnceValues(func() (*Server, error) { //nolint:gochecknoglobals // a process has one
+	s, err := begin(nil)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	kept = s
-	return s.URL(), s.Start()
+	return s, s.Start()
 })
-
-var kept *Server //nolint:gochecknoglobals // its pipe ends it when it is garbage
 
 // URL is the database of the server that the tests of this process share, without a schema. Where there is none the test
 // is skipped and says so; with PG=1 it fails.
 func URL(t testing.TB) string {
 	t.Helper()
-	url, err := shared()
+	if url := os.Getenv("PGTEST_URL"); url != "" {
+		return url
+	}
+	s, err := shared()
 	need(t, err)
-	return url
+	return s.URL()
 }
 
 // Name is the name of a new schema, for package open. It is removed when the test ends.
@@ -92,7 +90,7 @@ func Exec(t testing.TB, url, sql string) string {
 		t.Errorf("connect to the test's server: %v", err)
 		return ""
 	}
-	defer c.Close(ctx)
+	defer func() { _ = c.Close(ctx) }() // it was used
 	results, err := c.Exec(ctx, sql).ReadAll()
 	if err != nil {
 		t.Errorf("%s: %v", sql, err)
@@ -110,7 +108,9 @@ func Exec(t testing.TB, url, sql string) string {
 // test ends.
 func NewServer(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	s, err := begin()
+	template, err := shared()
+	need(t, err)
+	s, err := begin(template)
 	need(t, err)
 	t.Cleanup(s.End)
 	s.settings = settings
