@@ -20,9 +20,10 @@ import (
 // the number of the newest commit, a sequence: who holds the lock reads and sets it. So the order of the numbers, and of
 // the versionstamps that are made of them, is that in which commits become visible. A group is committed so:
 //
-//  1. While nobody else was seen to commit: its members are validated from memory (occ), as if no other process had
-//     committed since, and one statement does the rest: it takes the lock, finds the clock as this process left it, writes
-//     and ends. Where the clock is another, it has done nothing.
+//  1. While nobody else was seen to commit, its members are validated from memory (occ), as if no other process had
+//     committed since, and one round trip does the rest: it takes the lock, finds the clock as this process left it, writes
+//     and ends. Where the clock is another, nothing is done. A group that relies on nothing that it read goes that way
+//     whoever commits, with the newest clock that was heard of.
 //  2. Else in two steps: a transaction takes the lock and reads again what the members have read; they are validated by
 //     value; the second round trip writes and commits. While the lock is held nobody else commits.
 //  3. With the writes goes a row of the session and the number of the attempt. A server that answers an ERROR has not
@@ -43,8 +44,12 @@ import (
 func (w *writer) commit(members []*occ.Tx) {
 	err := errNeedsLook
 	var group *occ.Record
-	if w.clock != unknown && !w.db.log.IsShared() {
-		group, err = w.commitAtOnce(members)
+	switch {
+	case w.clock == unknown:
+	case !w.db.log.IsShared():
+		group, err = w.commitAtOnce(members, w.clock)
+	case isBlind(members):
+		group, err = w.commitAtOnce(members, max(w.clock, w.heard.Load()))
 	}
 	if errors.Is(err, errNeedsLook) {
 		group, err = w.commitAfterLook(members)
@@ -71,10 +76,23 @@ func (w *writer) commit(members []*occ.Tx) {
 	w.db.watches.Fire(group)
 }
 
-// commitAtOnce is 1. It returns errNeedsLook where others have committed.
-func (w *writer) commitAtOnce(members []*occ.Tx) (*occ.Record, error) {
-	group := &occ.Record{}
-	next, err := admit(members, group, w.clock+1, noLook{})
+// isBlind reports whether no member relies on anything that it has read.
+func isBlind(members []*occ.Tx) bool {
+	isBlind := true
+	for _, t := range members {
+		t.Conflicts(func(backend.Key) { isBlind = false }, func(backend.Range) { isBlind = false })
+	}
+	return isBlind
+}
+
+// commitAtOnce is 1, after the commit of this number, which others may have made. It returns errNeedsLook where there are
+// newer ones.
+func (w *writer) commitAtOnce(members []*occ.Tx, clock int64) (*occ.Record, error) {
+	group := &occ.Record{Foreign: clock != w.clock}
+	if group.Foreign {
+		w.sums.forget()
+	}
+	next, err := admit(members, group, clock+1, noLook{})
 	if err != nil || group.IsEmpty() {
 		return group, err
 	}
@@ -83,7 +101,7 @@ func (w *writer) commitAtOnce(members []*occ.Tx) (*occ.Record, error) {
 		b.add(w.conn.sql.settings)
 	}
 	b.add(w.conn.sql.lock)
-	hears, err := w.send(b, group, w.clock, next-1, w.last)
+	hears, err := w.send(b, group, clock, next-1, w.last)
 	if codeOf(err) == codeMoved {
 		w.clock = unknown
 		w.db.log.SawForeign()
@@ -102,10 +120,8 @@ func (w *writer) commitAfterLook(members []*occ.Tx) (*occ.Record, error) {
 	if group.Foreign {
 		w.sums.forget()
 		if w.clock != unknown {
-			w.db.log.SawForeign()
+			w.db.log.SawForeign() // the watches hear of it by themselves
 		}
-		w.db.watches.Suspect()
-		w.db.watches.Wake()
 	}
 	next, err := admit(members, group, clock+1, now)
 	if err != nil {

@@ -24,20 +24,24 @@ type ear struct { // of listen alone
 const (
 	lookEvery   = time.Second
 	listenPause = 500 * time.Millisecond // after a connection that failed
+	listenIdle  = time.Minute            // without a watch
 )
 
-// listen serves the watches of this handle until the database ends. Without watches it has no connection.
+// listen serves the watches of this handle until the database ends. Without watches for a time it has no connection.
 func (db *DB) listen() {
 	defer db.deafen()
+	var watched time.Time
 	for db.life.Err() == nil {
-		if !db.watches.IsWatching() {
+		switch {
+		case db.watches.IsWatching():
+			watched = time.Now()
+		case time.Since(watched) > listenIdle:
 			db.deafen()
 			select {
 			case <-db.life.Done():
-				return
 			case <-db.watches.Kick():
-				continue
 			}
+			continue
 		}
 		if err := db.listenOnce(); err != nil {
 			db.deafen()
@@ -61,30 +65,38 @@ func (db *DB) listenOnce() error {
 			return err
 		}
 	}
+	isKicked, isNotified, err := db.wait()
+	switch {
+	case err != nil || db.life.Err() != nil:
+		return err
+	case isKicked || isNotified:
+		return db.compareDue()
+	}
+	return db.lookAround()
+}
+
+// wait waits for a notification or a kick, no longer than until the time of a look.
+func (db *DB) wait() (isKicked, isNotified bool, err error) {
 	ctx, cancel := context.WithTimeout(db.life, lookEvery)
 	defer cancel()
-	kicked := make(chan struct{})
+	watched := make(chan struct{})
 	go func() {
-		defer close(kicked)
+		defer close(watched)
 		select {
 		case <-db.watches.Kick():
+			isKicked = true
 			cancel()
 		case <-ctx.Done():
 		}
 	}()
-	err := db.ear.conn.pg.WaitForNotification(ctx)
-	isLook := ctx.Err() != nil
-	cancel()
-	<-kicked
-	switch {
-	case db.life.Err() != nil:
-		return nil
-	case err != nil && !isLook:
-		return err
-	case isLook:
-		return db.lookAround()
+	err = db.ear.conn.pg.WaitForNotification(ctx)
+	isNotified = err == nil
+	if ctx.Err() != nil {
+		err = nil // it was ended; the connection is sound
 	}
-	return nil
+	cancel()
+	<-watched // it may have taken a kick at the last moment
+	return isKicked, isNotified, err
 }
 
 // beginToListen opens the connection. From its end on no commit of another process is missed; what came before is found
@@ -156,16 +168,25 @@ func (db *DB) lookAround() error {
 	if clock > w.owned.Load() && clock > w.heard.Load() {
 		db.watches.Suspect()
 	}
-	keys := db.watches.Due()
-	if len(keys) == 0 {
-		return nil
-	}
-	if err := db.compare(keys); err != nil {
-		db.watches.Suspect() // again
+	if err := db.compareDue(); err != nil {
 		return err
 	}
 	w.heard.Store(max(clock, w.heard.Load()))
 	return nil
+}
+
+// compareDue compares the watched keys if a commit of another process came that did not name what it changed, or that
+// came while a watch was made.
+func (db *DB) compareDue() error {
+	keys := db.watches.Due()
+	if len(keys) == 0 {
+		return nil
+	}
+	err := db.compare(keys)
+	if err != nil {
+		db.watches.Suspect() // again
+	}
+	return err
 }
 
 // compare fires the watches whose keys are not as their watchers saw them.

@@ -83,7 +83,7 @@ func Open(path string, opts ...Option) (*DB, error) {
 }
 
 func newDB(f *files) *DB {
-	db := &DB{path: f.path, files: f, log: occ.NewLog(errs), watches: occ.NewWatches(), stopped: make(chan struct{})}
+	db := &DB{path: f.path, files: f, log: occ.NewLog(errs), watches: occ.NewWatches(true), stopped: make(chan struct{})}
 	db.pool = pool{path: f.path, limit: maxReaders, connect: db.openConnection, pause: db.pause}
 	db.checkpoints = newCheckpoints(db)
 	db.free = freeBytes

@@ -11,7 +11,8 @@ import (
 // Watches are those that have not fired. A commit of this process fires those of the keys that it wrote, at once;
 // commits of other processes are found by the store, which says so or has the watched keys compared.
 type Watches struct {
-	kick chan struct{} // tells who compares that there is something to do
+	kick     chan struct{} // tells who compares that there is something to do
+	isPolled bool
 
 	mu       sync.Mutex
 	keys     map[string][]*Watch
@@ -40,9 +41,10 @@ func (w *Watch) Cancel() {
 	w.watches.remove(w)
 }
 
-// NewWatches returns none.
-func NewWatches() *Watches {
-	return &Watches{kick: make(chan struct{}, 1), keys: map[string][]*Watch{}}
+// NewWatches returns none. Where the store polls for the commits of others, a kick comes with each watch that is made; else
+// with the first one, and when there is something to compare.
+func NewWatches(isPolled bool) *Watches {
+	return &Watches{kick: make(chan struct{}, 1), isPolled: isPolled, keys: map[string][]*Watch{}}
 }
 
 // Make returns a watch on key, of which seen is the value in the snapshot. It is nobody's before Set.
@@ -97,6 +99,7 @@ func (s *Watches) Suspected() uint64 {
 func (s *Watches) Set(made []*Watch, base *Base, suspects uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	isFirst := s.count == 0
 	for _, w := range made {
 		if w.isOver {
 			continue
@@ -110,7 +113,9 @@ func (s *Watches) Set(made []*Watch, base *Base, suspects uint64) {
 	if s.suspects != suspects { // the keys were compared, or are being, without these
 		s.isDue = true
 	}
-	s.Wake()
+	if s.isPolled || s.isDue || isFirst {
+		s.Wake()
+	}
 }
 
 func wroteAfter(base *Record, key backend.Key) bool {
