@@ -22,7 +22,9 @@ import (
 // database of PGTEST_URL, in schemas that are removed afterwards.
 var (
 	durablePG = entry{"DServer on PostgreSQL", openDurablePG}
-	remotePG  = entry{"DServer on PostgreSQL, consumer in another process", openRemotePG}
+	remotePG  = entry{"DServer on PostgreSQL, consumer in another process", openCrowdPG(1)}
+	twoPG     = entry{"DServer on PostgreSQL, 2 consumer processes", openCrowdPG(2)}
+	fourPG    = entry{"DServer on PostgreSQL, 4 consumer processes", openCrowdPG(4)}
 	singlePG  = entry{"(a) PostgreSQL, UPDATE per increment", openSinglePG}
 	groupPG   = entry{"(b) PostgreSQL, group commit by hand", openGroupPG}
 )
@@ -35,7 +37,7 @@ func sectionsPG() []section {
 	for _, l := range loadsPG() {
 		all = append(all, l.section())
 	}
-	return append(all, commits(openSchema))
+	return append(all, commits(openSchema), section{"million", million})
 }
 
 func loadsPG() []load {
@@ -55,6 +57,10 @@ func loadsPG() []load {
 		{
 			name: "remote64", title: "64 callers in one process, consumer in another, 1 server", callers: 64, counters: 1,
 			subject: remotePG, baseline: singlePG, atLeast: 10,
+		},
+		{
+			name: "remote256", title: "256 callers in one process, consumers in others, 1,000 servers", callers: 256, counters: 1000,
+			subject: remotePG, baseline: singlePG, others: []entry{twoPG, fourPG},
 		},
 		{
 			name: "cast64", title: "64 senders cast to 1 server, until all are handled", callers: 64, counters: 1, casts: true,
@@ -94,21 +100,55 @@ func openDurablePG(ctx context.Context, dir string, n int) (contender, error) {
 	return dropping{&servers{db: db, handles: handles(db, n), stop: consume(ctx, db, counters)}, dir}, nil
 }
 
-func openRemotePG(ctx context.Context, dir string, n int) (contender, error) {
-	name, err := namePG(dir)
-	if err != nil {
-		return nil, err
+// openCrowdPG has consumers in so many other processes.
+func openCrowdPG(consumers int) func(ctx context.Context, dir string, n int) (contender, error) {
+	return func(ctx context.Context, dir string, n int) (contender, error) {
+		name, err := namePG(dir)
+		if err != nil {
+			return nil, err
+		}
+		c := &crowd{}
+		for range consumers {
+			one, err := startChild(ctx, roleConsumer, name)
+			if err != nil {
+				return nil, errors.Join(err, c.end())
+			}
+			c.children = append(c.children, one)
+		}
+		db, err := open.Database(name)
+		if err != nil {
+			return nil, errors.Join(err, c.end())
+		}
+		c.servers = servers{db: db, handles: handles(db, n)}
+		return dropping{c, dir}, nil
 	}
-	child, err := startChild(ctx, roleConsumer, name)
-	if err != nil {
-		return nil, err
-	}
-	db, err := open.Database(name)
-	if err != nil {
-		return nil, errors.Join(err, child.end())
-	}
-	return dropping{&remoteServers{servers{db: db, handles: handles(db, n)}, child}, dir}, nil
 }
+
+// crowd is the subject with its consumers in other processes.
+type crowd struct {
+	servers
+	children []*child
+}
+
+func (c *crowd) others() (sum usage, err error) {
+	for _, one := range c.children {
+		u, err := one.use()
+		if err != nil {
+			return sum, err
+		}
+		sum = sum.plus(u)
+	}
+	return sum, nil
+}
+
+func (c *crowd) end() (err error) {
+	for _, one := range c.children {
+		err = errors.Join(err, one.end())
+	}
+	return err
+}
+
+func (c *crowd) close() error { return errors.Join(c.db.Close(), c.end()) }
 
 func openSchema(dir string) (backend.Database, func() error, error) {
 	db, err := openPG(dir)

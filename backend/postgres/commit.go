@@ -186,8 +186,9 @@ func (w *writer) settle(hears bool, number int64, err error) error {
 	var before *unsent
 	switch {
 	case err == nil && !w.conn.warned:
-		w.clock, w.last, w.hears = number, w.attempt, hears
+		w.clock, w.hears = number, hears
 		w.sums.committed()
+		w.passed()
 		return nil
 	case errors.As(err, &before):
 		return w.failed(before.cause)
@@ -200,8 +201,16 @@ func (w *writer) settle(hears bool, number int64, err error) error {
 	if err := w.resolve(err); err != nil {
 		return err
 	}
-	w.last = w.attempt // the clock is not the one that it set any more
+	w.passed() // the clock is not the one that it set any more
 	return nil
+}
+
+// passed notes that the newest attempt was committed, and with it what it has forgotten.
+func (w *writer) passed() {
+	if w.last-w.forgotten > forgetEvery {
+		w.forgotten = w.last
+	}
+	w.last = w.attempt
 }
 
 var errWarned = errors.New("postgres: the server warned in a commit; it may not be on its standby")
@@ -245,7 +254,7 @@ func admit(members []*occ.Tx, group *occ.Record, next int64, now occ.Current) (i
 	return next, nil
 }
 
-// forgetEvery is how many rows of attempts are removed at a time.
+// forgetEvery is how many rows of attempts are removed at a time, at least.
 const forgetEvery = 256
 
 // addWrites adds what a group does.
@@ -258,8 +267,8 @@ func (w *writer) addWrites(b *bundle, group *occ.Record, clock, number, last int
 	}
 	sql, me := b.c.sql, int64Parameter(w.session)
 	b.add(sql.advance, me, int64Parameter(last), int64Parameter(w.attempt), int64Parameter(clock), int64Parameter(number), bells)
-	if known := w.attempt - 2; w.attempt%forgetEvery == 0 { // the newest tells that this session's commits are there
-		b.add(sql.forget, me, int64Parameter(known-forgetEvery), int64Parameter(known))
+	if w.last-w.forgotten > forgetEvery { // with the row of this one, nobody will ask for these
+		b.add(sql.forget, me, int64Parameter(w.forgotten), int64Parameter(w.last))
 	}
 	for r := range group.Cleared() {
 		b.add(sql.wipe, notNull(r.Begin), r.End)
@@ -382,9 +391,22 @@ func (w *writer) lookUp() (int64, error) {
 			return 0, err
 		}
 	}
-	c := w.conn
+	c, b := w.conn, &bundle{c: w.conn}
+	b.add(c.sql.beginCommit) // whatever the isolation is elsewhere: what is looked for may be committed while it waits
+	b.add(c.sql.resolve, int64Parameter(w.session), int64Parameter(w.attempt))
+	b.add(c.sql.commit)
 	c.warned = false
-	found, err := c.one(w.db.life, c.sql.resolve, int64Parameter(w.session), int64Parameter(w.attempt))
+	results, err := b.send(w.db.life)
+	if err != nil {
+		return 0, err
+	}
+	found := int64(0)
+	for i := 0; results.NextResult(); i++ {
+		if result := results.ResultReader(); i == 1 {
+			found = firstOf(result)
+		}
+	}
+	err = results.Close()
 	if err == nil && c.warned {
 		err = &outage{errWarned}
 	}

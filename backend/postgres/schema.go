@@ -36,7 +36,7 @@ const lockClass = 0x44537276
 //   - look: the clock, when nobody is committing.
 //   - plus: the sum of two counters, eight bytes little-endian, of which another length is cut or filled up with zeros.
 const schemaScript = `
-CREATE TABLE $S.kv (k bytea PRIMARY KEY, v bytea NOT NULL) WITH (fillfactor = 80,
+CREATE TABLE $S.kv (k bytea PRIMARY KEY, v bytea NOT NULL) WITH (fillfactor = 80, vacuum_truncate = off,
 	autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0,
 	autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_analyze_scale_factor = 0.05);
 CREATE TABLE $S.long (head bytea NOT NULL, digest bytea NOT NULL, rest bytea NOT NULL, v bytea NOT NULL,

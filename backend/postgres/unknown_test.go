@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"strconv"
 	"sync"
@@ -77,6 +78,9 @@ func TestEachFaultOfACommitIsResolved(t *testing.T) {
 			t.Run(fmt.Sprint(f, " shared ", isShared), func(t *testing.T) {
 				t.Parallel()
 				p, name := newProxy(t, pgtest.Name(t))
+				if isShared { // the resolver waits for the attempt, and has to see what it committed meanwhile
+					name += "&options=" + url.QueryEscape(`-c default_transaction_isolation=repeatable\ read`)
+				}
 				p.delay = 500 * time.Millisecond // long after it was looked up
 				db := openTest(t, name)
 				if _, _, err := increment(t.Context(), db); err != nil {

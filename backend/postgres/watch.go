@@ -17,8 +17,9 @@ import (
 // known the watched keys are compared with what their watchers saw. So what was lost with a connection, or in a pooler,
 // is found.
 type ear struct { // of listen alone
-	conn *connection
-	of   int64 // the session that told
+	conn   *connection
+	of     int64     // the session that told
+	looked time.Time // at the clock
 }
 
 const (
@@ -69,7 +70,7 @@ func (db *DB) listenOnce() error {
 	switch {
 	case err != nil || db.life.Err() != nil:
 		return err
-	case isKicked || isNotified:
+	case (isKicked || isNotified) && time.Since(db.ear.looked) < lookEvery:
 		return db.compareDue()
 	}
 	return db.lookAround()
@@ -77,7 +78,7 @@ func (db *DB) listenOnce() error {
 
 // wait waits for a notification or a kick, no longer than until the time of a look.
 func (db *DB) wait() (isKicked, isNotified bool, err error) {
-	ctx, cancel := context.WithTimeout(db.life, lookEvery)
+	ctx, cancel := context.WithDeadline(db.life, db.ear.looked.Add(lookEvery))
 	defer cancel()
 	watched := make(chan struct{})
 	go func() {
@@ -161,6 +162,7 @@ func (db *DB) lookAround() error {
 			return err
 		}
 	}
+	db.ear.looked = time.Now()
 	clock, err := c.one(db.life, c.sql.look)
 	if err != nil {
 		return err

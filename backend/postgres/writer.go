@@ -19,13 +19,14 @@ type writer struct {
 	heard atomic.Int64 // the newest clock that the watches know of (watch.go)
 
 	// Of who leads.
-	conn    *connection // nil where there is none
-	session int64       // of the attempts
-	clock   int64       // as this process left it; unknown after a commit that failed, and on another connection
-	attempt int64       // number of the newest
-	last    int64       // number of the newest that was committed
-	hears   bool        // another session listened at the last commit
-	sums    sums
+	conn      *connection // nil where there is none
+	session   int64       // of the attempts
+	clock     int64       // as this process left it; unknown after a commit that failed, and on another connection
+	attempt   int64       // number of the newest
+	last      int64       // number of the newest that was committed
+	forgotten int64       // the rows of attempts up to this one are removed
+	hears     bool        // another session listened at the last commit
+	sums      sums
 }
 
 const unknown = -1
@@ -81,7 +82,7 @@ func (w *writer) ready() error {
 		case w.db.life.Err() != nil:
 			return closed()
 		case w.Waiting() == 0:
-			return occ.ErrAbandoned
+			return occ.ErrLost // whoever comes just now begins again
 		case !isLost(err):
 			return err
 		default:
@@ -98,6 +99,7 @@ func (w *writer) ready() error {
 			}
 			return err
 		}
+		w.clock = unknown // others may have committed since it was that of this process
 	}
 	return nil
 }

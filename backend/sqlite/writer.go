@@ -74,7 +74,7 @@ func (w *writer) begin(ctx context.Context) error {
 		case !isBusy(err):
 			return w.db.judge("begin to write", err, closedBy)
 		case w.Waiting() == 0:
-			return occ.ErrAbandoned
+			return occ.ErrLost // whoever comes just now begins again
 		}
 		if err := w.db.pause(ctx, busyPause); err != nil {
 			return fmt.Errorf("sqlite: wait for another process that is writing %s: %w", w.db.path, err)

@@ -10,9 +10,6 @@ import (
 // ErrLost ends an attempt that lost a race: the store runs fn again. No caller sees it.
 var ErrLost = errors.New("occ: a conflict")
 
-// ErrAbandoned ends a wait for the store's write lock when all who waited have given up. No caller sees it.
-var ErrAbandoned = errors.New("occ: nobody waits any more")
-
 // Errors are those that a store answers, each with the store's name before it.
 type Errors struct {
 	TooOld       error // an attempt that took too long
