@@ -38,7 +38,7 @@ import (
 //  6. The clock that this process left is not trusted on another connection, and not without the row of its last commit:
 //     after a failover that lost commits, others may have moved the clock to the same number.
 //
-// docs/decisions/0014-postgres.md has the attacks that made these rules, and what happens when something dies.
+// docs/decisions/0016-postgres.md has the attacks that made these rules, and what happens when something dies.
 
 // commit commits members as one transaction of the server and sets their results.
 func (w *writer) commit(members []*occ.Tx) {
