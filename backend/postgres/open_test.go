@@ -52,6 +52,20 @@ func TestNamesThatAreRefused(t *testing.T) {
 	refused(t, "postgres://h/db", []Option{Schema(strings.Repeat("x", 64))}, "63")
 }
 
+// What is the driver's stays as it is written.
+func TestParametersOfTheDriverAreLeftAlone(t *testing.T) {
+	o := defaults()
+	const options = "options=-c%20default_transaction_isolation%3Drepeatable%5C%20read"
+	rest, err := cutParameters("postgres://u:p%2F@h:1,i:2/db?dserver_schema=a+b%26c&"+options+"&sslmode=disable&dserver_snapshots=3", &o)
+	want := "postgres://u:p%2F@h:1,i:2/db?" + options + "&sslmode=disable"
+	if err != nil || rest != want || o.schema != "a b&c" || o.snapshots != 3 {
+		t.Errorf("%q, schema %q, %d snapshots; want %q: %v", rest, o.schema, o.snapshots, want, err)
+	}
+	if rest, err = cutParameters("postgres://h/db?dserver_schema=a", &o); err != nil || rest != "postgres://h/db" {
+		t.Errorf("%q: %v", rest, err)
+	}
+}
+
 func TestAServerThatIsNotThereIsRefused(t *testing.T) {
 	began := time.Now()
 	refused(t, "postgres://u:s3cret@127.0.0.1:1/db", nil, "127.0.0.1")

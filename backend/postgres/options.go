@@ -81,36 +81,43 @@ var parameters = map[string]func(o *options, value string) error{ //nolint:goche
 	},
 }
 
-// cutParameters takes the package's own parameters out of a URL.
+// cutParameters takes the package's own parameters out of a URL. The others stay as they are written: libpq and the driver
+// take a plus for a plus, where an encoder of package url writes one for a space.
 func cutParameters(name string, o *options) (string, error) {
 	if !strings.HasPrefix(name, "postgres://") && !strings.HasPrefix(name, "postgresql://") {
 		return "", fmt.Errorf("postgres: the name of a database is a URL: postgres://user@host/database?%s=%s",
 			"dserver_schema", defaultSchema)
 	}
-	u, err := url.Parse(name)
-	if err != nil {
+	if _, err := url.Parse(name); err != nil {
 		return "", errURL // the cause has the whole of it, a password included
 	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return "", errURL
-	}
-	for key, values := range query {
-		if !strings.HasPrefix(key, "dserver_") {
+	base, query, _ := strings.Cut(name, "?")
+	var rest []string
+	seen := map[string]bool{}
+	for part := range strings.SplitSeq(query, "&") {
+		key, text, _ := strings.Cut(part, "=")
+		value, err := url.QueryUnescape(text)
+		switch {
+		case err != nil:
+			return "", errURL
+		case !strings.HasPrefix(key, "dserver_"):
+			rest = append(rest, part)
 			continue
 		}
 		set, isKnown := parameters[key]
-		if !isKnown || len(values) != 1 || values[0] == "" {
+		if !isKnown || seen[key] || value == "" {
 			return "", fmt.Errorf("postgres: the parameter %s: dserver_schema, dserver_listen, dserver_snapshots and "+
 				"dserver_unprepared are known, each with one value", key)
 		}
-		if err := set(o, values[0]); err != nil {
+		seen[key] = true
+		if err := set(o, value); err != nil {
 			return "", fmt.Errorf("postgres: the parameter %s: %w", key, err)
 		}
-		query.Del(key)
 	}
-	u.RawQuery = query.Encode()
-	return u.String(), nil
+	if query := strings.Join(rest, "&"); query != "" {
+		return base + "?" + query, nil
+	}
+	return base, nil
 }
 
 // check refuses options that mean nothing.

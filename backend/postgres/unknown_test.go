@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/url"
 	"os"
 	"strconv"
 	"sync"
@@ -79,7 +78,7 @@ func TestEachFaultOfACommitIsResolved(t *testing.T) {
 				t.Parallel()
 				p, name := newProxy(t, pgtest.Name(t))
 				if isShared { // the resolver waits for the attempt, and has to see what it committed meanwhile
-					name += "&options=" + url.QueryEscape(`-c default_transaction_isolation=repeatable\ read`)
+					name += "&options=-c%20default_transaction_isolation%3Drepeatable%5C%20read"
 				}
 				p.delay = 500 * time.Millisecond // long after it was looked up
 				db := openTest(t, name)
