@@ -259,7 +259,6 @@ const forgetEvery = 256
 
 // addWrites adds what a group does.
 func (w *writer) addWrites(b *bundle, group *occ.Record, clock, number, last int64) {
-	w.owned.Store(number) // before the commit, so that the watches do not take it for another's
 	w.attempt++
 	var bells []byte
 	if w.hears {

@@ -51,7 +51,7 @@ func newProxy(t testing.TB, name string) (*proxy, string) {
 		t.Fatal(err)
 	}
 	p := &proxy{target: u.Host, l: l, met: map[fault]int{}, delay: 5 * time.Millisecond, fault: func() fault { return forwarded }}
-	t.Cleanup(func() { l.Close(); p.late.Wait() })
+	t.Cleanup(func() { l.Close(); p.awaitLate() })
 	go p.serve()
 	u.Host = l.Addr().String()
 	query := u.Query()
@@ -72,7 +72,17 @@ func (p *proxy) next() fault {
 	defer p.mu.Unlock()
 	f := p.fault()
 	p.met[f]++
+	if f == comesLate {
+		p.late.Add(1)
+	}
 	return f
+}
+
+// awaitLate waits for those that come late.
+func (p *proxy) awaitLate() {
+	p.mu.Lock()
+	p.mu.Unlock() //nolint:staticcheck // whoever has drawn its fault has counted it
+	p.late.Wait()
 }
 
 func (p *proxy) serve() {
@@ -86,7 +96,7 @@ func (p *proxy) serve() {
 			c.Close()
 			continue
 		}
-		w := &wire{p: p, client: c, server: s, advances: map[string]bool{}}
+		w := &wire{p: p, client: c, server: s, advances: map[string]bool{}, ended: make(chan struct{})}
 		go w.answers()
 		go w.requests()
 	}
@@ -97,6 +107,7 @@ type wire struct {
 	p              *proxy
 	client, server net.Conn
 	advances       map[string]bool // the names of prepared statements that advance the clock
+	ended          chan struct{}   // the server says no more, or is not heard
 
 	mu     sync.Mutex
 	isDeaf bool // the answers do not go to the client any more
@@ -106,6 +117,7 @@ func (w *wire) close() { w.client.Close(); w.server.Close() }
 
 // answers brings what the server says.
 func (w *wire) answers() {
+	defer close(w.ended)
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := w.server.Read(buffer)
@@ -173,18 +185,20 @@ func (w *wire) meet(batch []byte) bool {
 	case comesLate:
 		w.deafen()
 		w.client.Close()
-		w.p.late.Go(func() {
+		go func() {
+			defer w.p.late.Done()
 			<-time.After(w.p.delay)
 			w.forward(batch)
 			<-time.After(50 * time.Millisecond)
 			w.close()
-		})
+		}()
 	case cutDuring:
 		w.forward(batch)
 		w.close()
 	case answerLost:
 		w.deafen()
 		w.forward(batch)
+		<-w.ended // the answer came
 	default:
 		return w.forward(batch) != nil
 	}

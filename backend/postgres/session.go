@@ -25,7 +25,6 @@ func (w *writer) enter(ctx context.Context) error {
 		return judge("make a session", err)
 	}
 	w.session, w.attempt, w.last, w.forgotten, w.clock = me, 0, 0, -1, clock
-	w.owned.Store(clock)
 	w.db.session.id.Store(me)
 	w.db.session.isGone.Store(false)
 	return nil

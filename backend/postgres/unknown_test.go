@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"strconv"
 	"sync"
@@ -99,7 +100,7 @@ func TestEachFaultOfACommitIsResolved(t *testing.T) {
 				if n, last := counted(t, db); err != nil || got != runs || n != 2 || version != last {
 					t.Errorf("ran %d times, want %d; counted %d, version %v of %v: %v", got, runs, n, version, last, err)
 				}
-				p.late.Wait()
+				p.awaitLate()
 				if n, _ := counted(t, db); n != 2 {
 					t.Errorf("counted %d in the end", n)
 				}
@@ -276,6 +277,51 @@ func TestRowsOfCommitsAreBounded(t *testing.T) {
 	}
 	if n := rows(); n != 0 {
 		t.Errorf("%d rows after Close", n)
+	}
+}
+
+// The commit that was to remove the rows of those before may itself be lost: the next one does it.
+func TestRowsOfCommitsAreRemovedByTheNextWhereOneIsLost(t *testing.T) {
+	t.Parallel()
+	p, name := newProxy(t, pgtest.Name(t))
+	db := openTest(t, name)
+	for range forgetEvery {
+		set(t, db, "a", "1")
+	}
+	p.once(lostBefore)
+	set(t, db, "a", "2")
+	if s := db.Stats(); s.Fenced != 1 {
+		t.Errorf("%+v", s)
+	}
+	direct := pgtest.URL(t)
+	if n := pgtest.Exec(t, direct, "SELECT count(*) FROM "+pgtest.SchemaOf(name)+".commits"); n != "1" {
+		t.Errorf("%s rows are left", n)
+	}
+}
+
+// A leader gives up waiting for the server when the last who waited has left. Whoever comes at that moment is served.
+func TestWhoComesWhenAllHaveLeftIsServed(t *testing.T) {
+	t.Parallel()
+	db := openTest(t, pgtest.Name(t))
+	set(t, db, "a", "1")
+	release := db.writer.Hold()
+	db.writer.drop()
+	dial := db.options.dial
+	db.options.dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no way") }
+	err := db.writer.ready()
+	db.options.dial = dial
+	if err == nil {
+		t.Fatal("there is a connection")
+	}
+	done := make(chan error, 1)
+	go func() {
+		done <- db.Transact(t.Context(), func(tx backend.Tx) error { tx.Set(backend.NewKey("a"), []byte("2")); return nil })
+	}()
+	await(t, "it to queue up", func() bool { return db.writer.Waiting() == 1 })
+	db.writer.serve(err)
+	release()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -13,13 +13,14 @@ import (
 
 // Watches. A commit of this process fires those of the keys that it wrote. Those of others are notified, once this process
 // has told that it listens, which it does under the clock's lock so that no commit passes between. Nothing rests on
-// notifications: once a second, and on each new connection, the clock is looked at, and where it is not the one that is
-// known the watched keys are compared with what their watchers saw. So what was lost with a connection, or in a pooler,
-// is found.
+// notifications: once a second, and on each new connection, the clock is looked at, and where it has moved, by whomever,
+// the watched keys are compared with what their watchers saw. So what was lost with a connection, or in a pooler, is
+// found.
 type ear struct { // of listen alone
 	conn   *connection
 	of     int64     // the session that told
 	looked time.Time // at the clock
+	clock  int64     // as it was then
 }
 
 const (
@@ -154,9 +155,9 @@ func (db *DB) heard(_ *pgconn.PgConn, n *pgconn.Notification) {
 	db.watches.Foreign(func(key string) bool { return rang[bell(key)] })
 }
 
-// lookAround compares the watched keys where others may have committed unheard.
+// lookAround compares the watched keys where anything was committed since the last time.
 func (db *DB) lookAround() error {
-	c, w := db.ear.conn, db.writer
+	c := db.ear.conn
 	if db.ear.of != db.session.id.Load() {
 		if err := db.tell(); err != nil {
 			return err
@@ -167,13 +168,14 @@ func (db *DB) lookAround() error {
 	if err != nil {
 		return err
 	}
-	if clock > w.owned.Load() && clock > w.heard.Load() {
+	if clock != db.ear.clock {
 		db.watches.Suspect()
 	}
 	if err := db.compareDue(); err != nil {
 		return err
 	}
-	w.heard.Store(max(clock, w.heard.Load()))
+	db.ear.clock = clock
+	db.writer.heard.Store(clock) // a failover may have put it back
 	return nil
 }
 

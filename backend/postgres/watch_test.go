@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -32,6 +33,49 @@ func TestWatchesFireByNotifications(t *testing.T) {
 		if slow := <-done; slow > lookEvery/2 {
 			t.Errorf("a turn waited for %v", slow)
 		}
+	}
+}
+
+// What another process commits without a notification is found by the next look at the clock, whatever is committed and
+// notified meanwhile.
+func TestWatchesFireWithoutNotifications(t *testing.T) {
+	t.Parallel()
+	for name, meanwhile := range map[string]func(db, other *DB){
+		"quiet":         func(_, _ *DB) {},
+		"own commits":   func(db, _ *DB) { set(t, db, "b", "1") },
+		"notifications": func(_, other *DB) { set(t, other, "b", "1") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			schema := pgtest.Name(t)
+			db, other := openTest(t, schema), openTest(t, schema)
+			hear := func(hears bool) {
+				pgtest.Exec(t, schema, fmt.Sprintf("UPDATE %s.sessions SET hears = %v WHERE id = %d",
+					pgtest.SchemaOf(schema), hears, db.session.id.Load()))
+			}
+			var w backend.Watch
+			must(t, db.Read(t.Context(), func(tx backend.ReadTx) error { w = tx.Watch(backend.NewKey("a")); return nil }))
+			await(t, "it to listen", func() bool {
+				return pgtest.Exec(t, schema, "SELECT count(*) FROM "+pgtest.SchemaOf(schema)+".sessions WHERE hears") == "1"
+			})
+			hear(false)
+			set(t, other, "a", "1")
+			meanwhile(db, other)
+			hear(true)
+			limit := time.After(10 * lookEvery)
+			tick := time.NewTicker(lookEvery / 10)
+			defer tick.Stop()
+			for {
+				select {
+				case <-w.Done():
+					return
+				case <-limit:
+					t.Fatal("it did not fire")
+				case <-tick.C:
+					meanwhile(db, other)
+				}
+			}
+		})
 	}
 }
 

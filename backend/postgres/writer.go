@@ -15,7 +15,6 @@ type writer struct {
 	*occ.Queue
 	db *DB
 
-	owned atomic.Int64 // the clock as this process set it last, or is about to
 	heard atomic.Int64 // the newest clock that the watches know of (watch.go)
 
 	// Of who leads.
@@ -33,7 +32,6 @@ const unknown = -1
 
 func newWriter(db *DB) *writer {
 	w := &writer{db: db, clock: unknown}
-	w.owned.Store(unknown)
 	w.heard.Store(unknown)
 	w.Queue = occ.NewRemoteQueue(w.lead, db.log.Clock, grace)
 	return w
@@ -59,8 +57,10 @@ func (w *writer) open(ctx context.Context) (err error) {
 }
 
 // lead commits the queue and returns how many it served.
-func (w *writer) lead(_ context.Context, _ *occ.Tx) (served int) {
-	err := w.ready()
+func (w *writer) lead(_ context.Context, _ *occ.Tx) (served int) { return w.serve(w.ready()) }
+
+// serve commits the queue, unless err is why nothing can be committed.
+func (w *writer) serve(err error) (served int) {
 	members := w.Pick()
 	if err == nil {
 		w.commit(members)

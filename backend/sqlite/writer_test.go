@@ -13,6 +13,7 @@ import (
 	driver "zombiezen.com/go/sqlite"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/internal/occ"
 )
 
 // lockFile takes the write lock as another process would, and returns what gives it back.
@@ -108,6 +109,31 @@ func TestPickedTransactionIsAwaited(t *testing.T) {
 		if err := <-outcomes; err != nil {
 			t.Errorf("%v; want nil, as it was committed", err)
 		}
+	}
+}
+
+// A leader gives up waiting for another process when the last who waited has left. Whoever comes at that moment is served.
+func TestWhoComesWhenAllHaveLeftIsServed(t *testing.T) {
+	db := openTest(t)
+	mustSet(t, db, "before", "1")
+	release := db.writer.Hold()
+	unlock := lockFile(t, db.path)
+	db.writer.turn.Lock()
+	err := db.writer.begin(t.Context())
+	db.writer.turn.Unlock()
+	if err == nil {
+		t.Fatal("it has the lock that another has")
+	}
+	outcome := make(chan error, 1)
+	go func() { outcome <- setKey(db, "after", "1") }()
+	awaitQueue(t, db, 1)
+	members := db.writer.Pick()
+	occ.Refuse(members, err)
+	db.writer.Serve(members, nil)
+	unlock()
+	release()
+	if err := <-outcome; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -75,6 +75,9 @@ func NewRemoteQueue(lead func(ctx context.Context, own *Tx) (served int), clock 
 
 // Submit commits t. It returns ErrLost when fn has to run again; what it lost to is visible by then.
 func (q *Queue) Submit(t *Tx) error {
+	if err := t.ctx.Err(); err != nil {
+		return err // once it is in the queue a leader may be quicker than the end of ctx
+	}
 	q.mu.Lock()
 	if q.ended != nil {
 		defer q.mu.Unlock()
