@@ -32,6 +32,14 @@ func runsWhile(t *testing.T, db *DB, meanwhile func()) (runs int) {
 	return runs
 }
 
+// failOver is what a failover may do: the row of the last commit is lost, "a" is what somebody else made of it, and the
+// clock has come to its number again.
+func failOver(t *testing.T, name string) {
+	t.Helper()
+	pgtest.Exec(t, name, fmt.Sprintf(`DELETE FROM %[1]s.commits; UPDATE %[1]s.kv SET v = '2' WHERE k = '\x%[2]x'`,
+		pgtest.SchemaOf(name), []byte(backend.NewKey("a"))))
+}
+
 // What another process commits is a conflict, in whichever way this one finds that it did.
 func TestForeignCommitsConflict(t *testing.T) {
 	t.Parallel()
@@ -63,10 +71,10 @@ func TestForeignCommitsConflict(t *testing.T) {
 			set(t, other, "a", "2")
 			db.session.isGone.Store(true)
 		}, 2},
-		"that a failover brought with the same number": {func(t *testing.T, db, _ *DB, name string) {
-			// The row of the last commit is lost, and the clock has come to its number again.
-			pgtest.Exec(t, name, fmt.Sprintf(`DELETE FROM %[1]s.commits; UPDATE %[1]s.kv SET v = '2' WHERE k = '\x%[2]x'`,
-				pgtest.SchemaOf(name), []byte(backend.NewKey("a"))))
+		"that a failover brought with the same number": {func(t *testing.T, _, _ *DB, name string) { failOver(t, name) }, 2},
+		"that a failover brought, where others commit": {func(t *testing.T, db, _ *DB, name string) {
+			failOver(t, name)
+			db.log.SawForeign()
 		}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -22,6 +22,7 @@ type proxy struct {
 	met   map[fault]int
 	delay time.Duration // of one that comes late
 	late  sync.WaitGroup
+	isAt  func() // waits until the server is at it; it gets no requests to cancel then
 }
 
 // fault is what becomes of a commit.
@@ -33,10 +34,11 @@ const (
 	comesLate        // the connection is cut, and the server gets it a moment later
 	cutDuring        // the server gets it, and both connections are cut at once
 	answerLost       // the server has answered, and the handle does not get it
+	underWay         // the connection is cut when the server is at it, which it stays
 )
 
 func (f fault) String() string {
-	return []string{"forwarded", "lost before", "late", "cut during", "answer lost"}[f]
+	return []string{"forwarded", "lost before", "late", "cut during", "answer lost", "under way"}[f]
 }
 
 // newProxy returns a proxy and the name of the database behind it.
@@ -135,12 +137,17 @@ func (w *wire) answers() {
 	}
 }
 
+// cancelRequest is the code of a connection that cancels what another does, as the driver does when its own is cut.
+const cancelRequest = 80877102
+
 // requests brings what the client says, batch by batch.
 func (w *wire) requests() {
 	defer w.client.Close()
 	var batch []byte
 	isCommit := false
-	if startup, err := message(w.client, 0); err != nil || w.forward(startup) != nil {
+	startup, err := message(w.client, 0)
+	isCancel := err == nil && binary.BigEndian.Uint32(startup[4:]) == cancelRequest
+	if err != nil || isCancel && w.p.isAt != nil || w.forward(startup) != nil {
 		w.server.Close()
 		return
 	}
@@ -199,6 +206,10 @@ func (w *wire) meet(batch []byte) bool {
 		w.deafen()
 		w.forward(batch)
 		<-w.ended // the answer came
+	case underWay:
+		w.deafen()
+		w.forward(batch)
+		w.p.isAt()
 	default:
 		return w.forward(batch) != nil
 	}

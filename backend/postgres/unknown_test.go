@@ -112,6 +112,98 @@ func TestEachFaultOfACommitIsResolved(t *testing.T) {
 	}
 }
 
+// What was found not to have happened does not happen later, even where nothing else is committed.
+func TestWhatWasFencedOffDoesNotComeLater(t *testing.T) {
+	t.Parallel()
+	p, name := newProxy(t, pgtest.Name(t))
+	p.delay = 500 * time.Millisecond // long after it was looked up
+	db := openTest(t, name)
+	add(t, db, "n", 1)
+	p.once(comesLate)
+	runs, errEnough := 0, errors.New("enough")
+	err := db.Transact(t.Context(), func(tx backend.Tx) error {
+		if runs++; runs > 1 {
+			return errEnough
+		}
+		tx.Add(backend.NewKey("n"), 1)
+		return nil
+	})
+	p.awaitLate()
+	if n := count(t, db, "n"); !errors.Is(err, errEnough) || n != 1 {
+		t.Errorf("it is told that nothing was committed, and n is %d: %v", n, err)
+	}
+}
+
+// A commit that is under way when it is asked for has an outcome only when it ends.
+func TestACommitUnderWayIsAwaited(t *testing.T) {
+	t.Parallel()
+	p, name := newProxy(t, pgtest.Name(t))
+	db := openTest(t, name)
+	add(t, db, "n", 1)
+	schema := pgtest.SchemaOf(name)
+	blocker, err := db.connect(t.Context())
+	must(t, err)
+	defer blocker.close()
+	must(t, blocker.script(t.Context(), "BEGIN; SELECT FROM "+schema+".kv FOR UPDATE")) // it holds up the commit, after the clock
+	locks := func(condition string) bool {
+		return pgtest.Exec(t, pgtest.URL(t), fmt.Sprintf("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND "+
+			"objid = '%s.clock'::regclass::oid AND %s", schema, condition)) == "1"
+	}
+	p.isAt = func() {
+		await(t, "the commit to be held up", func() bool {
+			return locks("granted AND pid IN (SELECT pid FROM pg_locks WHERE NOT granted)")
+		})
+	}
+	p.once(underWay)
+	done := make(chan error, 1)
+	go func() {
+		done <- db.Transact(t.Context(), func(tx backend.Tx) error { tx.Add(backend.NewKey("n"), 1); return nil })
+	}()
+	await(t, "another to wait for its end", func() bool { return locks("NOT granted") })
+	must(t, blocker.script(t.Context(), "COMMIT"))
+	err = <-done
+	if n, s := count(t, db, "n"), db.Stats(); err != nil || n != 2 || s.Unknown != 1 || s.Landed != 1 {
+		t.Errorf("n is %d, %+v: %v", n, s, err)
+	}
+}
+
+// Where the wait for a synchronous standby is cancelled, the server says so by a warning, and the commit is on one disk
+// only. Nobody is told before it is on two.
+func TestACommitWhoseStandbyIsNotAwaitedIsNotAcknowledged(t *testing.T) {
+	t.Parallel()
+	s := pgtest.NewServer(t)
+	db := openTest(t, s.URL())
+	add(t, db, "n", 1)
+	pgtest.Exec(t, s.URL(), "ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+	pgtest.Exec(t, s.URL(), "SELECT pg_reload_conf()")
+	await(t, "the setting", func() bool { return pgtest.Exec(t, s.URL(), "SHOW synchronous_standby_names") == "nobody" })
+	done := make(chan error, 1)
+	go func() {
+		done <- db.Transact(t.Context(), func(tx backend.Tx) error { tx.Add(backend.NewKey("n"), 1); return nil })
+	}()
+	const waiting = "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+	pid := "0"
+	for range 3 {
+		before := pid
+		await(t, "a commit that waits", func() bool {
+			pid = pgtest.Exec(t, s.URL(), waiting)
+			return pid != "0" && pid != before
+		})
+		pgtest.Exec(t, s.URL(), "SELECT pg_cancel_backend("+pid+")")
+	}
+	select {
+	case err := <-done:
+		t.Errorf("it was told %v", err)
+	default:
+	}
+	pgtest.Exec(t, s.URL(), "ALTER SYSTEM RESET synchronous_standby_names")
+	pgtest.Exec(t, s.URL(), "SELECT pg_reload_conf()")
+	err := <-done
+	if n, s := count(t, db, "n"), db.Stats(); err != nil || n != 2 || s.Unknown != 1 || s.Landed != 1 {
+		t.Errorf("n is %d, %+v: %v", n, s, err)
+	}
+}
+
 // A caller whose context ends while the outcome is unknown is told so, and it is found out all the same.
 func TestACallerThatLeavesIsToldThatItIsUnknown(t *testing.T) {
 	t.Parallel()

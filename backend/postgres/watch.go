@@ -71,7 +71,7 @@ func (db *DB) listenOnce() error {
 	switch {
 	case err != nil || db.life.Err() != nil:
 		return err
-	case (isKicked || isNotified) && time.Since(db.ear.looked) < lookEvery:
+	case isKicked || isNotified:
 		return db.compareDue()
 	}
 	return db.lookAround()

@@ -48,7 +48,7 @@ func TestWatchesFireWithoutNotifications(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			schema := pgtest.Name(t)
-			db, other := openTest(t, schema), openTest(t, schema)
+			db, other, unheard := openTest(t, schema), openTest(t, schema), openTest(t, schema)
 			hear := func(hears bool) {
 				pgtest.Exec(t, schema, fmt.Sprintf("UPDATE %s.sessions SET hears = %v WHERE id = %d",
 					pgtest.SchemaOf(schema), hears, db.session.id.Load()))
@@ -58,10 +58,11 @@ func TestWatchesFireWithoutNotifications(t *testing.T) {
 			await(t, "it to listen", func() bool {
 				return pgtest.Exec(t, schema, "SELECT count(*) FROM "+pgtest.SchemaOf(schema)+".sessions WHERE hears") == "1"
 			})
+			meanwhile(db, other) // from now on the other one tells what it writes
 			hear(false)
-			set(t, other, "a", "1")
-			meanwhile(db, other)
+			set(t, unheard, "a", "1")
 			hear(true)
+			meanwhile(db, other)
 			limit := time.After(10 * lookEvery)
 			tick := time.NewTicker(lookEvery / 10)
 			defer tick.Stop()
