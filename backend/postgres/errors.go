@@ -100,10 +100,11 @@ func isRace(err error) bool {
 }
 
 // isRefusal reports whether err is the server's word that the statement was not carried out, on a connection that goes on.
-// Any other error says nothing about a commit: the server may end a connection whose commit is done.
+// Any other error says nothing about a commit: the server may end a connection whose commit is done, and a pooler may say
+// as an error that it has lost the server.
 func isRefusal(err error) bool {
 	var e *pgconn.PgError
-	return errors.As(err, &e) && e.SeverityUnlocalized == "ERROR"
+	return errors.As(err, &e) && e.SeverityUnlocalized == "ERROR" && !strings.HasPrefix(e.Code, classConnection)
 }
 
 // isLost reports whether an attempt that ended so is run again when the server is there: an outage, or one that is a

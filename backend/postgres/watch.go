@@ -108,7 +108,10 @@ func (db *DB) beginToListen() error {
 	if err != nil {
 		return err
 	}
-	db.ear.conn = c
+	db.ear.conn, db.ear.clock = c, unknown
+	if c.isPooled { // others would get what it hears
+		return db.lookAround()
+	}
 	if err := c.script(db.life, "LISTEN "+channel(db.options.schema)); err != nil {
 		return err
 	}
@@ -158,7 +161,7 @@ func (db *DB) heard(_ *pgconn.PgConn, n *pgconn.Notification) {
 // lookAround compares the watched keys where anything was committed since the last time.
 func (db *DB) lookAround() error {
 	c := db.ear.conn
-	if db.ear.of != db.session.id.Load() {
+	if !c.isPooled && db.ear.of != db.session.id.Load() {
 		if err := db.tell(); err != nil {
 			return err
 		}
