@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/postgres/pgtest"
@@ -660,5 +663,24 @@ func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Only the server's own word, on a connection that goes on, says that nothing was committed.
+func TestRefusals(t *testing.T) {
+	for severity, codes := range map[string]map[string]bool{
+		"ERROR": {codeSerialization: true, codeDiskFull: true, codeMoved: true, "08P01": false, "08006": false},
+		"FATAL": {"57P01": false, codeIdleTimeout: false, "08P01": false, codeSerialization: false},
+		"PANIC": {codeDiskFull: false},
+	} {
+		for code, want := range codes {
+			err := fmt.Errorf("commit: %w", &pgconn.PgError{SeverityUnlocalized: severity, Code: code})
+			if isRefusal(err) != want {
+				t.Errorf("%s %s is taken for a refusal: %v", severity, code, !want)
+			}
+		}
+	}
+	if isRefusal(io.ErrUnexpectedEOF) {
+		t.Error("the end of a connection is taken for a refusal")
 	}
 }
