@@ -647,6 +647,13 @@ func TestKilledPrimaryIsReplaced(t *testing.T) {
 			handles := []*DB{openTest(t, both), openTest(t, both)}
 			w := newWork(t, 8, handles...)
 			w.progress(500)
+			c, err := handles[0].connect(t.Context())
+			must(t, err)
+			defer c.close()
+			must(t, c.script(t.Context(), "BEGIN; SELECT FROM dserver.kv FOR UPDATE")) // it holds up a commit that was sent
+			await(t, "a commit to be under way", func() bool {
+				return pgtest.Exec(t, primary.URL(), "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted") != "0"
+			})
 			must(t, primary.Stop("kill"))
 			must(t, standby.Do("pg_ctl", "promote -w -D "+standby.Data()))
 			w.progress(500)
