@@ -51,8 +51,8 @@ func Schema(name string) Option { return func(o *options) { o.schema = name } }
 // Others wait for their turn. Two connections more are for commits and for LISTEN.
 func Snapshots(n int) Option { return func(o *options) { o.snapshots = n } }
 
-// Listen sets where LISTEN is sent, as another URL of the same database: past a PgBouncer in transaction mode, which
-// loses notifications. Without it watches behind such a bouncer fire within about a second.
+// Listen sets where LISTEN is sent, as another URL of the same database: past a PgBouncer in transaction mode, through
+// which it is not sent at all. Without it watches behind such a bouncer fire within about a second.
 func Listen(url string) Option { return func(o *options) { o.listen = url } }
 
 // Unprepared sends statements without preparing them, for a pooler that cannot keep prepared statements: PgBouncer before
