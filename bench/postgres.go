@@ -37,7 +37,7 @@ func sectionsPG() []section {
 	for _, l := range loadsPG() {
 		all = append(all, l.section())
 	}
-	return append(all, commits(openSchema), section{"million", million})
+	return append(all, commits(openSchema), section{"river", besideRiver}, section{"million", million})
 }
 
 func loadsPG() []load {
