@@ -122,7 +122,7 @@ func TestKilledBouncerLosesNothing(t *testing.T) {
 	name := b.name(direct.URL() + "?dserver_snapshots=4")
 	handles := []*DB{openTest(t, name), openTest(t, name)}
 	w := newWork(t, 8, handles...)
-	for i := 0; i < kills(6) || w.isSure(handles...) && i < 60; i++ {
+	for i := 0; i < kills(4) || w.isSure(handles...) && i < 60; i++ {
 		w.progress(20)
 		if i%2 == 0 {
 			b.kill()
@@ -133,7 +133,7 @@ func TestKilledBouncerLosesNothing(t *testing.T) {
 	}
 	w.progress(50)
 	w.stop(handles[0])
-	w.tell(fmt.Sprint(kills(6), " kills of a bouncer and of what is behind it"), handles...)
+	w.tell(fmt.Sprint(kills(4), " kills of a bouncer and of what is behind it"), handles...)
 }
 
 // Behind a bouncer watches fire by looks at the clock, and by notifications where these have a way of their own.

@@ -1,12 +1,26 @@
 package postgres
 
 import (
+	"flag"
+	"os"
 	"testing"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/backend/postgres/pgtest"
 )
+
+// TestMain runs more tests at once than there are processors, unless it is told how many: most of them wait, for a server
+// or for transactions to grow old.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	isTold := false
+	flag.Visit(func(f *flag.Flag) { isTold = isTold || f.Name == "test.parallel" })
+	if !isTold {
+		_ = flag.Set("test.parallel", "8")
+	}
+	os.Exit(m.Run())
+}
 
 func TestConformance(t *testing.T) {
 	t.Parallel() // it waits for transactions to grow old

@@ -63,7 +63,7 @@ func newStatements(o *options) *statements {
 		enter:         "SELECT $S.enter($1)",
 	}
 	s.ofCommit()
-	for _, q := range []*string{&s.get, &s.forward, &s.backward, &s.forwardBytes, &s.backwardBytes, &s.longs, &s.lock,
+	for _, q := range []*string{&s.get, &s.forward, &s.backward, &s.forwardBytes, &s.backwardBytes, &s.longs, &s.lock, &s.bound,
 		&s.clock, &s.keys, &s.ranges, &s.advance, &s.forget, &s.wipe, &s.remove, &s.set, &s.add, &s.long,
 		&s.resolve, &s.look, &s.hear, &s.enter} {
 		*q = o.expand(*q)
@@ -82,7 +82,7 @@ func newStatements(o *options) *statements {
 func (s *statements) ofCommit() {
 	s.beginCommit = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 	s.lock = "SELECT pg_advisory_xact_lock($L, '$S.clock'::regclass::oid::integer)"
-	s.bound = "SELECT set_config('idle_in_transaction_session_timeout', '5000', true)"
+	s.bound = "SELECT set_config('idle_in_transaction_session_timeout', '$T', true)"
 	s.relax = "SELECT set_config('synchronous_commit', 'off', true)"
 	const ours = "EXISTS (SELECT FROM $S.commits WHERE session = $1 AND attempt = $2::bigint)"
 	s.clock = "SELECT last_value * 2 + " + ours + "::integer FROM $S.clock"

@@ -131,8 +131,7 @@ func channel(schema string) string {
 // expand puts the schema's name into a statement. A name with a quote or a dollar is refused before (checkName).
 func (o *options) expand(script string) string {
 	return strings.NewReplacer("$S", quoted(o.schema), "$L", fmt.Sprint(lockClass), "$H", fmt.Sprint(headBytes),
-		"$M", codeMoved,
-		"$C", channel(o.schema)).Replace(script)
+		"$M", codeMoved, "$C", channel(o.schema), "$T", fmt.Sprint(o.stepMax.Milliseconds())).Replace(script)
 }
 
 // The server that this package was tested with first. An older one may lack what is used.

@@ -11,7 +11,6 @@ import (
 
 // Two handles answer each other, each when its watch fires: none waits for a look at the clock.
 func TestWatchesFireByNotifications(t *testing.T) {
-	t.Parallel()
 	name := pgtest.Name(t)
 	handles := []*DB{openTest(t, name), openTest(t, name)}
 	const rounds = 100
