@@ -22,9 +22,9 @@ import (
 // database of PGTEST_URL, in schemas that are removed afterwards.
 var (
 	durablePG = entry{"DServer on PostgreSQL", openDurablePG}
-	remotePG  = entry{"DServer on PostgreSQL, consumer in another process", openCrowdPG(1)}
-	twoPG     = entry{"DServer on PostgreSQL, 2 consumer processes", openCrowdPG(2)}
-	fourPG    = entry{"DServer on PostgreSQL, 4 consumer processes", openCrowdPG(4)}
+	remotePG  = entry{"DServer on PostgreSQL, consumer in another process", openRemotePG(1)}
+	twoPG     = entry{"DServer on PostgreSQL, 2 consumer processes", openRemotePG(2)}
+	fourPG    = entry{"DServer on PostgreSQL, 4 consumer processes", openRemotePG(4)}
 	singlePG  = entry{"(a) PostgreSQL, UPDATE per increment", openSinglePG}
 	groupPG   = entry{"(b) PostgreSQL, group commit by hand", openGroupPG}
 )
@@ -100,55 +100,20 @@ func openDurablePG(ctx context.Context, dir string, n int) (contender, error) {
 	return dropping{&servers{db: db, handles: handles(db, n), stop: consume(ctx, db, counters)}, dir}, nil
 }
 
-// openCrowdPG has consumers in so many other processes.
-func openCrowdPG(consumers int) func(ctx context.Context, dir string, n int) (contender, error) {
+// openRemotePG has consumers in so many other processes.
+func openRemotePG(consumers int) func(ctx context.Context, dir string, n int) (contender, error) {
 	return func(ctx context.Context, dir string, n int) (contender, error) {
 		name, err := namePG(dir)
 		if err != nil {
 			return nil, err
 		}
-		c := &crowd{}
-		for range consumers {
-			one, err := startChild(ctx, roleConsumer, name)
-			if err != nil {
-				return nil, errors.Join(err, c.end())
-			}
-			c.children = append(c.children, one)
-		}
-		db, err := open.Database(name)
+		c, err := openRemote(ctx, name, n, consumers)
 		if err != nil {
-			return nil, errors.Join(err, c.end())
+			return nil, errors.Join(err, dropSchema(dir))
 		}
-		c.servers = servers{db: db, handles: handles(db, n)}
 		return dropping{c, dir}, nil
 	}
 }
-
-// crowd is the subject with its consumers in other processes.
-type crowd struct {
-	servers
-	children []*child
-}
-
-func (c *crowd) others() (sum usage, err error) {
-	for _, one := range c.children {
-		u, err := one.use()
-		if err != nil {
-			return sum, err
-		}
-		sum = sum.plus(u)
-	}
-	return sum, nil
-}
-
-func (c *crowd) end() (err error) {
-	for _, one := range c.children {
-		err = errors.Join(err, one.end())
-	}
-	return err
-}
-
-func (c *crowd) close() error { return errors.Join(c.db.Close(), c.end()) }
 
 func openSchema(dir string) (backend.Database, func() error, error) {
 	db, err := openPG(dir)

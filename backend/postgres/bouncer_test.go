@@ -106,7 +106,6 @@ func TestConformanceBehindABouncer(t *testing.T) {
 	if !pgtest.IsAsked() {
 		t.Skip("the whole suite takes some time: PG=1 runs it")
 	}
-	t.Parallel()
 	b := newBouncer(t, pgtest.URL(t), 100)
 	backendtest.Run(t, func(t testing.TB) func() backend.Database {
 		name := b.name(pgtest.Name(t))

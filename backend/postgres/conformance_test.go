@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 	isTold := false
 	flag.Visit(func(f *flag.Flag) { isTold = isTold || f.Name == "test.parallel" })
 	if !isTold {
-		_ = flag.Set("test.parallel", "8")
+		_ = flag.Set("test.parallel", "4")
 	}
 	os.Exit(m.Run())
 }
