@@ -23,6 +23,7 @@ type options struct {
 	// How long a session's mark may stay as it is, by a sweeper's own clock, and how often the mark moves.
 	sessionDead, sessionBeat time.Duration
 	stepMax                  time.Duration   // how long the server waits for the second step of a commit
+	lookEvery                time.Duration   // at the clock, for watches
 	dial                     pgconn.DialFunc // nil is the driver's; tests put faults here
 }
 
@@ -40,6 +41,7 @@ func defaults() options {
 		snapshots:   defaultSnapshots,
 		sessionDead: 10 * time.Minute,
 		sessionBeat: time.Minute,
+		lookEvery:   time.Second,
 		stepMax:     5 * time.Second,
 	}
 }

@@ -24,7 +24,6 @@ type ear struct { // of listen alone
 }
 
 const (
-	lookEvery   = time.Second
 	listenPause = 500 * time.Millisecond // after a connection that failed
 	listenIdle  = time.Minute            // without a watch
 )
@@ -79,7 +78,7 @@ func (db *DB) listenOnce() error {
 
 // wait waits for a notification or a kick, no longer than until the time of a look.
 func (db *DB) wait() (isKicked, isNotified bool, err error) {
-	ctx, cancel := context.WithDeadline(db.life, db.ear.looked.Add(lookEvery))
+	ctx, cancel := context.WithDeadline(db.life, db.ear.looked.Add(db.options.lookEvery))
 	defer cancel()
 	watched := make(chan struct{})
 	go func() {
