@@ -1,5 +1,5 @@
 # `make` alone lists the targets. FDB=1 adds the FoundationDB backend to every one of them, and fails where its client
-# library is missing.
+# library is missing. PG=1 adds PostgreSQL to the tests of the layers above it, and fails where no server is installed.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -14,7 +14,7 @@ KILLS     ?= 200
 FUZZTIME  ?= 30s
 BENCH     ?=
 
-export FDB
+export FDB PG
 FDB_HEADER := $(firstword $(wildcard /usr/include/foundationdb/fdb_c.h /usr/local/include/foundationdb/fdb_c.h))
 ifeq ($(FDB),1)
   TAGS := -tags fdb

@@ -90,15 +90,11 @@ func openDurableFDB(ctx context.Context, dir string, n int) (contender, error) {
 }
 
 func openRemoteFDB(ctx context.Context, dir string, n int) (contender, error) {
-	child, err := startChild(ctx, roleConsumer, nameFDB(dir))
+	r, err := openRemote(ctx, nameFDB(dir), n, 1)
 	if err != nil {
 		return nil, err
 	}
-	db, err := open.Database(nameFDB(dir))
-	if err != nil {
-		return nil, errors.Join(err, child.end())
-	}
-	return removing{&remoteServers{servers{db: db, handles: handles(db, n)}, child}, dir}, nil
+	return removing{r, dir}, nil
 }
 
 // openPlace is a store of FoundationDB.

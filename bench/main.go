@@ -61,7 +61,7 @@ func parse(args []string) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	runs, length := 15, 300*time.Millisecond
-	if onFDB() { // a call takes longer there, and the first ones of a run read what is remembered for the others
+	if onFDB() || onPG() { // a call takes longer there, and the first ones of a run read what is remembered for the others
 		runs, length = 7, time.Second
 	}
 	flags.IntVar(&o.runs, "runs", runs, "rounds of each load")

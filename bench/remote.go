@@ -12,7 +12,6 @@ import (
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/open"
-	"github.com/dserver-go/dserver/backend/sqlite"
 )
 
 // remote is the subject with its consumer in another process: calls go through the file, and so do their answers.
@@ -30,21 +29,26 @@ type remoteServers struct {
 
 func remoteOpener(consumers int) func(context.Context, string, int) (contender, error) {
 	return func(ctx context.Context, dir string, n int) (contender, error) {
-		r := &remoteServers{}
-		for range consumers {
-			child, err := startChild(ctx, roleConsumer, file(dir))
-			if err != nil {
-				return nil, errors.Join(err, r.end())
-			}
-			r.children = append(r.children, child)
-		}
-		db, err := sqlite.Open(file(dir))
+		return openRemote(ctx, file(dir), n, consumers)
+	}
+}
+
+// openRemote opens the database of this name, with consumers in so many processes.
+func openRemote(ctx context.Context, name string, n, consumers int) (contender, error) {
+	r := &remoteServers{}
+	for range consumers {
+		child, err := startChild(ctx, roleConsumer, name)
 		if err != nil {
 			return nil, errors.Join(err, r.end())
 		}
-		r.servers = servers{db: db, handles: handles(db, n)}
-		return r, nil
+		r.children = append(r.children, child)
 	}
+	db, err := open.Database(name)
+	if err != nil {
+		return nil, errors.Join(err, r.end())
+	}
+	r.servers = servers{db: db, handles: handles(db, n)}
+	return r, nil
 }
 
 func (r *remoteServers) others() (sum usage, err error) {

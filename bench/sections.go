@@ -2,8 +2,11 @@ package main
 
 import "os"
 
-// sections is the whole run, in order: on SQLite, or with FDB=1 on FoundationDB.
+// sections is the whole run, in order: on SQLite, or with FDB=1 on FoundationDB, or with PG=1 on PostgreSQL.
 func sections() []section {
+	if onPG() {
+		return sectionsPG()
+	}
 	if onFDB() {
 		return sectionsFDB()
 	}

@@ -12,10 +12,11 @@ import (
 	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/backend/fdb/fdbtest"
 	"github.com/dserver-go/dserver/backend/open"
+	"github.com/dserver-go/dserver/backend/postgres/pgtest"
 	"github.com/dserver-go/dserver/backend/sqlite"
 )
 
-// eachStore runs a test on the model, on SQLite and, with FDB=1, on FoundationDB, and checks what is stored at its end.
+// eachStore runs a test on the model, on SQLite and, with FDB=1 and PG=1, on FoundationDB and PostgreSQL, and checks what is stored at its end.
 // Each call of open is another process's handle.
 func eachStore(t *testing.T, test func(t *testing.T, open func() backend.Database)) {
 	t.Run("model", func(t *testing.T) { test(t, checked(t, backendtest.NewStore().Open)) })
@@ -36,7 +37,7 @@ func checked(t *testing.T, open func() backend.Database) func() backend.Database
 	}
 }
 
-// eachRealStore runs a test on SQLite and, with FDB=1, on FoundationDB. It is for tests that have the model in a bubble,
+// eachRealStore runs a test on SQLite and, with FDB=1 and PG=1, on FoundationDB and PostgreSQL. It is for tests that have the model in a bubble,
 // where hours pass.
 func eachRealStore(t *testing.T, test func(t *testing.T, open func() backend.Database)) {
 	eachNamedStore(t, func(t *testing.T, place func(testing.TB) string) {
@@ -49,6 +50,9 @@ func eachRealStore(t *testing.T, test func(t *testing.T, open func() backend.Dat
 func eachNamedStore(t *testing.T, test func(t *testing.T, place func(testing.TB) (name string))) {
 	if fdbtest.IsAsked() {
 		t.Run("fdb", func(t *testing.T) { test(t, fdbtest.Name) })
+	}
+	if pgtest.IsAsked() {
+		t.Run("postgres", func(t *testing.T) { test(t, pgtest.Name) })
 	}
 	t.Run("sqlite", func(t *testing.T) { test(t, newFile) })
 }

@@ -2,6 +2,7 @@
 //
 //	counter.db                                    a SQLite file
 //	sqlite:counter.db                             the same
+//	postgres://user@host/db?dserver_schema=shop   PostgreSQL, in the schema shop, "dserver" where none is named
 //	fdb:                                          FoundationDB, by its default cluster file
 //	fdb:/etc/foundationdb/fdb.cluster?dir=shop    FoundationDB, in the directory shop (dir=shop/eu is a path of two)
 //
@@ -16,11 +17,12 @@ import (
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/fdb"
+	"github.com/dserver-go/dserver/backend/postgres"
 	"github.com/dserver-go/dserver/backend/sqlite"
 )
 
 // Usage is the form of a name, for the help of a flag.
-const Usage = "FILE, sqlite:FILE or fdb:CLUSTERFILE?dir=NAME"
+const Usage = "FILE, sqlite:FILE, postgres://USER@HOST/DB?dserver_schema=NAME or fdb:CLUSTERFILE?dir=NAME"
 
 // scheme is what a name begins with that is no file's name. One letter is a drive.
 var scheme = regexp.MustCompile(`^([a-z][a-z0-9+.-]+):`)
@@ -43,6 +45,8 @@ func Database(name string) (backend.Database, error) {
 	switch kind, rest := cut(name); kind {
 	case "sqlite":
 		return orNil(sqlite.Open(rest))
+	case "postgres", "postgresql":
+		return orNil(postgres.Open(name))
 	case "fdb":
 		return openFDB(rest)
 	}

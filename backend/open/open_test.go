@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/postgres/pgtest"
 )
 
 func TestANameWithoutASchemeIsASQLiteFile(t *testing.T) {
@@ -25,9 +26,21 @@ func TestANameWithoutASchemeIsASQLiteFile(t *testing.T) {
 	}
 }
 
+func TestAPostgresURLNamesASchema(t *testing.T) {
+	db, err := Database(pgtest.Name(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	err = db.Transact(t.Context(), func(tx backend.Tx) error { tx.Add(backend.NewKey("n"), 1); return nil })
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestFilesAreToldFromOtherStores(t *testing.T) {
 	for name, want := range map[string]string{
-		"a.db": "a.db", "sqlite:a.db": "a.db", "/x/a:b.db": "/x/a:b.db", "C:a.db": "C:a.db", "fdb:a.cluster": "", "oracle:a": "",
+		"a.db": "a.db", "sqlite:a.db": "a.db", "/x/a:b.db": "/x/a:b.db", "C:a.db": "C:a.db", "fdb:a.cluster": "", "oracle:a": "", "postgres://a/b": "",
 	} {
 		path, ok := File(name)
 		if ok != (want != "") || ok && path != want {
@@ -38,7 +51,9 @@ func TestFilesAreToldFromOtherStores(t *testing.T) {
 
 func TestWrongNamesAreRefused(t *testing.T) {
 	for name, want := range map[string]string{
-		"postgres://localhost":          Usage,
+		"oracle://localhost":            Usage,
+		"postgres://127.0.0.1:1/db":     "postgres: ",
+		"postgres://h?dserver_schema=":  "dserver_schema",
 		"fdb:none.cluster?dir=":         "dir",
 		"fdb:none.cluster?dir=a&dir=b":  "dir",
 		"fdb:none.cluster?folder=a":     "dir",

@@ -199,10 +199,10 @@ func (k *checkpoints) report(p progress) {
 	switch bytes := p.bytes(); {
 	case bytes <= k.maxBytes && k.told > 0:
 		k.told = 0
-		k.db.tell(fmt.Errorf("sqlite: the log of %s is back in its bounds", k.db.path))
+		k.db.reports.Tell(fmt.Errorf("sqlite: the log of %s is back in its bounds", k.db.path))
 	case bytes > 2*k.maxBytes && bytes >= 2*k.told:
 		k.told = bytes
-		k.db.tell(fmt.Errorf("sqlite: the log of %s has grown to %d MB, as %s. At %d MB commits are refused",
+		k.db.reports.Tell(fmt.Errorf("sqlite: the log of %s has grown to %d MB, as %s. At %d MB commits are refused",
 			k.db.path, bytes>>20, pinned, k.hardBytes>>20))
 	}
 }
@@ -255,7 +255,7 @@ func (db *DB) reap() {
 		case <-db.stopped:
 			return
 		case now := <-ticker.C:
-			db.pool.endOlder(now.Add(-backend.MaxDuration), errTooOld)
+			db.pool.endOlder(now.Add(-backend.MaxDuration), errs.TooOld)
 			if err := db.files.check(); err != nil {
 				db.fail(err)
 			}

@@ -6,20 +6,20 @@ import (
 
 	driver "zombiezen.com/go/sqlite"
 
-	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/internal/occ"
 )
 
 // blockNumbers is how many commit numbers are reserved at a time.
 const blockNumbers = 1 << 16
 
 // commit commits members as one SQLite transaction and sets their results. The write lock is held.
-func (w *writer) commit(members []*tx) {
+func (w *writer) commit(members []*occ.Tx) {
 	group, err := w.gatherWrites(members)
 	switch {
 	case err != nil:
 		w.failed(members, w.db.judge("write", err, closedBy))
 		return
-	case group.isEmpty(): // all have lost
+	case group.IsEmpty(): // all have lost
 		err = drain(w.undo)
 	default:
 		if err := w.reserveIndex(group); err != nil {
@@ -39,24 +39,24 @@ func (w *writer) commit(members []*tx) {
 		w.failed(members, unknownBy(err))
 		return
 	}
-	if group.foreign {
+	if group.Foreign {
 		w.metForeign()
 	}
-	if !group.isEmpty() {
+	if !group.IsEmpty() {
 		for _, m := range members {
-			m.record = group
+			m.Committed(group)
 		}
 		w.publish(group)
 	}
 }
 
 // gatherWrites validates the members, and applies what those write that may be committed.
-func (w *writer) gatherWrites(members []*tx) (*record, error) {
+func (w *writer) gatherWrites(members []*occ.Tx) (*occ.Record, error) {
 	row, err := w.row()
 	if err != nil {
 		return nil, err
 	}
-	group := &record{foreign: row != w.reserved}
+	group := &occ.Record{Foreign: row != w.reserved}
 	if err := w.admit(members, group, row); err != nil {
 		return nil, err
 	}
@@ -80,28 +80,27 @@ func (w *writer) row() (int64, error) {
 }
 
 // admit takes the members that may be committed into group, in their order, and numbers them.
-func (w *writer) admit(members []*tx, group *record, row int64) error {
+func (w *writer) admit(members []*occ.Tx, group *occ.Record, row int64) error {
 	next := w.next
-	if group.foreign {
+	if group.Foreign {
 		next = row + 1
 	}
 	first := next
 	for _, t := range members {
-		lost, err := w.lost(t, group)
+		lost, err := t.Lost(group, w.conn)
 		if err != nil {
 			return err
 		}
 		if lost {
-			t.place.result = errLost
+			t.Result = occ.ErrLost
 			continue
 		}
-		t.place.result = nil
-		t.commit = backend.NewVersionstamp(uint64(next), 0)
+		t.Result = nil
+		group.Absorb(t, next)
 		next++
-		group.absorb(t)
 	}
 	w.next = next
-	if next == first || !group.foreign && next <= row+1 {
+	if next == first || !group.Foreign && next <= row+1 {
 		return nil
 	}
 	return w.setRow(max(row+blockNumbers, next-1))
@@ -114,92 +113,47 @@ func (w *writer) setRow(end int64) error {
 	return drain(w.reserve)
 }
 
-// absorb lays t's writes over those of the group.
-func (c *record) absorb(t *tx) {
-	for r := range t.cleared.all() {
-		c.points.drop(r)
-		c.cleared.add(r)
-	}
-	for _, block := range t.points.blocks {
-		for _, w := range block {
-			c.lay(w, t.commit)
-		}
-	}
-	t.dropCleared()
-	for i, a := range t.appends {
-		if !a.isCleared {
-			c.points.put(&write{kind: set, key: t.keyOf(i), value: a.value})
-		}
-	}
-}
-
-// lay lays one write of the transaction v over those of the group.
-func (c *record) lay(w *write, v backend.Versionstamp) {
-	switch w.kind {
-	case stamp:
-		w.kind, w.value = set, v[:]
-	case add:
-		if before := c.points.find(w.key); before != nil {
-			w = plus(before, w.delta)
-		}
-	}
-	c.points.put(w)
-}
-
-func (c *record) isEmpty() bool { return c.points.count == 0 && c.cleared.isEmpty() }
-
 // apply writes the group into the tables, in key order.
-func (w *writer) apply(group *record) error {
-	for r := range group.cleared.all() {
+func (w *writer) apply(group *occ.Record) error {
+	for r := range group.Cleared() {
 		w.clearRange.BindBytes(1, r.Begin)
 		w.clearRange.BindBytes(2, r.End)
 		if err := drain(w.clearRange); err != nil {
 			return err
 		}
 	}
-	for _, block := range group.points.blocks {
-		for _, x := range block {
-			if err := w.write(x); err != nil {
-				return err
-			}
+	for x := range group.Writes() {
+		if err := w.write(x); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (w *writer) write(x *write) error {
-	value := x.value
-	switch x.kind {
-	case remove:
-		w.clear.BindBytes(1, x.key)
+func (w *writer) write(x *occ.Write) error {
+	value := x.Value
+	switch x.Kind {
+	case occ.Remove:
+		w.clear.BindBytes(1, x.Key)
 		return drain(w.clear)
-	case add:
-		base, err := w.conn.value(x.key)
+	case occ.Add:
+		base, err := w.conn.Value(x.Key)
 		if err != nil {
 			return err
 		}
-		value = sum(base, x.delta)
+		value = occ.Sum(base, x.Delta)
 	}
-	w.upsert.BindBytes(1, x.key)
+	w.upsert.BindBytes(1, x.Key)
 	w.upsert.BindBytes(2, value)
 	return drain(w.upsert)
 }
 
 // publish makes a committed group known to this process.
-func (w *writer) publish(group *record) {
+func (w *writer) publish(group *occ.Record) {
 	w.reserved = w.owned.Load()
-	pages := group.pages()
-	for _, block := range group.points.blocks {
-		for _, x := range block {
-			if len(x.value) > recentValue {
-				x.value = nil // the record needs the key alone
-			}
-		}
-	}
-	w.last.Load().next.Store(group)
-	w.last.Store(group)
-	w.db.recent.age()
-	w.db.watches.fire(group)
+	pages := pagesOf(group) // before its values are dropped
+	w.db.log.Publish(group)
+	w.db.watches.Fire(group)
 	w.db.checkpoints.count(pages)
 }
 
@@ -214,39 +168,37 @@ const (
 )
 
 // reserveIndex fails on a disk that has no room for the group and the index.
-func (w *writer) reserveIndex(group *record) error {
-	if w.db.clock() < w.plentyUntil {
+func (w *writer) reserveIndex(group *occ.Record) error {
+	if w.db.log.Clock() < w.plentyUntil {
 		return nil
 	}
 	free := w.db.free(w.db.files.real)
 	if free >= plentyBytes {
-		w.plentyUntil = w.db.clock() + int64(plentyFor)
+		w.plentyUntil = w.db.log.Clock() + int64(plentyFor)
 	}
-	if free >= int64(group.pages())*pageBytes+indexBytes {
+	if free >= int64(pagesOf(group))*pageBytes+indexBytes {
 		return nil
 	}
 	w.db.checkpoints.press()
 	return fmt.Errorf("sqlite: commit %s: %s", w.db.path, hints[driver.ResultFull])
 }
 
-// pages is about how many pages c writes.
-func (c *record) pages() int {
+// pagesOf is about how many pages a group writes.
+func pagesOf(group *occ.Record) int {
 	pages := 1
-	for range c.cleared.all() {
+	for range group.Cleared() {
 		pages++
 	}
-	for _, block := range c.points.blocks {
-		for _, x := range block {
-			pages += 1 + len(x.value)/pageBytes
-		}
+	for x := range group.Writes() {
+		pages += 1 + len(x.Value)/pageBytes
 	}
 	return pages
 }
 
 // failed ends a group that was not committed, or not for sure.
-func (w *writer) failed(members []*tx, err error) {
+func (w *writer) failed(members []*occ.Tx, err error) {
 	w.reserved = unknown // whether the row was written is not known either
-	refuse(members, err)
+	occ.Refuse(members, err)
 	if undo := rollBack(w.conn.conn); undo != nil {
 		w.db.fail(describe("roll back", w.db.path, undo))
 	}
@@ -256,8 +208,8 @@ func (w *writer) failed(members []*tx, err error) {
 // first after one that failed, cannot know.
 func (w *writer) metForeign() {
 	if w.reserved != unknown {
-		w.shared.Store(w.db.clock())
+		w.db.log.SawForeign()
 	}
-	w.db.watches.suspect()
-	w.db.watches.wake()
+	w.db.watches.Suspect()
+	w.db.watches.Wake()
 }

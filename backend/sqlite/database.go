@@ -29,20 +29,20 @@ import (
 	driver "zombiezen.com/go/sqlite"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/internal/occ"
 )
 
 // DB is an open file. It implements [backend.Database].
 type DB struct {
 	path        string
 	files       *files
-	opened      time.Time
 	pool        pool
 	writer      *writer
-	recent      recent
-	watches     watches
+	log         *occ.Log
+	watches     *occ.Watches
 	checkpoints checkpoints
 	free        func(path string) int64 // on the disk
-	reports     reports
+	reports     occ.Reports
 
 	ended      atomic.Pointer[error] // why the handle is over
 	calls      backend.Calls
@@ -75,17 +75,16 @@ func Open(path string, opts ...Option) (*DB, error) {
 	if err := db.connect(o); err != nil {
 		return nil, describe("open", db.path, err)
 	}
-	db.background.Go(db.writer.run)
-	db.background.Go(db.watches.poll)
+	db.background.Go(db.writer.Run)
+	db.background.Go(db.poll)
 	db.background.Go(db.checkpoints.keep)
 	db.background.Go(db.reap)
 	return db, nil
 }
 
 func newDB(f *files) *DB {
-	db := &DB{path: f.path, files: f, opened: time.Now(), stopped: make(chan struct{})}
+	db := &DB{path: f.path, files: f, log: occ.NewLog(errs), watches: occ.NewWatches(true), stopped: make(chan struct{})}
 	db.pool = pool{path: f.path, limit: maxReaders, connect: db.openConnection, pause: db.pause}
-	db.watches = watches{db: db, kick: make(chan struct{}, 1), keys: map[string][]*watch{}}
 	db.checkpoints = newCheckpoints(db)
 	db.free = freeBytes
 	return db
@@ -141,15 +140,15 @@ func (db *DB) Transact(ctx context.Context, fn func(tx backend.Tx) error) error 
 		if err := db.check(ctx); err != nil {
 			return err
 		}
-		t := newTx(ctx, db)
-		t.fresh = fresh
-		err := t.attempt(fn)
+		a := &attempt{snapshot: snapshot{db: db, ctx: ctx}}
+		a.tx.Begin(ctx, db.log, &a.snapshot, &a.snapshot.base, fresh)
+		err := a.tx.Attempt(fn, db.writer.Queue)
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, errLost):
+		case errors.Is(err, occ.ErrLost):
 			fresh = true
-		case !wasOld && errors.Is(err, errTooOld):
+		case !wasOld && errors.Is(err, errs.TooOld):
 			wasOld, fresh = true, true // its time begins with its snapshot, however long it waits for one
 		default:
 			return err
@@ -157,42 +156,10 @@ func (db *DB) Transact(ctx context.Context, fn func(tx backend.Tx) error) error 
 	}
 }
 
-// attempt runs fn once and commits what it wrote.
-func (t *tx) attempt(fn func(tx backend.Tx) error) error {
-	err := t.run(fn)
-	if err == nil && !t.isWrite() {
-		t.conclude(errNoVersion)
-		return nil
-	}
-	if err == nil && t.base != nil && time.Since(t.began) > backend.MaxDuration {
-		err = errTooOld
-	}
-	if err == nil {
-		err = t.db.writer.submit(t.ctx, t)
-	}
-	t.conclude(err)
-	if err == nil {
-		t.remember()
-	}
-	return err
-}
-
-// run ends the snapshot as soon as fn has returned, also by a panic: a commit does not need it.
-func (t *tx) run(fn func(tx backend.Tx) error) error {
-	defer t.finish(errEnded)
-	err := fn(t)
-	if err == nil {
-		err = t.err
-	}
-	if err != nil || !t.isWrite() { // no commit will tell whether what fn saw was true
-		if unseen := t.confirm(); err == nil {
-			err = unseen
-		}
-	}
-	if errors.Is(t.err, errLost) { // fn need not have returned it
-		return errLost
-	}
-	return err
+// attempt is one run of a transaction's function, with its commit.
+type attempt struct {
+	tx       occ.Tx
+	snapshot snapshot
 }
 
 // Read implements [backend.Database].
@@ -206,16 +173,17 @@ func (db *DB) Read(ctx context.Context, fn func(tx backend.ReadTx) error) error 
 		if err := db.check(ctx); err != nil {
 			return err
 		}
-		t := &readTx{snapshot: snapshot{db: db, ctx: ctx, base: db.writer.newest()}, suspects: db.watches.suspected()}
+		t := &readTx{snapshot: snapshot{db: db, ctx: ctx}, suspects: db.watches.Suspected()}
+		t.snapshot.base.Draw(db.log, time.Now())
 		err := t.run(fn)
 		if err == nil {
 			err = t.err
 		}
 		if err == nil {
-			db.watches.set(t.watches, t.base, t.suspects)
+			db.watches.Set(t.watches, &t.snapshot.base, t.suspects)
 			return nil
 		}
-		if wasOld || !errors.Is(err, errTooOld) {
+		if wasOld || !errors.Is(err, errs.TooOld) {
 			return err
 		}
 	}
@@ -258,8 +226,8 @@ func (db *DB) close() error {
 		db.stop(closedBy(nil))
 		db.calls.Close()
 		left := db.calls.Await()
-		db.writer.rest()
-		close(db.writer.quit)
+		db.writer.Rest()
+		db.writer.Quit()
 		db.background.Wait()
 		err := errors.Join(db.pool.close(), closeAll(db.checkpoints.conn, db.writer.conn.conn))
 		if left != nil {
@@ -312,9 +280,9 @@ func (db *DB) fail(cause error) { db.stop(closedBy(cause)) }
 func (db *DB) stop(cause error) {
 	db.stopOnce.Do(func() {
 		db.ended.Store(&cause)
-		db.writer.stop(cause)
+		db.writer.Stop(cause)
 		close(db.stopped)
-		db.watches.close()
+		db.watches.Close()
 		db.pool.stop(cause) // waits for reads that the disk is at
 	})
 }
@@ -337,8 +305,10 @@ func (db *DB) readError(err error) error {
 	return describe("read", db.path, err)
 }
 
-// clock is the time since Open in nanoseconds.
-func (db *DB) clock() int64 { return int64(time.Since(db.opened)) }
+var _ backend.Reporter = (*DB)(nil)
+
+// Report implements [backend.Reporter]. It tells that the log grows beyond its bounds, and that it is back in them.
+func (db *DB) Report(to func(error)) (stop func()) { return db.reports.Add(to) }
 
 // pause waits unless ctx or the database ends, and returns why.
 func (db *DB) pause(ctx context.Context, d time.Duration) error {

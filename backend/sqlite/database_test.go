@@ -82,9 +82,7 @@ func TestCountersOfManyCallersAddUp(t *testing.T) {
 func awaitQueue(t testing.TB, db *DB, n int) {
 	t.Helper()
 	await(t, "transactions in the queue", func() bool {
-		db.writer.mu.Lock()
-		defer db.writer.mu.Unlock()
-		return len(db.writer.queue) == n
+		return db.writer.Waiting() == n
 	})
 }
 

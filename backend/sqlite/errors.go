@@ -9,22 +9,10 @@ import (
 	driver "zombiezen.com/go/sqlite"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/internal/occ"
 )
 
-// errLost ends an attempt that lost a race: Transact runs fn again.
-var errLost = errors.New("sqlite: a conflict")
-
-// errAbandoned ends a wait for the write lock when all who waited have given up.
-var errAbandoned = errors.New("sqlite: nobody waits any more")
-
-// What Version answers when there is no commit to name.
-var (
-	errNoVersion    = errors.New("sqlite: the transaction wrote nothing, so it has no version")
-	errNotCommitted = errors.New("sqlite: the version is known after the commit, and the transaction is not committed")
-)
-
-// errTooOld ends an attempt that took too long.
-var errTooOld = fmt.Errorf("sqlite: %w: more than %v from its first read", backend.ErrTooOld, backend.MaxDuration)
+var errs = occ.NewErrors("sqlite") //nolint:gochecknoglobals // errors
 
 // errNoSequence is damage that SQLite does not see.
 var errNoSequence = fmt.Errorf("sqlite: %w: the sequence row is missing", backend.ErrCorrupt)

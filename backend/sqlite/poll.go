@@ -7,14 +7,16 @@ import (
 	driver "zombiezen.com/go/sqlite"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/internal/occ"
 )
 
 // The pause between two looks. A look costs little, but to wake up for it takes up to a tenth of a millisecond of
 // processor time on a virtual machine: at pollIdle that is below a hundredth of a core.
 const (
-	pollBusy = time.Millisecond      // while another process is seen to commit, see sharedFor
+	pollBusy = time.Millisecond      // for busyFor after another process was seen to commit
 	pollWarm = 5 * time.Millisecond  // for warmFor after
 	pollIdle = 20 * time.Millisecond // where none was seen for long, as where there is none
+	busyFor  = time.Second
 	warmFor  = time.Minute
 
 	// idleLooks is after how many looks that found commits, but none that is watched for, the pause is as for a warm store.
@@ -25,7 +27,8 @@ const (
 // there are watches. It moves with our own commits as well, so the sequence row tells whose it was: when it may have
 // been another's, the watched keys are read and compared with what their watchers saw. It belongs to one goroutine.
 type poll struct {
-	watches *watches
+	db      *DB
+	watches *occ.Watches
 	conn    *connection
 	version *driver.Stmt
 	moved   int64 // data_version at the last look
@@ -34,24 +37,25 @@ type poll struct {
 }
 
 // poll looks for commits of other processes until the database ends.
-func (s *watches) poll() {
-	p := &poll{watches: s}
+func (db *DB) poll() {
+	s := db.watches
+	p := &poll{db: db, watches: s}
 	defer p.close()
 	timer := time.NewTimer(pollIdle)
 	defer timer.Stop()
 	for {
 		var tick <-chan time.Time
-		if s.isWatching() {
+		if s.IsWatching() {
 			timer.Reset(p.interval())
 			tick = timer.C
 		}
 		select {
-		case <-s.db.stopped:
+		case <-db.stopped:
 			return
-		case <-s.kick:
+		case <-s.Kick():
 		case <-tick:
 		}
-		if !s.isWatching() {
+		if !s.IsWatching() {
 			p.isStale = true
 		} else if err := p.look(); err != nil && !isBusy(err) {
 			p.lose(err)
@@ -60,8 +64,8 @@ func (s *watches) poll() {
 }
 
 func (p *poll) interval() time.Duration {
-	switch ago, ok := p.watches.db.writer.sinceForeign(); {
-	case ok && ago < sharedFor && p.vain < idleLooks:
+	switch ago, ok := p.db.log.SinceForeign(); {
+	case ok && ago < busyFor && p.vain < idleLooks:
 		return pollBusy
 	case ok && ago < warmFor:
 		return pollWarm
@@ -79,14 +83,14 @@ func (p *poll) look() error {
 		return err
 	}
 	if isForeign {
-		p.watches.suspect()
+		p.watches.Suspect()
 	}
-	keys := p.watches.due()
+	keys := p.watches.Due()
 	if len(keys) == 0 {
 		return nil
 	}
 	if err := p.compare(keys); err != nil {
-		p.watches.suspect() // again
+		p.watches.Suspect() // again
 		return err
 	}
 	return nil
@@ -96,7 +100,7 @@ func (p *poll) connect() error {
 	if p.conn != nil {
 		return nil
 	}
-	c, err := p.watches.db.openConnection()
+	c, err := p.db.openConnection()
 	if err != nil {
 		return err
 	}
@@ -122,10 +126,9 @@ func (p *poll) isForeign() (bool, error) {
 		return false, err
 	}
 	p.moved = moved
-	w := p.watches.db.writer
-	isForeign := row != w.owned.Load()
+	isForeign := row != p.db.writer.owned.Load()
 	if isForeign && !p.isStale {
-		w.shared.Store(w.db.clock())
+		p.db.log.SawForeign()
 	}
 	isForeign, p.isStale = isForeign || p.isStale, false
 	return isForeign, nil
@@ -152,11 +155,11 @@ func (p *poll) compare(keys []string) (err error) {
 	defer func() { err = errors.Join(err, drain(p.conn.end)) }()
 	fired := false
 	for _, key := range keys {
-		value, err := p.conn.value(backend.Key(key))
+		value, err := p.conn.Value(backend.Key(key))
 		if err != nil {
 			return err
 		}
-		fired = p.watches.fireOthers(key, value) || fired
+		fired = p.watches.FireOthers(key, value) || fired
 	}
 	if p.vain++; fired {
 		p.vain = 0
@@ -166,12 +169,7 @@ func (p *poll) compare(keys []string) (err error) {
 
 // lose fires all watches, as the store can no longer tell, and begins anew with another connection.
 func (p *poll) lose(error) {
-	s := p.watches
-	s.mu.Lock()
-	for key := range s.keys {
-		s.fireKey(key)
-	}
-	s.mu.Unlock()
+	p.watches.FireAll()
 	p.close()
 }
 

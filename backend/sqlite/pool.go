@@ -297,7 +297,7 @@ func (p *pool) endOlder(limit time.Time, cause error) {
 	}
 	p.mu.Unlock()
 	for _, s := range old {
-		s.finish(cause)
+		s.Finish(cause)
 	}
 }
 

@@ -2,26 +2,21 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
 	driver "zombiezen.com/go/sqlite"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/internal/occ"
 )
-
-var errEnded = errors.New("sqlite: the transaction is used after its function returned")
 
 // snapshot is what a transaction reads: one state of the file, from its first read until it is finished by the
 // transaction, by its time limit or by Close.
 type snapshot struct {
-	db    *DB
-	ctx   context.Context
-	base  *record   // the newest commits when it began; what came later can be in its way
-	began time.Time // whatever it waited for before does not count
-
-	keepsBase bool // what was read without a connection is as base left it
+	db   *DB
+	ctx  context.Context
+	base occ.Base
 
 	mu    sync.Mutex  // held while a read runs, so that whoever ends the snapshot waits for it
 	conn  *connection // nil before the first read and after the end
@@ -35,8 +30,8 @@ func (s *snapshot) locked() (*connection, error) {
 	}
 	if s.conn != nil {
 		if time.Since(s.conn.since) > backend.MaxDuration {
-			s.finishLocked(errTooOld)
-			return nil, errTooOld
+			s.finishLocked(errs.TooOld)
+			return nil, errs.TooOld
 		}
 		return s.conn, nil
 	}
@@ -47,10 +42,7 @@ func (s *snapshot) locked() (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.began = c.since
-	if !s.keepsBase {
-		s.base = s.db.writer.newest()
-	}
+	s.base.Draw(s.db.log, c.since)
 	// BEGIN alone takes no snapshot, the first SELECT does.
 	if err := drain(c.begin); err != nil {
 		s.db.pool.release(c, true)
@@ -60,15 +52,15 @@ func (s *snapshot) locked() (*connection, error) {
 	return c, nil
 }
 
-// isOpen reports whether a read is still possible.
-func (s *snapshot) isOpen() bool {
+// IsOpen implements [occ.Snapshot].
+func (s *snapshot) IsOpen() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ended == nil && s.ctx.Err() == nil
 }
 
-// finish ends the snapshot. Reads get cause from then on; the first cause stays.
-func (s *snapshot) finish(cause error) {
+// Finish implements [occ.Snapshot].
+func (s *snapshot) Finish(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.finishLocked(cause)
@@ -84,9 +76,9 @@ func (s *snapshot) finishLocked(cause error) {
 	}
 }
 
-// get reads the stored value, nil when there is none.
+// Get implements [occ.Snapshot].
 // Another process that mends the log after a crash, or that closes the file as the last, is waited for.
-func (s *snapshot) get(key backend.Key) (value []byte, err error) {
+func (s *snapshot) Get(key backend.Key) (value []byte, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, err := s.locked()
@@ -94,7 +86,7 @@ func (s *snapshot) get(key backend.Key) (value []byte, err error) {
 		return nil, err
 	}
 	for {
-		value, err = c.value(key)
+		value, err = c.Value(key)
 		if err == nil || !isBusy(err) {
 			return value, s.db.readError(err)
 		}
@@ -104,8 +96,8 @@ func (s *snapshot) get(key backend.Key) (value []byte, err error) {
 	}
 }
 
-// scan reads stored pairs as o says, and reports whether a limit cut them.
-func (s *snapshot) scan(r backend.Range, o backend.RangeOptions) (pairs []backend.KeyValue, cut bool, err error) {
+// Scan implements [occ.Snapshot].
+func (s *snapshot) Scan(r backend.Range, o backend.RangeOptions) (pairs []backend.KeyValue, cut bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, err := s.locked()
@@ -125,36 +117,36 @@ func (s *snapshot) scan(r backend.Range, o backend.RangeOptions) (pairs []backen
 
 // readTx implements [backend.ReadTx].
 type readTx struct {
-	snapshot
+	snapshot snapshot
 	suspects uint64
-	watches  []*watch
+	watches  []*occ.Watch
 	err      error
 }
 
 func (t *readTx) run(fn func(tx backend.ReadTx) error) error {
-	defer t.finish(errEnded)
+	defer t.snapshot.Finish(errs.Ended)
 	return fn(t)
 }
 
 // Get implements [backend.ReadTx].
 func (t *readTx) Get(key backend.Key) backend.Future[[]byte] {
-	value, err := t.get(key)
+	value, err := t.snapshot.Get(key)
 	t.fail(err)
 	return backend.Ready(value, err)
 }
 
 // GetRange implements [backend.ReadTx].
 func (t *readTx) GetRange(r backend.Range, o backend.RangeOptions) backend.Future[[]backend.KeyValue] {
-	pairs, _, err := t.scan(r, o)
+	pairs, _, err := t.snapshot.Scan(r, o)
 	t.fail(err)
 	return backend.Ready(pairs, err)
 }
 
 // Watch implements [backend.ReadTx].
 func (t *readTx) Watch(key backend.Key) backend.Watch {
-	seen, err := t.get(key)
+	seen, err := t.snapshot.Get(key)
 	t.fail(err)
-	w := &watch{watches: &t.db.watches, key: string(key), seen: seen, fired: make(chan struct{})}
+	w := t.snapshot.db.watches.Make(key, seen)
 	t.watches = append(t.watches, w)
 	return w
 }
@@ -165,8 +157,8 @@ func (t *readTx) fail(err error) {
 	}
 }
 
-// value reads one value.
-func (c *connection) value(key backend.Key) ([]byte, error) {
+// Value implements [occ.Current].
+func (c *connection) Value(key backend.Key) ([]byte, error) {
 	c.get.BindBytes(1, key)
 	row, err := c.get.Step()
 	if err != nil {
@@ -201,15 +193,16 @@ func (c *connection) pairs(r backend.Range, o backend.RangeOptions) ([]backend.K
 			return c.rows.pairs(), false, stmt.Reset()
 		}
 		c.rows.add(stmt)
-		if reached(o, c.rows.count(), len(c.rows.bytes)) {
+		if occ.Reached(o, c.rows.count(), len(c.rows.bytes)) {
 			return c.rows.pairs(), true, stmt.Reset()
 		}
 	}
 }
 
-// reached reports whether a limit of o ends the range after so many pairs and bytes.
-func reached(o backend.RangeOptions, pairs, bytes int) bool {
-	return o.Limit > 0 && pairs >= o.Limit || o.Bytes > 0 && bytes >= o.Bytes
+// Pairs implements [occ.Current].
+func (c *connection) Pairs(r backend.Range) ([]backend.KeyValue, error) {
+	pairs, _, err := c.pairs(r, backend.RangeOptions{})
+	return pairs, err
 }
 
 // rows gathers pairs in memory that is used again, so that a range costs two allocations whatever its size.

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/internal/occ"
 )
 
 // counterIn is a range as a server's head is: a first key that each transaction writes, and items that others push.
@@ -41,7 +41,7 @@ func isReading(db *DB) bool {
 // forgetOthers makes a handle take it that nobody else commits, as it does after a second.
 func forgetOthers(dbs ...*DB) {
 	for _, db := range dbs {
-		db.writer.shared.Store(0)
+		db.log.ForgetForeign()
 	}
 }
 
@@ -50,7 +50,7 @@ func TestRecentRangeIsNotReadAgain(t *testing.T) {
 	db := openTest(t)
 	mustSet(t, db, "first", "1") // before which others may have committed
 	var last backend.Versionstamp
-	for i := range 2 * recentRecords {
+	for i := range 2 * occ.RecentRecords {
 		var version backend.Future[backend.Versionstamp]
 		err := bump(db, func(tx backend.Tx, pairs []backend.KeyValue) error {
 			if i > 0 && (isReading(db) || len(pairs) != 1 || string(pairs[0].Value) != string(last[:])) {
@@ -72,31 +72,31 @@ func TestRecentRangeIsNotReadAgain(t *testing.T) {
 func TestRecentRangesAreForgotten(t *testing.T) {
 	db := openTest(t, Relaxed())
 	mustSet(t, db, "first", "1")
-	if err := bump(db, func(backend.Tx, []backend.KeyValue) error { return nil }); err != nil || len(db.recent.young) != 1 {
-		t.Fatal(err, len(db.recent.young))
+	if err := bump(db, func(backend.Tx, []backend.KeyValue) error { return nil }); err != nil {
+		t.Fatal(err)
 	}
-	for i := range 2*recentRecords + 2 {
+	if n, _ := db.log.Remembered(); n != 1 {
+		t.Fatalf("%d ranges are remembered", n)
+	}
+	for i := range 2*occ.RecentRecords + 2 {
 		mustSet(t, db, fmt.Sprint("other ", i), "1")
 	}
-	if n := len(db.recent.young) + len(db.recent.old); n != 0 {
+	if n, _ := db.log.Remembered(); n != 0 {
 		t.Errorf("%d ranges are remembered", n)
 	}
-	value := make([]byte, recentRange/2)
-	for i := range 3 * recentBytes / len(value) {
+	value := make([]byte, occ.RecentRange/2)
+	for i := range 3 * occ.RecentBytes / len(value) {
 		key := backend.NewKey("much", i)
 		err := db.Transact(t.Context(), func(tx backend.Tx) error {
 			_, err := tx.GetRange(key.Tree(), backend.RangeOptions{Snapshot: true}).Get()
-			tx.Set(key, value[:recentValue])
+			tx.Set(key, value[:occ.RecentValue])
 			return err
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		held := 0
-		for _, e := range slices.Concat(slices.Collect(maps.Values(db.recent.young)), slices.Collect(maps.Values(db.recent.old))) {
-			held += recentEntry + sizeOf(e.pairs)
-		}
-		if held > 2*recentBytes {
+		_, held := db.log.Remembered()
+		if held > 2*occ.RecentBytes {
 			t.Fatalf("%d bytes are remembered", held)
 		}
 	}
@@ -221,8 +221,7 @@ func TestRecentRangeIsWholeAndTrue(t *testing.T) {
 	want(2, snapshot, whole)
 
 	// So it does, and another transaction of this process meets it first.
-	db.recent.turn()
-	db.recent.turn()
+	db.log.Forget()
 	err := bump(db, func(backend.Tx, []backend.KeyValue) error {
 		err := elsewhere(other)
 		mustSet(t, db, "second", "1")
@@ -235,8 +234,7 @@ func TestRecentRangeIsWholeAndTrue(t *testing.T) {
 	want(3, snapshot, whole)
 
 	// The transaction pushes itself.
-	db.recent.turn()
-	db.recent.turn()
+	db.log.Forget()
 	if err := bump(db, push); err != nil {
 		t.Fatal(err)
 	}

@@ -109,7 +109,7 @@ func TestNoWatchIsKeptInVain(t *testing.T) {
 	if !errors.Is(err, failed) {
 		t.Error(err)
 	}
-	if s := &db.watches; s.count != 0 || len(s.keys) != 0 {
-		t.Errorf("%d watches on %d keys are kept", s.count, len(s.keys))
+	if n, keys := db.watches.Count(); n != 0 || keys != 0 {
+		t.Errorf("%d watches on %d keys are kept", n, keys)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	driver "zombiezen.com/go/sqlite"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/internal/occ"
 )
 
 // lockFile takes the write lock as another process would, and returns what gives it back.
@@ -111,6 +112,31 @@ func TestPickedTransactionIsAwaited(t *testing.T) {
 	}
 }
 
+// A leader gives up waiting for another process when the last who waited has left. Whoever comes at that moment is served.
+func TestWhoComesWhenAllHaveLeftIsServed(t *testing.T) {
+	db := openTest(t)
+	mustSet(t, db, "before", "1")
+	release := db.writer.Hold()
+	unlock := lockFile(t, db.path)
+	db.writer.turn.Lock()
+	err := db.writer.begin(t.Context())
+	db.writer.turn.Unlock()
+	if err == nil {
+		t.Fatal("it has the lock that another has")
+	}
+	outcome := make(chan error, 1)
+	go func() { outcome <- setKey(db, "after", "1") }()
+	awaitQueue(t, db, 1)
+	members := db.writer.Pick()
+	occ.Refuse(members, err)
+	db.writer.Serve(members, nil)
+	unlock()
+	release()
+	if err := <-outcome; err != nil {
+		t.Error(err)
+	}
+}
+
 // While another process has the lock, a transaction whose context ends leaves the queue, whether it leads or follows.
 func TestTransactionWithdrawsWhileAnotherProcessWrites(t *testing.T) {
 	db := openTest(t)
@@ -164,9 +190,7 @@ func TestNobodyAsksForTheLockForNobody(t *testing.T) {
 	mustSet(t, db, "before", "1")
 	unlock := lockFile(t, db.path)
 	w := db.writer
-	w.mu.Lock()
-	w.leading = true // so that all three wait for the writer's own goroutine
-	w.mu.Unlock()
+	release := w.Hold() // so that all three wait for the writer's own goroutine
 	ctx, cancel := context.WithCancel(t.Context())
 	outcomes := make(chan error, 3)
 	for range 3 {
@@ -178,18 +202,14 @@ func TestNobodyAsksForTheLockForNobody(t *testing.T) {
 		}()
 	}
 	awaitQueue(t, db, 3)
-	w.more <- struct{}{}
+	release()
 	cancel()
 	for range 3 {
 		if err := <-outcomes; !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 	}
-	await(t, "the end of the lead", func() bool {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return !w.leading
-	})
+	await(t, "the end of the lead", func() bool { return !w.IsLeading() })
 	unlock()
 	mustSet(t, db, "after", "1")
 }
@@ -201,7 +221,7 @@ func TestWriterPausesBetweenGroupsWhileAnotherProcessCommits(t *testing.T) {
 	const groups = 20
 	began := time.Now()
 	for range groups {
-		db.writer.shared.Store(db.clock())
+		db.log.SawForeign()
 		mustSet(t, db, "a", "2")
 	}
 	if took := time.Since(began); took < (groups-1)*sharedPause {
@@ -261,7 +281,7 @@ func TestVersionsGrowFromBlockToBlock(t *testing.T) {
 	}
 	next(openAt(t, db.path))
 	next(db)
-	if db.writer.isShared() != true {
+	if db.log.IsShared() != true {
 		t.Error("another's commit was not noticed")
 	}
 	if last.Sequence() < 3*blockNumbers {

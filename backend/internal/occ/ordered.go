@@ -1,4 +1,4 @@
-package sqlite
+package occ
 
 import (
 	"bytes"
@@ -9,22 +9,25 @@ import (
 	"github.com/dserver-go/dserver/backend"
 )
 
-// kind is what a write does to its key.
-type kind uint8
+// Kind is what a write does to its key.
+type Kind uint8
 
+// The kinds of writes. A record holds the first three.
 const (
-	set    kind = iota // the value becomes value
-	remove             // the key goes
-	add                // the counter that is stored grows by delta
+	Set    Kind = iota // the value becomes Value
+	Remove             // the key goes
+	Add                // the counter that is stored grows by Delta
 	stamp              // the value becomes the versionstamp
 )
 
-// write is the sum of what a transaction, or a group of them, does to one key.
-type write struct {
-	key   backend.Key
-	value []byte
-	delta int64
-	kind  kind
+// Write is the sum of what a transaction, or a group of them, does to one key.
+type Write struct {
+	Key   backend.Key
+	Value []byte
+	Delta int64
+	Kind  Kind
+
+	isStamp bool // the value is the versionstamp of the commit
 }
 
 // blockItems bounds what an insertion moves.
@@ -32,7 +35,7 @@ const blockItems = 256
 
 // ordered holds writes by key. The zero value is empty.
 type ordered struct {
-	blocks [][]*write // each in order and none empty
+	blocks [][]*Write // each in order and none empty
 	count  int
 }
 
@@ -40,7 +43,7 @@ type ordered struct {
 func (o *ordered) seek(key backend.Key) (block, place int, found bool) {
 	block = sort.Search(len(o.blocks), func(i int) bool {
 		b := o.blocks[i]
-		return bytes.Compare(b[len(b)-1].key, key) >= 0
+		return bytes.Compare(b[len(b)-1].Key, key) >= 0
 	})
 	if block == len(o.blocks) {
 		return block, 0, false
@@ -49,26 +52,39 @@ func (o *ordered) seek(key backend.Key) (block, place int, found bool) {
 	low, high := 0, len(b)
 	for low < high {
 		middle := (low + high) / 2
-		if bytes.Compare(b[middle].key, key) < 0 {
+		if bytes.Compare(b[middle].Key, key) < 0 {
 			low = middle + 1
 		} else {
 			high = middle
 		}
 	}
-	return block, low, bytes.Equal(b[low].key, key)
+	return block, low, bytes.Equal(b[low].Key, key)
 }
 
 // find returns the write of key, or nil.
-func (o *ordered) find(key backend.Key) *write {
+func (o *ordered) find(key backend.Key) *Write {
 	if block, place, found := o.seek(key); found {
 		return o.blocks[block][place]
 	}
 	return nil
 }
 
+// all are the writes, in order.
+func (o *ordered) all() iter.Seq[*Write] {
+	return func(yield func(*Write) bool) {
+		for _, block := range o.blocks {
+			for _, w := range block {
+				if !yield(w) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // put adds w, or replaces the write of the same key.
-func (o *ordered) put(w *write) {
-	block, place, found := o.seek(w.key)
+func (o *ordered) put(w *Write) {
+	block, place, found := o.seek(w.Key)
 	if found {
 		o.blocks[block][place] = w
 		return
@@ -118,12 +134,12 @@ func cut[T any](blocks [][]T, block, place, end int) [][]T {
 func (o *ordered) drop(r backend.Range) {
 	for {
 		block, place, _ := o.seek(r.Begin)
-		if block == len(o.blocks) || !r.Contains(o.blocks[block][place].key) {
+		if block == len(o.blocks) || !r.Contains(o.blocks[block][place].Key) {
 			return
 		}
 		b := o.blocks[block]
 		end := place
-		for end < len(b) && r.Contains(b[end].key) {
+		for end < len(b) && r.Contains(b[end].Key) {
 			end++
 		}
 		o.count -= end - place
@@ -134,14 +150,14 @@ func (o *ordered) drop(r backend.Range) {
 // any reports whether there is a write in r.
 func (o *ordered) any(r backend.Range) bool {
 	block, place, _ := o.seek(r.Begin)
-	return block < len(o.blocks) && bytes.Compare(o.blocks[block][place].key, r.End) < 0
+	return block < len(o.blocks) && bytes.Compare(o.blocks[block][place].Key, r.End) < 0
 }
 
 // in appends the writes in r to found, in order.
-func (o *ordered) in(r backend.Range, found []*write) []*write {
+func (o *ordered) in(r backend.Range, found []*Write) []*Write {
 	for block, place, _ := o.seek(r.Begin); block < len(o.blocks); block, place = block+1, 0 {
 		for _, w := range o.blocks[block][place:] {
-			if bytes.Compare(w.key, r.End) >= 0 {
+			if bytes.Compare(w.Key, r.End) >= 0 {
 				return found
 			}
 			found = append(found, w)

@@ -1,7 +1,8 @@
-package sqlite
+package occ
 
 import (
 	"bytes"
+	"iter"
 	"slices"
 	"sync/atomic"
 
@@ -20,16 +21,30 @@ import (
 // Records are a list that is linked forwards only. A transaction holds its base; what no transaction can reach any
 // more is garbage.
 
-// record is what a group of commits wrote.
-type record struct {
+// Record is what a group of commits wrote. The zero value is an empty one.
+type Record struct {
 	points  ordered
 	cleared spans
-	foreign bool // other processes may have committed between this record and the one before
-	next    atomic.Pointer[record]
+	next    atomic.Pointer[Record]
+
+	// Foreign tells that other processes may have committed between this record and the one before.
+	Foreign bool
 }
 
-// reads is what a transaction read and named, as it was stored.
-type reads struct {
+// IsEmpty reports whether c writes nothing.
+func (c *Record) IsEmpty() bool { return c.points.count == 0 && c.cleared.isEmpty() }
+
+// Cleared are the ranges that are cleared before anything of c is written, in order.
+func (c *Record) Cleared() iter.Seq[backend.Range] { return c.cleared.all() }
+
+// Writes are the writes of c, in key order.
+func (c *Record) Writes() iter.Seq[*Write] { return c.points.all() }
+
+// Count is how many writes there are, beside the ranges that are cleared.
+func (c *Record) Count() int { return c.points.count }
+
+// Reads is what a transaction read and named, as it was stored.
+type Reads struct {
 	keys   []keyRead
 	ranges []rangeRead
 }
@@ -49,15 +64,15 @@ type rangeRead struct {
 	isGuess    bool // as it was remembered: a conflict where other processes commit (recent.go)
 }
 
-func (r *reads) isEmpty() bool {
-	return len(r.keys) == 0 && !slices.ContainsFunc(r.ranges, func(x rangeRead) bool { return !x.isSnapshot || x.isGuess })
+func (r *Reads) isEmpty() bool {
+	return len(r.keys) == 0 && !slices.ContainsFunc(r.ranges, func(x rangeRead) bool { return x.isConflict() })
 }
 
 // isBlank reports whether nothing was read.
-func (r *reads) isBlank() bool { return len(r.keys) == 0 && len(r.ranges) == 0 }
+func (r *Reads) isBlank() bool { return len(r.keys) == 0 && len(r.ranges) == 0 }
 
 // wrote reports whether c holds a write of something in r.
-func (c *record) wrote(r *reads) bool {
+func (c *Record) wrote(r *Reads) bool {
 	for i := range r.keys {
 		if key := r.keys[i].key; c.points.find(key) != nil || c.cleared.contains(key) {
 			return true
@@ -71,14 +86,21 @@ func (c *record) wrote(r *reads) bool {
 	return false
 }
 
-// lost reports whether t may not be committed after what was committed before group, and in group before it.
-func (w *writer) lost(t *tx, group *record) (bool, error) {
+// Current is what is stored now, after all that was committed.
+type Current interface {
+	Value(key backend.Key) ([]byte, error)             // nil when there is none
+	Pairs(r backend.Range) ([]backend.KeyValue, error) // in key order
+}
+
+// Lost reports whether t may not be committed after what was committed before group, and in group before it. Now is
+// asked only where other processes may have committed since the snapshot.
+func (t *Tx) Lost(group *Record, now Current) (bool, error) {
 	if t.reads.isEmpty() {
 		return false, nil
 	}
-	foreign := group.foreign
-	for c := t.base.next.Load(); c != nil; c = c.next.Load() {
-		foreign = foreign || c.foreign
+	foreign := group.Foreign
+	for c := t.base.newest.next.Load(); c != nil; c = c.next.Load() {
+		foreign = foreign || c.Foreign
 		if c.wrote(&t.reads) {
 			return true, nil
 		}
@@ -89,31 +111,46 @@ func (w *writer) lost(t *tx, group *record) (bool, error) {
 	if !foreign {
 		return false, nil
 	}
-	return t.reads.differ(w.conn)
+	return t.reads.differ(now)
 }
 
-// differ reports whether what c reads now is not what was read.
-func (r *reads) differ(c *connection) (bool, error) {
+// Conflicts tells what t relies on, for a store that reads it together before it asks Lost.
+func (t *Tx) Conflicts(key func(backend.Key), r func(backend.Range)) {
+	for i := range t.reads.keys {
+		key(t.reads.keys[i].key)
+	}
+	for i := range t.reads.ranges {
+		if x := &t.reads.ranges[i]; x.isConflict() {
+			r(x.r)
+		}
+	}
+}
+
+// differ reports whether what is stored now is not what was read.
+func (r *Reads) differ(now Current) (bool, error) {
 	for i := range r.keys {
 		x := &r.keys[i]
-		if now, err := c.value(x.key); err != nil || !isSame(now, x.value) {
+		if value, err := now.Value(x.key); err != nil || !isSame(value, x.value) {
 			return true, err
 		}
 	}
 	for _, x := range r.ranges {
-		if x.isSnapshot && !x.isGuess {
+		if !x.isConflict() {
 			continue
 		}
-		now, _, err := c.pairs(x.r, backend.RangeOptions{})
-		if err != nil || !slices.EqualFunc(now, sorted(x.pairs), isSamePair) {
+		pairs, err := now.Pairs(x.r)
+		if err != nil || !slices.EqualFunc(pairs, sorted(x.pairs), isSamePair) {
 			return true, err
 		}
 	}
 	return false, nil
 }
 
+// isConflict reports whether a change of the range is one where it is read again.
+func (x *rangeRead) isConflict() bool { return !x.isSnapshot || x.isGuess }
+
 // lookUp finds the value of key in the ranges that were read.
-func (r *reads) lookUp(key backend.Key) ([]byte, bool) {
+func (r *Reads) lookUp(key backend.Key) ([]byte, bool) {
 	for _, x := range r.ranges {
 		if !x.r.Contains(key) {
 			continue

@@ -1,4 +1,4 @@
-package sqlite
+package occ
 
 import (
 	"bytes"
@@ -9,14 +9,14 @@ import (
 )
 
 // recent holds what ranges were a moment ago, so that a transaction that begins by reading one of them needs no
-// connection, no SQLite transaction and no statement, which is most of what a small transaction costs. Only ranges that
+// connection, no transaction of the store and no statement, which is most of what a small transaction costs. Only ranges that
 // were read as snapshots are held: nothing of them is a conflict, so a hit has to be true only when it is read.
 //
 //  1. After a commit its transaction leaves what it read, with its own writes over it, unless others wrote there too.
 //  2. A hit looks through the commits of this process since. A write in the range ends the entry.
 //  3. Commits of other processes are in no record. So a hit is a guess: where such a commit came since, the range is
 //     read again at the commit, like all that was read, and must be as it was. A transaction that reads more, or ends
-//     without a commit, compares the range with the file first: what it has seen is one snapshot, or it runs again.
+//     without a commit, compares the range with the store first: what it has seen is one snapshot, or it runs again.
 //  4. While other processes commit nobody guesses.
 //
 // What is held is bounded in bytes and in age, as each entry keeps the records since alive: there are two generations,
@@ -29,22 +29,22 @@ type recent struct {
 }
 
 const (
-	recentBytes   = 512 << 10 // of a generation
-	recentRecords = 64
-	recentRange   = 4 << 10 // bytes of the largest range
+	RecentBytes   = 512 << 10 // of a generation
+	RecentRecords = 64
+	RecentRange   = 4 << 10 // bytes of the largest range
 	recentEntry   = 512     // what an entry is counted for beside its pairs
-	recentValue   = 64      // bytes of the largest value that a record keeps for it
+	RecentValue   = 64      // bytes of the largest value that a record keeps for it
 )
 
 // remembered is a range as base left it.
 type remembered struct {
 	r     backend.Range
 	pairs []backend.KeyValue
-	base  *record
+	base  *Record
 }
 
 // find returns the pairs of r as newest left them, unless they were written since.
-func (c *recent) find(r backend.Range, newest *record) ([]backend.KeyValue, bool) {
+func (c *recent) find(r backend.Range, newest *Record) ([]backend.KeyValue, bool) {
 	c.mu.Lock()
 	e, ok := c.young[string(r.Begin)]
 	if !ok {
@@ -58,7 +58,7 @@ func (c *recent) find(r backend.Range, newest *record) ([]backend.KeyValue, bool
 		if at = at.next.Load(); at == nil { // e is newer than newest
 			return nil, false
 		}
-		if at.foreign || at.writes(r) {
+		if at.Foreign || at.writes(r) {
 			return nil, false
 		}
 	}
@@ -69,7 +69,7 @@ func (c *recent) put(e remembered) {
 	size := recentEntry + sizeOf(e.pairs)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.bytes += size; c.young == nil || c.bytes > recentBytes {
+	if c.bytes += size; c.young == nil || c.bytes > RecentBytes {
 		c.turn()
 		c.bytes = size
 	}
@@ -80,7 +80,7 @@ func (c *recent) put(e remembered) {
 func (c *recent) age() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.records++; c.records > recentRecords {
+	if c.records++; c.records > RecentRecords {
 		c.turn()
 	}
 }
@@ -100,86 +100,105 @@ func sizeOf(pairs []backend.KeyValue) int {
 }
 
 // writes reports whether c holds a write in r.
-func (c *record) writes(r backend.Range) bool { return c.points.any(r) || c.cleared.overlaps(r) }
+func (c *Record) writes(r backend.Range) bool { return c.points.any(r) || c.cleared.overlaps(r) }
 
 // guess reads r from what is remembered, if it is the transaction's first read and may be answered so.
-func (t *tx) guess(r backend.Range, o backend.RangeOptions) ([]backend.KeyValue, bool) {
-	if !o.Snapshot || o.Reverse || t.fresh || !t.reads.isBlank() || t.isWrite() || t.db.writer.isShared() {
+func (t *Tx) guess(r backend.Range, o backend.RangeOptions) ([]backend.KeyValue, bool) {
+	if !o.Snapshot || o.Reverse || t.fresh || !t.reads.isBlank() || t.isWrite() || t.log.IsShared() {
 		return nil, false
 	}
-	if !t.isOpen() {
-		return nil, false // the file tells why
+	if !t.snapshot.IsOpen() {
+		return nil, false // the store tells why
 	}
-	pairs, ok := t.db.recent.find(r, t.base)
-	if !ok || reached(o, len(pairs), sizeOf(pairs)) {
+	pairs, ok := t.log.recent.find(r, t.base.newest)
+	if !ok || Reached(o, len(pairs), sizeOf(pairs)) {
 		return nil, false
 	}
-	t.guessed, t.keepsBase = true, true
+	t.guessed, t.recalls, t.base.isFixed = true, true, true
+	t.reads.ranges = append(t.reads.ranges, rangeRead{t.copyRange(r), pairs, true, true})
 	return pairs, true
 }
 
-// confirm opens the snapshot of a transaction that has guessed, and fails with errLost when that shows something else.
-func (t *tx) confirm() error {
+// confirm opens the snapshot of a transaction that has guessed, and fails with ErrLost when that shows something else.
+func (t *Tx) confirm() error {
 	if !t.guessed {
 		return nil
 	}
+	r := t.reads.ranges[0].r
+	if t.starter != nil {
+		t.guessed = false
+		wait := t.starter.StartScan(r, backend.RangeOptions{})
+		t.pending = append(t.pending, func() {
+			stored, _, err := wait()
+			_ = t.compare(stored, err)
+		})
+		return nil
+	}
+	stored, _, err := t.snapshot.Scan(r, backend.RangeOptions{})
+	if err = t.compare(stored, err); err == nil {
+		t.guessed = false
+	}
+	return err
+}
+
+// compare compares the guess with what is stored.
+func (t *Tx) compare(stored []backend.KeyValue, err error) error {
 	x := &t.reads.ranges[0]
-	stored, _, err := t.scan(x.r, backend.RangeOptions{})
 	if err == nil && !slices.EqualFunc(stored, x.pairs, isSamePair) {
-		err = errLost
+		err = ErrLost
 	}
 	if err == nil {
-		t.guessed, x.isGuess = false, false
+		x.isGuess = false
 	}
 	t.fail(err)
 	return err
 }
 
 // remember leaves the range that a committed transaction read first to those that come.
-func (t *tx) remember() {
-	if !t.recalls || t.base == nil || t.record == nil {
+func (t *Tx) remember() {
+	if !t.recalls || t.base.newest == nil || t.record == nil {
 		return
 	}
 	x := t.reads.ranges[0]
-	if sizeOf(x.pairs) > recentRange {
+	if sizeOf(x.pairs) > RecentRange {
 		return
 	}
-	for c := t.base.next.Load(); c != t.record; c = c.next.Load() {
-		if c.foreign || c.writes(x.r) {
+	for c := t.base.newest.next.Load(); c != t.record; c = c.next.Load() {
+		if c.Foreign || c.writes(x.r) {
 			return
 		}
 	}
-	if t.record.foreign || t.record.cleared.overlaps(x.r) {
+	if t.record.Foreign || t.record.cleared.overlaps(x.r) {
 		return
 	}
-	var room [2][8]*write
+	var room [2][8]*Write
 	own := t.points.in(x.r, room[0][:0])
 	if !slices.Equal(own, t.record.points.in(x.r, room[1][:0])) { // a later member of the group wrote there as well
 		return
 	}
 	if pairs, ok := overlay(x.pairs, own); ok {
-		t.db.recent.put(remembered{x.r, pairs, t.record})
+		t.log.recent.put(remembered{x.r, pairs, t.record})
 	}
 }
 
 // overlay is what pairs are after writes, both in order. It fails where a value is not known any more.
-func overlay(pairs []backend.KeyValue, writes []*write) ([]backend.KeyValue, bool) {
+func overlay(pairs []backend.KeyValue, writes []*Write) ([]backend.KeyValue, bool) {
 	if len(writes) == 0 {
 		return pairs, true
 	}
 	out := make([]backend.KeyValue, 0, len(pairs)+len(writes))
 	for _, w := range writes {
-		for len(pairs) > 0 && pairs[0].Key.Compare(w.key) < 0 {
+		for len(pairs) > 0 && pairs[0].Key.Compare(w.Key) < 0 {
 			out, pairs = append(out, pairs[0]), pairs[1:]
 		}
-		key := w.key
-		if len(pairs) > 0 && bytes.Equal(pairs[0].Key, w.key) {
+		key := w.Key
+		if len(pairs) > 0 && bytes.Equal(pairs[0].Key, w.Key) {
 			key, pairs = pairs[0].Key, pairs[1:]
 		}
 		switch {
-		case w.kind == remove:
-		case w.kind == set && w.value != nil:
-			out = append(out, backend.KeyValue{Key: key, Value: bytes.Clone(w.value)})
+		case w.Kind == Remove:
+		case w.Kind == Set && w.Value != nil:
+			out = append(out, backend.KeyValue{Key: key, Value: bytes.Clone(w.Value)})
 		default:
 			return nil, false
 		}

@@ -1,4 +1,4 @@
-package sqlite
+package occ
 
 import (
 	"bytes"
@@ -11,37 +11,44 @@ import (
 	"github.com/dserver-go/dserver/backend"
 )
 
-var errUnreadable = errors.New("sqlite: what is read has a key or a value that is known after the commit; " +
-	"read before Append and Stamp")
+// Tx is one attempt of a transaction: reads of a snapshot, with its own writes over them, and what it will write. It
+// implements [backend.Tx].
+type Tx struct {
+	ctx      context.Context
+	log      *Log
+	snapshot Snapshot
+	starter  Starter // the snapshot, where reads are started
+	base     *Base   // of the snapshot
 
-// tx is one attempt of a transaction: reads of a snapshot, with its own writes over them, and what it will write.
-type tx struct {
-	snapshot
-	reads   reads
+	reads   Reads
 	points  ordered // the keys that it writes
 	cleared spans   // what it clears besides, before it writes points
 	appends []appended
 	unknown spans // the keys that the first placed of appends may get
 	placed  int
 	later   []laterClear // of some of these keys
+	pending []func()     // reads that were started, to be settled
 	size    backend.Size
 	err     error // the first error of a read or a write: it fails the commit
 	outcome *outcome
 	arena   arena
 
-	fresh   bool // reads the file, whatever is remembered
-	guessed bool // its first read is what was remembered, and was not compared with the file
+	fresh   bool // reads the store, whatever is remembered
+	guessed bool // its first read is what was remembered, and was not compared with the store
 	recalls bool // its first read is to be remembered
 
-	place  queued
+	place  place
 	commit backend.Versionstamp
-	record *record // which holds it, once it is committed
+	record *Record // which holds it, once it is committed
+
+	// Result is how the commit ended, of a transaction that was picked.
+	Result error
 
 	// Room for a small transaction.
 	someKeys   [4]keyRead
 	someRanges [2]rangeRead
-	somePoints [8]*write
-	someBlocks [1][]*write
+	somePoints [8]*Write
+	someBlocks [1][]*Write
 }
 
 // appended is an Append, whose key is known at the commit.
@@ -64,58 +71,105 @@ type outcome struct {
 	err   error
 }
 
-func newTx(ctx context.Context, db *DB) *tx {
-	t := &tx{snapshot: snapshot{db: db, ctx: ctx}}
-	t.reads = reads{t.someKeys[:0], t.someRanges[:0]}
+// Begin makes t, whose other fields are zero, an attempt on a snapshot and its base. One that is fresh reads the store,
+// whatever is remembered.
+func (t *Tx) Begin(ctx context.Context, log *Log, snapshot Snapshot, base *Base, fresh bool) {
+	t.ctx, t.log, t.snapshot, t.base, t.fresh = ctx, log, snapshot, base, fresh
+	t.starter, _ = snapshot.(Starter)
+	t.reads = Reads{t.someKeys[:0], t.someRanges[:0]}
 	t.someBlocks[0] = t.somePoints[:0]
 	t.points.blocks = t.someBlocks[:0]
-	return t
 }
 
+// Attempt runs fn once and commits what it wrote by q.
+func (t *Tx) Attempt(fn func(tx backend.Tx) error, q *Queue) error {
+	err := t.run(fn)
+	if err == nil && !t.isWrite() {
+		t.conclude(t.log.errors.NoVersion)
+		return nil
+	}
+	if err == nil && t.base.newest != nil && time.Since(t.base.Began) > backend.MaxDuration {
+		err = t.log.errors.TooOld
+	}
+	if err == nil {
+		err = q.Submit(t)
+	}
+	t.conclude(err)
+	if err == nil {
+		t.remember()
+	}
+	return err
+}
+
+// run ends the snapshot as soon as fn has returned, also by a panic: a commit does not need it.
+func (t *Tx) run(fn func(tx backend.Tx) error) error {
+	defer t.snapshot.Finish(t.log.errors.Ended)
+	err := fn(t)
+	if err != nil || t.err != nil || !t.isWrite() { // no commit will tell whether what fn saw was true
+		_ = t.confirm() // is kept in t.err
+	}
+	t.settle()
+	if errors.Is(t.err, ErrLost) { // fn need not have returned it
+		return ErrLost
+	}
+	if err == nil {
+		err = t.err
+	}
+	return err
+}
+
+// Committed notes the group that holds t.
+func (t *Tx) Committed(group *Record) { t.record = group }
+
 // start draws the line between the commits that the snapshot is sure to hold and those that must be looked through.
-func (t *tx) start() {
-	if t.base == nil {
-		t.base = t.db.writer.newest()
-		t.began = time.Now()
+func (t *Tx) start() {
+	if t.base.newest == nil {
+		t.base.Draw(t.log, time.Now())
 	}
 }
 
 // Get implements [backend.Tx].
-func (t *tx) Get(key backend.Key) backend.Future[[]byte] {
+func (t *Tx) Get(key backend.Key) backend.Future[[]byte] {
+	if t.starter != nil && t.isPlain(key) {
+		return t.startGet(key)
+	}
 	value, err := t.read(key)
 	t.fail(err)
 	return backend.Ready(value, err)
 }
 
 // GetRange implements [backend.Tx].
-func (t *tx) GetRange(r backend.Range, o backend.RangeOptions) backend.Future[[]backend.KeyValue] {
+func (t *Tx) GetRange(r backend.Range, o backend.RangeOptions) backend.Future[[]backend.KeyValue] {
+	if t.starter != nil && t.isPlainRange(r) {
+		return t.startRange(r, o)
+	}
 	pairs, err := t.readRange(r, o)
 	t.fail(err)
 	return backend.Ready(pairs, err)
 }
 
 // fail keeps the first error.
-func (t *tx) fail(err error) {
+func (t *Tx) fail(err error) {
 	if t.err == nil {
 		t.err = err
 	}
 }
 
-func (t *tx) read(key backend.Key) ([]byte, error) {
+func (t *Tx) read(key backend.Key) ([]byte, error) {
 	t.start()
 	own := t.points.find(key)
 	switch {
-	case own != nil && own.kind == stamp || t.appendsTo(key.Only()):
-		return nil, errUnreadable
-	case own != nil && own.kind == set:
-		return own.value, nil
-	case own != nil && own.kind == remove || own == nil && t.cleared.contains(key):
+	case own != nil && own.Kind == stamp || t.appendsTo(key.Only()):
+		return nil, t.log.errors.Unreadable
+	case own != nil && own.Kind == Set:
+		return own.Value, nil
+	case own != nil && own.Kind == Remove || own == nil && t.cleared.contains(key):
 		return nil, nil
 	}
 	if err := t.confirm(); err != nil {
 		return nil, err
 	}
-	value, err := t.get(key)
+	value, err := t.snapshot.Get(key)
 	if err != nil {
 		return nil, err
 	}
@@ -124,22 +178,20 @@ func (t *tx) read(key backend.Key) ([]byte, error) {
 	}
 	t.reads.keys = append(t.reads.keys, keyRead{t.arena.copy(key), value})
 	if own != nil {
-		return sum(value, own.delta), nil
+		return Sum(value, own.Delta), nil
 	}
 	return value, nil
 }
 
-func (t *tx) readRange(r backend.Range, o backend.RangeOptions) ([]backend.KeyValue, error) {
+func (t *Tx) readRange(r backend.Range, o backend.RangeOptions) ([]backend.KeyValue, error) {
 	t.start()
 	if r.IsEmpty() {
 		return nil, nil
 	}
 	if t.appendsTo(r) {
-		return nil, errUnreadable
+		return nil, t.log.errors.Unreadable
 	}
 	if pairs, ok := t.guess(r, o); ok {
-		t.recalls = true
-		t.reads.ranges = append(t.reads.ranges, rangeRead{t.copyRange(r), pairs, true, true})
 		return pairs, nil
 	}
 	if err := t.confirm(); err != nil {
@@ -152,7 +204,7 @@ func (t *tx) readRange(r backend.Range, o backend.RangeOptions) ([]backend.KeyVa
 		stored, pairs, cut, err = t.merge(r, o)
 	} else {
 		first := t.reads.isBlank()
-		stored, cut, err = t.scan(r, o)
+		stored, cut, err = t.snapshot.Scan(r, o)
 		pairs = stored
 		t.recalls = t.recalls || first && o.Snapshot && !o.Reverse && !cut
 	}
@@ -170,7 +222,7 @@ func (t *tx) readRange(r backend.Range, o backend.RangeOptions) ([]backend.KeyVa
 	return pairs, err
 }
 
-func (t *tx) copyRange(r backend.Range) backend.Range {
+func (t *Tx) copyRange(r backend.Range) backend.Range {
 	return backend.Range{Begin: t.arena.copy(r.Begin), End: t.arena.copy(r.End)}
 }
 
@@ -183,7 +235,7 @@ func upTo(r backend.Range, last backend.Key, reverse bool) backend.Range {
 }
 
 // appendsTo reports whether an Append of this transaction could make a key in r.
-func (t *tx) appendsTo(r backend.Range) bool {
+func (t *Tx) appendsTo(r backend.Range) bool {
 	for ; t.placed < len(t.appends); t.placed++ {
 		prefix := t.appends[t.placed].prefix
 		if t.placed == 0 || !bytes.Equal(t.appends[t.placed-1].prefix, prefix) {
@@ -194,13 +246,13 @@ func (t *tx) appendsTo(r backend.Range) bool {
 }
 
 // keyOf is the key of an Append in the commit.
-func (t *tx) keyOf(i int) backend.Key {
+func (t *Tx) keyOf(i int) backend.Key {
 	return t.appends[i].prefix.Stamp(t.commit.WithOrder(uint16(i)))
 }
 
 // dropCleared finds the Appends that later Clears have cleared, from the last one backwards, so that each Clear is
 // looked at once.
-func (t *tx) dropCleared() {
+func (t *Tx) dropCleared() {
 	if len(t.later) == 0 {
 		return
 	}
@@ -218,15 +270,15 @@ func (t *tx) dropCleared() {
 var latest = backend.Versionstamp(bytes.Repeat([]byte{0xff}, len(backend.Versionstamp{})))
 
 // Set implements [backend.Tx].
-func (t *tx) Set(key backend.Key, value []byte) {
+func (t *Tx) Set(key backend.Key, value []byte) {
 	t.fail(t.size.Write(key, len(value)))
 	if t.err == nil {
-		t.points.put(t.arena.write(set, key, value, 0))
+		t.points.put(t.arena.write(Set, key, value, 0))
 	}
 }
 
 // Clear implements [backend.Tx].
-func (t *tx) Clear(r backend.Range) {
+func (t *Tx) Clear(r backend.Range) {
 	t.fail(t.size.Clear(r))
 	if t.err != nil || r.IsEmpty() {
 		return
@@ -236,7 +288,7 @@ func (t *tx) Clear(r backend.Range) {
 		t.later = append(t.later, laterClear{r, len(t.appends)})
 	}
 	if isOnly(r) {
-		t.points.put(t.arena.write(remove, r.Begin, nil, 0))
+		t.points.put(t.arena.write(Remove, r.Begin, nil, 0))
 		return
 	}
 	t.points.drop(r)
@@ -250,26 +302,26 @@ func isOnly(r backend.Range) bool {
 }
 
 // Add implements [backend.Tx].
-func (t *tx) Add(key backend.Key, delta int64) {
+func (t *Tx) Add(key backend.Key, delta int64) {
 	t.fail(t.size.Write(key, counterBytes))
 	if t.err != nil {
 		return
 	}
 	own := t.points.find(key)
 	switch {
-	case own != nil && own.kind == stamp:
-		t.fail(errUnreadable)
+	case own != nil && own.Kind == stamp:
+		t.fail(t.log.errors.Unreadable)
 	case own != nil:
 		t.points.put(plus(own, delta))
 	case t.cleared.contains(key):
-		t.points.put(t.arena.write(set, key, sum(nil, delta), 0))
+		t.points.put(t.arena.write(Set, key, Sum(nil, delta), 0))
 	default:
-		t.points.put(t.arena.write(add, key, nil, delta))
+		t.points.put(t.arena.write(Add, key, nil, delta))
 	}
 }
 
 // Append implements [backend.Tx].
-func (t *tx) Append(prefix backend.Key, value []byte) {
+func (t *Tx) Append(prefix backend.Key, value []byte) {
 	t.fail(t.size.Append(prefix, len(value)))
 	if t.err == nil {
 		t.appends = append(t.appends, appended{prefix: t.arena.copy(prefix), value: t.arena.copy(value)})
@@ -277,7 +329,7 @@ func (t *tx) Append(prefix backend.Key, value []byte) {
 }
 
 // Stamp implements [backend.Tx].
-func (t *tx) Stamp(key backend.Key) {
+func (t *Tx) Stamp(key backend.Key) {
 	t.fail(t.size.Write(key, len(backend.Versionstamp{})))
 	if t.err == nil {
 		t.points.put(t.arena.write(stamp, key, nil, 0))
@@ -286,14 +338,21 @@ func (t *tx) Stamp(key backend.Key) {
 
 // Conflict implements [backend.Tx]. It needs the value, for the case that another process commits meanwhile. Where a
 // range that was read has it, it costs nothing.
-func (t *tx) Conflict(key backend.Key) {
+func (t *Tx) Conflict(key backend.Key) {
 	t.start()
 	t.fail(t.size.ConflictKey(key))
+	if t.err != nil {
+		return
+	}
+	if t.starter != nil {
+		t.startConflict(key)
+		return
+	}
 	value, isKnown := t.reads.lookUp(key)
-	if t.err == nil && !isKnown {
+	if !isKnown {
 		err := t.confirm()
 		if err == nil {
-			value, err = t.get(key)
+			value, err = t.snapshot.Get(key)
 		}
 		t.fail(err)
 	}
@@ -303,56 +362,58 @@ func (t *tx) Conflict(key backend.Key) {
 }
 
 // Version implements [backend.Tx].
-func (t *tx) Version() backend.Future[backend.Versionstamp] {
+func (t *Tx) Version() backend.Future[backend.Versionstamp] {
 	if t.outcome == nil {
 		t.outcome = &outcome{}
 	}
 	o := t.outcome
 	return backend.Later(func() (backend.Versionstamp, error) {
 		if !o.done.Load() {
-			return backend.Versionstamp{}, errNotCommitted
+			return backend.Versionstamp{}, t.log.errors.NotCommitted
 		}
 		return o.stamp, o.err
 	})
 }
 
 // conclude makes the version known.
-func (t *tx) conclude(err error) {
+func (t *Tx) conclude(err error) {
 	if t.outcome == nil {
 		return
 	}
-	t.outcome.stamp, t.outcome.err = t.commit, err
+	if t.outcome.err = err; err == nil { // else a leader may still be at it
+		t.outcome.stamp = t.commit
+	}
 	t.outcome.done.Store(true)
 }
 
 // isWrite reports whether there is something to commit.
-func (t *tx) isWrite() bool { return t.points.count > 0 || !t.cleared.isEmpty() || len(t.appends) > 0 }
+func (t *Tx) isWrite() bool { return t.points.count > 0 || !t.cleared.isEmpty() || len(t.appends) > 0 }
 
 const counterBytes = 8
 
-// sum is the value of a counter after delta was added. A value of another length is cut or filled up with zeros, as
+// Sum is the value of a counter after delta was added. A value of another length is cut or filled up with zeros, as
 // FoundationDB does it.
-func sum(value []byte, delta int64) []byte {
+func Sum(value []byte, delta int64) []byte {
 	var n [counterBytes]byte
 	copy(n[:], value)
 	return backend.CounterValue(int64(binary.LittleEndian.Uint64(n[:])) + delta)
 }
 
 // plus is w and then an Add of delta.
-func plus(w *write, delta int64) *write {
-	switch w.kind {
-	case add:
-		return &write{kind: add, key: w.key, delta: w.delta + delta}
-	case remove:
-		return &write{kind: set, key: w.key, value: sum(nil, delta)}
+func plus(w *Write, delta int64) *Write {
+	switch w.Kind {
+	case Add:
+		return &Write{Kind: Add, Key: w.Key, Delta: w.Delta + delta}
+	case Remove:
+		return &Write{Kind: Set, Key: w.Key, Value: Sum(nil, delta)}
 	}
-	return &write{kind: set, key: w.key, value: sum(w.value, delta)}
+	return &Write{Kind: Set, Key: w.Key, Value: Sum(w.Value, delta)}
 }
 
 // arena hands out the memory of a transaction's keys, values and writes in few allocations.
 type arena struct {
 	bytes  []byte
-	writes []write
+	writes []Write
 }
 
 const (
@@ -372,10 +433,10 @@ func (a *arena) copy(b []byte) []byte {
 }
 
 // write returns a write with copies of key and value.
-func (a *arena) write(k kind, key backend.Key, value []byte, delta int64) *write {
+func (a *arena) write(k Kind, key backend.Key, value []byte, delta int64) *Write {
 	if len(a.writes) == cap(a.writes) {
-		a.writes = make([]write, 0, min(max(arenaWrites, 2*cap(a.writes)), blockItems))
+		a.writes = make([]Write, 0, min(max(arenaWrites, 2*cap(a.writes)), blockItems))
 	}
-	a.writes = append(a.writes, write{key: a.copy(key), value: a.copy(value), delta: delta, kind: k})
+	a.writes = append(a.writes, Write{Key: a.copy(key), Value: a.copy(value), Delta: delta, Kind: k})
 	return &a.writes[len(a.writes)-1]
 }

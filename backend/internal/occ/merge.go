@@ -1,4 +1,4 @@
-package sqlite
+package occ
 
 import (
 	"slices"
@@ -11,19 +11,19 @@ const mergePage = 64
 
 // merging lays a transaction's own writes over the stored pairs of a range.
 type merging struct {
-	t   *tx
+	t   *Tx
 	o   backend.RangeOptions
-	own []*write // what is still to come, in the order of the read
+	own []*Write // what is still to come, in the order of the read
 	out []backend.KeyValue
 	sum int // bytes of out
 }
 
 // merge reads a range with the transaction's own writes over it. It returns the stored pairs that it met, for
 // validation, and the merged ones.
-func (t *tx) merge(r backend.Range, o backend.RangeOptions) (stored, merged []backend.KeyValue, cut bool, err error) {
+func (t *Tx) merge(r backend.Range, o backend.RangeOptions) (stored, merged []backend.KeyValue, cut bool, err error) {
 	m := &merging{t: t, o: o, own: t.points.in(r, nil)}
-	if slices.ContainsFunc(m.own, func(w *write) bool { return w.kind == stamp }) {
-		return nil, nil, false, errUnreadable
+	if slices.ContainsFunc(m.own, func(w *Write) bool { return w.Kind == stamp }) {
+		return nil, nil, false, t.log.errors.Unreadable
 	}
 	if o.Reverse {
 		slices.Reverse(m.own)
@@ -31,7 +31,7 @@ func (t *tx) merge(r backend.Range, o backend.RangeOptions) (stored, merged []ba
 	page := backend.RangeOptions{Limit: max(mergePage, o.Limit), Reverse: o.Reverse}
 	for more := true; more; {
 		var pairs []backend.KeyValue
-		if pairs, more, err = t.scan(r, page); err != nil {
+		if pairs, more, err = t.snapshot.Scan(r, page); err != nil {
 			return nil, nil, false, err
 		}
 		for i, kv := range pairs {
@@ -61,7 +61,7 @@ func beyond(r backend.Range, last backend.Key, reverse bool) backend.Range {
 
 // before emits the own writes that come before key, and reports whether a limit was reached.
 func (m *merging) before(key backend.Key) bool {
-	for len(m.own) > 0 && m.order(m.own[0].key, key) < 0 {
+	for len(m.own) > 0 && m.order(m.own[0].Key, key) < 0 {
 		w := m.own[0]
 		m.own = m.own[1:]
 		if m.emit(w, nil) {
@@ -80,7 +80,7 @@ func (m *merging) order(a, b backend.Key) int {
 
 // stored emits a stored pair as the own writes leave it, and reports whether a limit was reached.
 func (m *merging) stored(kv backend.KeyValue) bool {
-	if len(m.own) > 0 && m.own[0].key.Compare(kv.Key) == 0 {
+	if len(m.own) > 0 && m.own[0].Key.Compare(kv.Key) == 0 {
 		w := m.own[0]
 		m.own = m.own[1:]
 		return m.emit(w, kv.Value)
@@ -97,12 +97,12 @@ func (m *merging) rest() bool {
 	return false
 }
 
-func (m *merging) emit(w *write, base []byte) bool {
-	switch w.kind {
-	case set:
-		return m.put(w.key, w.value)
-	case add:
-		return m.put(w.key, sum(base, w.delta))
+func (m *merging) emit(w *Write, base []byte) bool {
+	switch w.Kind {
+	case Set:
+		return m.put(w.Key, w.Value)
+	case Add:
+		return m.put(w.Key, Sum(base, w.Delta))
 	}
 	return false
 }
@@ -110,5 +110,5 @@ func (m *merging) emit(w *write, base []byte) bool {
 func (m *merging) put(key backend.Key, value []byte) bool {
 	m.out = append(m.out, backend.KeyValue{Key: key, Value: value})
 	m.sum += len(key) + len(value)
-	return reached(m.o, len(m.out), m.sum)
+	return Reached(m.o, len(m.out), m.sum)
 }

@@ -1,0 +1,529 @@
+package postgres
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/internal/occ"
+)
+
+// Commits. All of a schema, by whatever process, hold the clock's lock until they are durable and visible. The clock is
+// the number of the newest commit, a sequence: who holds the lock reads and sets it. So the order of the numbers, and of
+// the versionstamps that are made of them, is that in which commits become visible. A group is committed so:
+//
+//  1. While nobody else was seen to commit, its members are validated from memory (occ), as if no other process had
+//     committed since, and one round trip does the rest: it takes the lock, finds the clock as this process left it, writes
+//     and ends. Where the clock is another, nothing is done. A group that relies on nothing that it read goes that way
+//     whoever commits, with the newest clock that was heard of.
+//  2. Else in two steps: a transaction takes the lock and reads again what the members have read; they are validated by
+//     value; the second round trip writes and commits. While the lock is held nobody else commits.
+//  3. With the writes goes a row of the session and the number of the attempt. A server that answers an ERROR has not
+//     committed. After any other error nothing is known, nor after a warning, as where the wait for a synchronous standby
+//     was cancelled.
+//  4. What is unknown is resolved before anything else is committed or anybody is told: a transaction takes the lock, which
+//     waits for an attempt that is under way; moves the clock, so that an attempt that comes later does nothing; and looks
+//     for the row. It commits itself, so all before it is durable, on synchronous standbys too. This goes on until it is
+//     known, and the database is open.
+//  5. If the row is not there, and the session's neither, others took this process for dead (session.go), or the server
+//     was replaced by one that never had it: nothing can be known, and the answer is ErrCommitUnknown.
+//  6. The clock that this process left is not trusted on another connection, and not without the row of its last commit:
+//     after a failover that lost commits, others may have moved the clock to the same number.
+//
+// docs/decisions/0017-postgres.md has the attacks that made these rules, and what happens when something dies.
+
+// commit commits members as one transaction of the server and sets their results.
+func (w *writer) commit(members []*occ.Tx) {
+	err := errNeedsLook
+	var group *occ.Record
+	switch {
+	case w.clock == unknown:
+	case !w.db.log.IsShared():
+		group, err = w.commitAtOnce(members, w.clock)
+	case isBlind(members):
+		group, err = w.commitAtOnce(members, max(w.clock, w.heard.Load()))
+	}
+	if errors.Is(err, errNeedsLook) {
+		group, err = w.commitAfterLook(members)
+	}
+	switch {
+	case err != nil:
+		for _, m := range members {
+			if m.Result == nil { // those that have lost run again in any case
+				m.Result = err
+			}
+		}
+		return
+	case group.IsEmpty(): // all have lost
+		return
+	}
+	for _, m := range members {
+		m.Committed(group)
+		if m.Result == nil {
+			w.db.counts.commits.Add(1)
+		}
+	}
+	w.db.counts.groups.Add(1)
+	w.db.log.Publish(group)
+	w.db.watches.Fire(group)
+}
+
+// isBlind reports whether no member relies on anything that it has read.
+func isBlind(members []*occ.Tx) bool {
+	isBlind := true
+	for _, t := range members {
+		t.Conflicts(func(backend.Key) { isBlind = false }, func(backend.Range) { isBlind = false })
+	}
+	return isBlind
+}
+
+// commitAtOnce is 1, after the commit of this number, which others may have made. It returns errNeedsLook where there are
+// newer ones.
+func (w *writer) commitAtOnce(members []*occ.Tx, clock int64) (*occ.Record, error) {
+	group := &occ.Record{Foreign: clock != w.clock}
+	if group.Foreign {
+		w.sums.forget()
+	}
+	next, err := admit(members, group, clock+1, noLook{})
+	if err != nil || group.IsEmpty() {
+		return group, err
+	}
+	b := &bundle{c: w.conn}
+	if w.conn.isPooled {
+		b.add(w.conn.sql.settings)
+	}
+	b.add(w.conn.sql.lock)
+	hears, err := w.send(b, group, clock, next-1, w.last)
+	if codeOf(err) == codeMoved {
+		w.clock = unknown
+		w.db.log.SawForeign()
+		return nil, errNeedsLook
+	}
+	return group, w.settle(hears, next-1, err)
+}
+
+// commitAfterLook is 2.
+func (w *writer) commitAfterLook(members []*occ.Tx) (*occ.Record, error) {
+	now, clock, isOurs, err := w.look(members)
+	if err != nil {
+		return nil, w.failed(err)
+	}
+	group := &occ.Record{Foreign: clock != w.clock || !isOurs}
+	if group.Foreign {
+		w.sums.forget()
+		if w.clock != unknown {
+			w.db.log.SawForeign() // the watches hear of it by themselves
+		}
+	}
+	next, err := admit(members, group, clock+1, now)
+	if err != nil {
+		return nil, w.failed(err)
+	}
+	if group.IsEmpty() {
+		if w.conn.script(w.db.life, "ROLLBACK") != nil {
+			w.drop() // which ends its transaction as well
+		}
+		return group, nil
+	}
+	hears, err := w.send(&bundle{c: w.conn}, group, clock, next-1, unknown)
+	if isRefusal(err) {
+		w.drop() // its transaction is over, and is still to be rolled back
+	}
+	return group, w.settle(hears, next-1, err)
+}
+
+// send adds a group to b, which has the lock or is about to take it, and sends it. A transaction of several steps ends
+// with it.
+func (w *writer) send(b *bundle, group *occ.Record, clock, number, last int64) (hears bool, err error) {
+	isStep := len(b.sqls) == 0
+	if w.db.options.relaxed {
+		b.add(b.c.sql.relax)
+	}
+	advance := len(b.sqls)
+	w.addWrites(b, group, clock, number, last)
+	sums := -1
+	if b.sqls[len(b.sqls)-1] == b.c.sql.add {
+		sums = len(b.sqls) - 1
+	}
+	if isStep {
+		b.add(b.c.sql.commit)
+	}
+	b.c.warned = false
+	results, err := b.send(w.db.life)
+	if err != nil {
+		return false, &unsent{err}
+	}
+	for i := 0; results.NextResult(); i++ {
+		result := results.ResultReader()
+		if i == sums {
+			w.sums.learn(result)
+		}
+		for result.NextRow() { // all are read, or the next would not be found
+			if i == advance {
+				hears = int64Of(result.Values()[1]) > 0
+			}
+		}
+	}
+	return hears, results.Close()
+}
+
+// unsent is an error before a commit was sent.
+type unsent struct{ cause error }
+
+func (e *unsent) Error() string { return e.cause.Error() }
+func (e *unsent) Unwrap() error { return e.cause }
+
+// settle is what comes after a group was sent: it returns nil when it is committed.
+func (w *writer) settle(hears bool, number int64, err error) error {
+	var before *unsent
+	switch {
+	case err == nil && !w.conn.warned:
+		w.clock, w.hears = number, hears
+		w.sums.committed()
+		w.passed()
+		return nil
+	case errors.As(err, &before):
+		return w.failed(before.cause)
+	case isRefusal(err):
+		return w.refused(err)
+	case err == nil:
+		err = errWarned
+	}
+	w.drop()
+	if err := w.resolve(err); err != nil {
+		return err
+	}
+	w.passed() // the clock is not the one that it set any more
+	return nil
+}
+
+// passed notes that the newest attempt was committed, and with it what it has forgotten.
+func (w *writer) passed() {
+	if w.last-w.forgotten > forgetEvery {
+		w.forgotten = w.last
+	}
+	w.last = w.attempt
+}
+
+var errWarned = errors.New("postgres: the server warned in a commit; it may not be on its standby")
+
+// refused is what the members get whose commit the server has refused.
+func (w *writer) refused(err error) error {
+	if isRace(err) {
+		return occ.ErrLost
+	}
+	return describe("commit", err)
+}
+
+// failed ends the look of a group, of which nothing was sent.
+func (w *writer) failed(err error) error {
+	w.drop()
+	switch {
+	case w.db.life.Err() != nil:
+		return closed()
+	case isOutage(err):
+		w.db.counts.outages.Add(1)
+		return occ.ErrLost
+	}
+	return w.refused(err)
+}
+
+// admit takes the members that may be committed into group, in their order, and numbers them from next on.
+func admit(members []*occ.Tx, group *occ.Record, next int64, now occ.Current) (int64, error) {
+	for _, t := range members {
+		lost, err := t.Lost(group, now)
+		if err != nil {
+			return 0, err
+		}
+		if lost {
+			t.Result = occ.ErrLost
+			continue
+		}
+		t.Result = nil
+		group.Absorb(t, next)
+		next++
+	}
+	return next, nil
+}
+
+// forgetEvery is how many rows of attempts are removed at a time, at least.
+const forgetEvery = 256
+
+// addWrites adds what a group does.
+func (w *writer) addWrites(b *bundle, group *occ.Record, clock, number, last int64) {
+	w.attempt++
+	var bells []byte
+	if w.hears {
+		bells = bellsOf(group)
+	}
+	sql, me := b.c.sql, int64Parameter(w.session)
+	b.add(sql.advance, me, int64Parameter(last), int64Parameter(w.attempt), int64Parameter(clock), int64Parameter(number), bells)
+	if w.last-w.forgotten > forgetEvery { // with the row of this one, nobody will ask for these
+		b.add(sql.forget, me, int64Parameter(w.forgotten), int64Parameter(w.last))
+	}
+	for r := range group.Cleared() {
+		b.add(sql.wipe, notNull(r.Begin), r.End)
+	}
+	var gone, keys, values, counters, deltas array
+	w.sums.begin(group)
+	for x := range group.Writes() {
+		if x.Kind == occ.Add && len(x.Key) < headBytes {
+			if value, isKnown := w.sums.add(x); isKnown {
+				keys.add(x.Key)
+				values.add(value)
+				continue
+			}
+		} else {
+			w.sums.wrote(x)
+		}
+		switch {
+		case len(x.Key) >= headBytes:
+			addLong(b, x)
+		case x.Kind == occ.Remove:
+			gone.add(x.Key)
+		case x.Kind == occ.Add:
+			counters.add(x.Key)
+			deltas.add(backend.CounterValue(x.Delta))
+		default:
+			keys.add(x.Key)
+			values.add(x.Value)
+		}
+	}
+	if gone.count > 0 {
+		b.add(sql.remove, gone.parameter())
+	}
+	if keys.count > 0 {
+		b.add(sql.set, keys.parameter(), values.parameter())
+	}
+	if counters.count > 0 {
+		b.add(sql.add, counters.parameter(), deltas.parameter())
+	}
+}
+
+// What the server does with a long key.
+const (
+	fateSet = iota
+	fateRemove
+	fateAdd
+)
+
+func addLong(b *bundle, x *occ.Write) {
+	value, fate := x.Value, uint32(fateSet)
+	switch x.Kind {
+	case occ.Remove:
+		fate = fateRemove
+	case occ.Add:
+		value, fate = backend.CounterValue(x.Delta), fateAdd
+	}
+	b.add(b.c.sql.long, x.Key[:headBytes], x.Key[headBytes:], notNull(value), binary.BigEndian.AppendUint32(nil, fate))
+}
+
+// bellsMax is how many keys a notification names; its length is limited. Where there are more, or ranges, it says that
+// anything may have changed.
+const bellsMax = 500
+
+// bellsOf is what a notification says of the keys that changed, nil for anything.
+func bellsOf(group *occ.Record) []byte {
+	for range group.Cleared() {
+		return nil
+	}
+	if group.Count() > bellsMax {
+		return nil
+	}
+	var b strings.Builder
+	for x := range group.Writes() {
+		if b.Len() > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(strconv.FormatUint(uint64(bell(string(x.Key))), 36))
+	}
+	return []byte(b.String())
+}
+
+// bell stands for a key in a notification.
+func bell(key string) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(key))
+	return h.Sum32()
+}
+
+// resolve finds out whether the newest attempt was committed, whose commit ended in cause (4, 5). It returns nil when it
+// was, and ErrLost when it never will be.
+func (w *writer) resolve(cause error) error {
+	w.db.counts.unknown.Add(1)
+	w.clock = unknown
+	w.sums.forget()
+	for n := 0; ; n++ {
+		found, err := w.lookUp()
+		switch {
+		case err == nil && found > 0:
+			w.db.counts.landed.Add(1)
+			return nil
+		case err == nil && found < 0:
+			return errSessionGone
+		case err == nil:
+			w.db.counts.fenced.Add(1)
+			return occ.ErrLost
+		}
+		w.drop()
+		if w.db.life.Err() != nil {
+			return unknownBy(fmt.Errorf("%w: %w", backend.ErrClosed, cause))
+		}
+		if !isLost(err) && !isOutage(err) && !isRace(err) {
+			return unknownBy(errors.Join(cause, err))
+		}
+		_ = w.db.pause(w.db.life, upTo(n)) // its end shows in the next round
+	}
+}
+
+func (w *writer) lookUp() (int64, error) {
+	if w.conn == nil {
+		if err := w.reconnect(); err != nil {
+			return 0, err
+		}
+	}
+	c, b := w.conn, &bundle{c: w.conn}
+	b.add(c.sql.beginCommit) // whatever the isolation is elsewhere: what is looked for may be committed while it waits
+	b.add(c.sql.resolve, int64Parameter(w.session), int64Parameter(w.attempt))
+	b.add(c.sql.commit)
+	c.warned = false
+	results, err := b.send(w.db.life)
+	if err != nil {
+		return 0, err
+	}
+	found := int64(0)
+	for i := 0; results.NextResult(); i++ {
+		if result := results.ResultReader(); i == 1 {
+			found = firstOf(result)
+		}
+	}
+	err = results.Close()
+	if err == nil && c.warned {
+		err = &outage{errWarned}
+	}
+	return found, err
+}
+
+// noLook is what is known without a look.
+type noLook struct{}
+
+func (noLook) Value(backend.Key) ([]byte, error)               { return nil, errNeedsLook }
+func (noLook) Pairs(backend.Range) ([]backend.KeyValue, error) { return nil, errNeedsLook }
+
+// current is what the members of a group have read, read again under the clock's lock.
+type current struct {
+	ctx    context.Context
+	conn   *connection
+	values map[string][]byte
+	ranges map[string]int // the place of a range in pairs, by its ends
+	pairs  [][]backend.KeyValue
+}
+
+// look takes the lock and reads again what the members have read. It reports whether the row of this session's last commit
+// is there.
+func (w *writer) look(members []*occ.Tx) (now *current, clock int64, isOurs bool, err error) {
+	c, ctx := w.conn, w.db.life
+	now = &current{ctx: ctx, conn: c, values: map[string][]byte{}, ranges: map[string]int{}}
+	var keys, begins, ends array
+	for _, t := range members {
+		t.Conflicts(func(key backend.Key) {
+			if _, isKnown := now.values[string(key)]; !isKnown && len(key) < headBytes {
+				now.values[string(key)] = nil
+				keys.add(key)
+			}
+		}, func(r backend.Range) {
+			if _, isKnown := now.ranges[rangeName(r)]; !isKnown && !isLong(r) {
+				now.ranges[rangeName(r)] = begins.count
+				begins.add(r.Begin)
+				ends.add(r.End)
+			}
+		})
+	}
+	now.pairs = make([][]backend.KeyValue, begins.count)
+	b := &bundle{c: c}
+	b.add(c.sql.beginCommit)
+	if c.isPooled {
+		b.add(c.sql.settings)
+	}
+	b.add(c.sql.bound)
+	b.add(c.sql.lock)
+	first := len(b.sqls)
+	b.add(c.sql.clock, int64Parameter(w.session), int64Parameter(w.last))
+	if keys.count > 0 {
+		b.add(c.sql.keys, keys.parameter())
+	}
+	if begins.count > 0 {
+		b.add(c.sql.ranges, begins.parameter(), ends.parameter())
+	}
+	results, err := b.send(ctx)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	taken := now.read(results, first, keys.count > 0)
+	return now, taken >> 1, taken&1 == 1, results.Close()
+}
+
+// read reads the answers to the clock, the keys and the ranges, which come after so many others.
+func (n *current) read(results *pgconn.MultiResultReader, first int, hasKeys bool) (taken int64) {
+	for ; first > 0 && results.NextResult(); first-- {
+		_, _ = results.ResultReader().Close() // an error is that of the batch
+	}
+	if results.NextResult() {
+		taken = firstOf(results.ResultReader())
+	}
+	if hasKeys && results.NextResult() {
+		for _, kv := range pairsOf(results.ResultReader()) {
+			n.values[string(kv.Key)] = kv.Value
+		}
+	}
+	if results.NextResult() {
+		for result := results.ResultReader(); result.NextRow(); {
+			row := result.Values()
+			i := int64Of(row[0]) - 1
+			n.pairs[i] = append(n.pairs[i], backend.KeyValue{Key: slices.Clone(row[1]), Value: notNull(slices.Clone(row[2]))})
+		}
+	}
+	return taken
+}
+
+// firstOf is the number that a result brings.
+func firstOf(result *pgconn.ResultReader) (n int64) {
+	for result.NextRow() {
+		n = int64Of(result.Values()[0])
+	}
+	return n
+}
+
+func rangeName(r backend.Range) string {
+	return fmt.Sprint(len(r.Begin), " ", string(r.Begin), string(r.End))
+}
+
+func isLong(r backend.Range) bool { return len(r.Begin) > headBytes || len(r.End) > headBytes }
+
+// Value implements [occ.Current].
+func (n *current) Value(key backend.Key) ([]byte, error) {
+	if len(key) < headBytes {
+		return n.values[string(key)], nil
+	}
+	q := &query{r: key.Only(), isKey: true}
+	err := n.conn.read(n.ctx, []*query{q}, false)
+	return q.value, err
+}
+
+// Pairs implements [occ.Current]. Where long keys are in the range it is read as a transaction reads it.
+func (n *current) Pairs(r backend.Range) ([]backend.KeyValue, error) {
+	if place, isKnown := n.ranges[rangeName(r)]; isKnown && !slices.ContainsFunc(n.pairs[place], isHead) {
+		return n.pairs[place], nil
+	}
+	q := &query{r: r}
+	err := n.conn.read(n.ctx, []*query{q}, false)
+	return q.pairs, err
+}
