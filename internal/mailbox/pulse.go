@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"hash/fnv"
-	"reflect"
 	"slices"
 	"time"
 
@@ -35,7 +34,7 @@ func (p *Process) Peers(typ string, shard int64) []string {
 	}
 	var peers []string
 	for _, a := range crew {
-		if reflect.DeepEqual(a.Ability, crew[own].Ability) {
+		if a.Equals(crew[own].Ability) {
 			peers = append(peers, a.Process)
 		}
 	}

@@ -50,6 +50,11 @@ type Ability struct {
 	Begins string   `cbor:"begins,omitempty"` // the label under which new servers of the type begin
 }
 
+// Equals reports whether two processes run a type in the same way.
+func (a Ability) Equals(b Ability) bool {
+	return a.Schema == b.Schema && a.Begins == b.Begins && slices.Equal(a.Messages, b.Messages) && slices.Equal(a.Labels, b.Labels)
+}
+
 // Lists reports whether servers of a label are run.
 func (a Ability) Lists(label string) bool {
 	return len(a.Labels) == 0 && label == "" || slices.Contains(a.Labels, label)
