@@ -124,6 +124,13 @@ func (c *child) use() (usage, error) {
 	return u, json.Unmarshal(line, &u)
 }
 
+// kill ends it as a crash does.
+func (c *child) kill() error {
+	err := c.command.Process.Kill()
+	_ = c.command.Wait() // it was killed
+	return errors.Join(err, c.input.Close())
+}
+
 func (c *child) end() error { return errors.Join(c.input.Close(), c.command.Wait()) }
 
 // runChild is the program when it is a child.
