@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -63,7 +62,9 @@ func under(what string, got, limit time.Duration) promise {
 	return promise{what: what, want: "under " + inMillis(limit) + " ms", got: inMillis(got) + " ms", kept: got < limit}
 }
 
-func inMillis(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d)/float64(time.Millisecond)) }
+func inMillis(d time.Duration) string {
+	return fmt.Sprintf("%.1f", float64(d)/float64(time.Millisecond))
+}
 
 // quantile is of durations in order.
 func quantile(sorted []time.Duration, q float64) time.Duration {
