@@ -29,7 +29,14 @@ type writer struct {
 	idleAt   int64 // when the last group was committed, by the log's clock
 
 	plentyUntil int64 // by the log's clock
+
+	slowLock  time.Duration // how long others may hold the write lock before that is reported
+	busySince time.Time     // since when they do; zero when nobody has waited
+	isTold    bool
 }
+
+// slowLock is writer's, but in tests. A group's commit takes milliseconds, so who has the lock for longer is not at work.
+const slowLock = 5 * time.Second
 
 const unknown = -1
 
@@ -70,15 +77,35 @@ func (w *writer) begin(ctx context.Context) error {
 		err := drain(w.immediate)
 		switch {
 		case err == nil:
+			w.noteLock(true)
 			return nil
 		case !isBusy(err):
 			return w.db.judge("begin to write", err, closedBy)
 		case w.Waiting() == 0:
 			return occ.ErrLost // whoever comes just now begins again
 		}
+		w.noteLock(false)
 		if err := w.db.pause(ctx, busyPause); err != nil {
 			return fmt.Errorf("sqlite: wait for another process that is writing %s: %w", w.db.path, err)
 		}
+	}
+}
+
+// noteLock reports that others have held the write lock for long, and when it is free again.
+func (w *writer) noteLock(have bool) {
+	switch {
+	case have && w.isTold:
+		w.db.reports.Tell(fmt.Errorf("sqlite: %s can be written again, after %v", w.db.path, time.Since(w.busySince).Round(time.Second)))
+		fallthrough
+	case have:
+		w.busySince, w.isTold = time.Time{}, false
+	case w.busySince.IsZero():
+		w.busySince = time.Now()
+	case !w.isTold && time.Since(w.busySince) >= w.slowLock:
+		w.isTold = true
+		w.db.reports.Tell(fmt.Errorf("sqlite: another process has held the write lock of %s for %v, and nothing is committed meanwhile: "+
+			"it is frozen, or a tool in a transaction; find it (fuser, lsof), and let it go on, or kill it: what it has not acknowledged is undone",
+			w.db.path, w.slowLock))
 	}
 }
 
@@ -120,7 +147,7 @@ func newWriter(db *DB, c *driver.Conn) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{db: db, conn: conn, reserved: unknown}
+	w := &writer{db: db, conn: conn, reserved: unknown, slowLock: slowLock}
 	w.Queue = occ.NewQueue(w.lead, db.log.Clock)
 	if err := w.prepare(c); err != nil {
 		return nil, errors.Join(err, c.Close())
