@@ -126,6 +126,12 @@ func TestAServerIsPinnedWhereNobodyIsAndBack(t *testing.T) {
 	if out := succeed(t, dir, "status", "counter/pinned"); !strings.Contains(out, "gpu, big") || !strings.Contains(out, "no consumer lists its label") {
 		t.Errorf("its status is %s", out)
 	}
+	if out := succeed(t, dir, "ls", "--trouble"); !strings.Contains(out, "counter/pinned") || strings.Contains(out, "cart/") {
+		t.Errorf("in trouble are %s", out)
+	}
+	if out := succeed(t, dir, "ls", "cart", "--trouble"); !strings.Contains(out, "no server is in trouble") {
+		t.Errorf("in trouble are %s", out)
+	}
 	if out := succeed(t, dir, "status", "counter/pinned", "--json"); !strings.Contains(out, `"label":"gpu, big","unlisted":true`) {
 		t.Errorf("its status is %s", out)
 	}

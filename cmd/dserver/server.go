@@ -12,7 +12,8 @@ import (
 
 // lsCommand lists servers.
 type lsCommand struct {
-	Type text `arg:"" optional:"" help:"Only servers of this type."`
+	Type    text `arg:"" optional:"" help:"Only servers of this type."`
+	Trouble bool `help:"Only servers that need a person: dead letters, halted, failing, or nobody who can handle what is next."`
 }
 
 // status is a server as JSON has it.
@@ -68,6 +69,21 @@ func (s status) word() string {
 // Run prints a row per server.
 func (c *lsCommand) Run(ctx context.Context, t *tool) error {
 	list := t.out.list("SERVER", "QUEUED", "DEAD", "STATUS")
+	if c.Trouble {
+		for found, err := range dserver.Troubles(ctx, t.db) {
+			if err != nil {
+				return err
+			}
+			if c.Type != "" && string(c.Type) != found.Ref.Type {
+				continue
+			}
+			s := newStatus(found.Ref, found.Status)
+			if err := list.add(s, found.Ref, s.Queued, s.DeadLetters, s.word()); err != nil {
+				return err
+			}
+		}
+		return list.flush("no server is in trouble")
+	}
 	err := t.eachServer(ctx, string(c.Type), func(ref dserver.Ref) error {
 		found, err := ref.At(t.db).Status(ctx)
 		if err != nil {

@@ -68,6 +68,7 @@ func (c *checker) all() error {
 		tenant.KeyReady:   c.marks,
 		tenant.KeyParked:  c.waits,
 		tenant.KeyLabel:   c.labels,
+		tenant.KeyTrouble: c.troubles,
 		tenant.KeyBell:    c.bells,
 		tenant.KeyDue:     c.dues,
 		tenant.KeyAlarm:   c.bells,
@@ -140,6 +141,14 @@ func (c *checker) waits(prefix backend.Key) error {
 			}
 		}
 		return damage("%v is no row of a server that waits", key)
+	})
+}
+
+// troubles checks the index of trouble. A row of a server without any is no damage: who reads it removes it.
+func (c *checker) troubles(prefix backend.Key) error {
+	return c.each(prefix, func(key backend.Key, _ []any, _ []byte) error {
+		_, err := tenant.ParseTrouble(key)
+		return err
 	})
 }
 

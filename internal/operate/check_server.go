@@ -102,6 +102,9 @@ func (*checker) head(g *glimpse, ref tenant.Ref) error {
 	if h.Version.IsZero() != (h.Meta.Created == 0) {
 		return damage("version %v, and created at %d", h.Version, h.Meta.Created)
 	}
+	if h.Attempts[0].Halts || h.Attempts[1].Halts || h.Lock.Record.Halted {
+		g.expect(damage("it has halted, and has no row in the index of trouble"), tenant.TroubleRow(ref))
+	}
 	for _, a := range h.Attempts {
 		if a == (tenant.Attempts{}) || !h.Killed.IsZero() {
 			continue
@@ -344,6 +347,9 @@ func (c *checker) letters(g *glimpse, ref tenant.Ref) error {
 	var found int64
 	if err := c.letterSection(ref, &found).walk(g.same); err != nil {
 		return err
+	}
+	if count > 0 {
+		g.expect(damage("%d dead letters, and no row in the index of trouble", count), tenant.TroubleRow(ref))
 	}
 	if found != count {
 		return damage("%d dead letters, and a counter that says %d", found, count)

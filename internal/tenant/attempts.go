@@ -28,6 +28,14 @@ func (a Attempts) Of(item queue.Item) int {
 	return a.Count
 }
 
+// SetAttempts writes the record of a lane.
+func (t Keys) SetAttempts(tx backend.Tx, lane queue.Lane, a Attempts) {
+	tx.Set(t.Attempts(lane), EncodeRecord(a))
+	if a.Halts {
+		t.setTrouble(tx)
+	}
+}
+
 // ReadAttempts reads the record of a lane; in a transaction a change is a conflict.
 func (t Keys) ReadAttempts(tx backend.Reader, lane queue.Lane) (a Attempts, err error) {
 	value, err := tx.Get(t.Attempts(lane)).Get()

@@ -29,6 +29,7 @@ import (
 //	parked  type shard id                                       the server has something to do, and cannot do it now
 //	label   label                                               a counter to watch: a row was set below it
 //	        label type id                                       as parked, of a server with that label; or it was pinned just now
+//	trouble type id                                             the server has dead letters, or has halted; or had
 //	bell    type shard                                          a counter to watch: a mark of the shard was set
 //	process id  record | bell | mail …                          a process that waits for replies, and its mailbox
 //	process id  ability type                                    what its consumers can handle
@@ -44,6 +45,7 @@ const (
 	KeyProcess = "p"
 	KeyParked  = "w"
 	KeyLabel   = "l"
+	KeyTrouble = "x"
 
 	KeyLater = "a"
 	KeySent  = "b"

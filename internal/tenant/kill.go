@@ -65,6 +65,7 @@ func Kill(tx backend.Tx, keys Keys, ref Ref, patient bool) (buried bool, err err
 	if err != nil {
 		return false, err
 	}
+	tx.Clear(TroubleRow(ref).Only())
 	if pin.IsSet { // it begins anew, where servers of its type do
 		tx.Clear(LabelRow(pin.Label, ref).Only())
 	}

@@ -34,6 +34,7 @@ func NewLetter(item []byte, why *Error, stack string, attempts int) Letter {
 // WriteLetter stores a letter and counts it.
 func (t Keys) WriteLetter(tx backend.Tx, item *queue.Item, l Letter) error {
 	tx.Add(t.Dead(), 1)
+	t.setTrouble(tx)
 	row := EncodeRecord(l)
 	if item == nil { // a local arrival is small: one row
 		tx.Append(t.Dead(), row)

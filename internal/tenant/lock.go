@@ -61,7 +61,12 @@ func (t Keys) Take(tx backend.Tx, r LockRecord, holder string) {
 }
 
 // SetLock writes the record of a lock, whose holder and fence stay.
-func (t Keys) SetLock(tx backend.Tx, r LockRecord) { tx.Set(t.Lock(), EncodeRecord(r)) }
+func (t Keys) SetLock(tx backend.Tx, r LockRecord) {
+	tx.Set(t.Lock(), EncodeRecord(r))
+	if r.Halted {
+		t.setTrouble(tx)
+	}
+}
 
 // Vacate gives a lock up: any consumer may take it over at once.
 func (t Keys) Vacate(tx backend.Tx) { tx.Set(t.Beat(), []byte(Vacant)) }

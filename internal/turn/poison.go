@@ -30,7 +30,7 @@ func (t *Turn) Count(w Work, f *Fault) (n Counted, err error) {
 		if last && !n.Halts {
 			return t.giveUp(tx, w, f, count)
 		}
-		tx.Set(t.Keys.Attempts(w.Item.Lane), tenant.EncodeRecord(tenant.Attempts{Stamp: w.Item.Stamp, Count: count, Wait: n.Wait, Halts: last}))
+		t.Keys.SetAttempts(tx, w.Item.Lane, tenant.Attempts{Stamp: w.Item.Stamp, Count: count, Wait: n.Wait, Halts: last})
 		return nil
 	})
 	return n, err
@@ -67,7 +67,7 @@ func (t *Turn) EndMessage(tx backend.Tx, w Work, f *Fault, count int) (Counted, 
 	if !n.Halts {
 		return n, t.giveUp(tx, w, f, count)
 	}
-	tx.Set(t.Keys.Attempts(w.Item.Lane), tenant.EncodeRecord(tenant.Attempts{Stamp: w.Item.Stamp, Count: count, Halts: true}))
+	t.Keys.SetAttempts(tx, w.Item.Lane, tenant.Attempts{Stamp: w.Item.Stamp, Count: count, Halts: true})
 	return n, nil
 }
 

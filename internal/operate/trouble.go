@@ -1,0 +1,157 @@
+package operate
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/internal/tenant"
+)
+
+// Trouble is a server that needs a person.
+type Trouble struct {
+	Ref    tenant.Ref
+	Status Status
+}
+
+// MaxBacklog is how many messages may wait before that is trouble.
+const MaxBacklog = 10_000
+
+// isTrouble reports whether somebody has to look at it.
+func (s Status) isTrouble() bool {
+	retried := s.Attempts
+	if s.Locked { // work begins with its first attempt
+		retried--
+	}
+	return s.DeadLetters > 0 || s.Halted || retried > 0 || s.Unlisted || s.Unhandled != "" || s.Unreadable != "" || s.Queued > MaxBacklog
+}
+
+// Troubles yields the servers in trouble. It looks at those with dead letters or that halt, whose index it tidies up, and at
+// those that have something to do or wait; not at the others, whatever their number.
+func Troubles(ctx context.Context, db backend.Database) iter.Seq2[Trouble, error] {
+	return func(yield func(Trouble, error) bool) {
+		seen := map[tenant.Ref]struct{}{}
+		look := func(ref tenant.Ref) (goesOn bool, err error) {
+			if _, known := seen[ref]; known {
+				return true, nil
+			}
+			seen[ref] = struct{}{}
+			status, err := Server{db, ref}.Status(ctx)
+			if err != nil {
+				return false, err
+			}
+			if status.isTrouble() {
+				return yield(Trouble{ref, status}, nil), nil
+			}
+			return true, nil
+		}
+		for _, index := range []struct {
+			name string
+			of   func(backend.Key) (ref tenant.Ref, isOne bool, err error)
+			tidy bool
+		}{
+			{tenant.KeyTrouble, ofTrouble, true},
+			{tenant.KeyReady, ofMark, false},
+			{tenant.KeyParked, ofParked, false},
+			{tenant.KeyLabel, ofLabel, false},
+		} {
+			goesOn, err := eachServer(ctx, db, backend.NewKey(index.name), index.of, func(ref tenant.Ref) (bool, error) {
+				goesOn, err := look(ref)
+				if err == nil && index.tidy {
+					err = db.Transact(ctx, func(tx backend.Tx) error { return tenant.ClearTrouble(tx, ref) })
+				}
+				return goesOn, err
+			})
+			if err != nil {
+				yield(Trouble{}, fmt.Errorf("dserver: look for trouble: %w", err))
+			}
+			if err != nil || !goesOn {
+				return
+			}
+		}
+	}
+}
+
+// eachServer calls fn with the server of each row below prefix, until it returns false, in pages.
+func eachServer(
+	ctx context.Context, db backend.Database, prefix backend.Key,
+	of func(backend.Key) (tenant.Ref, bool, error), fn func(tenant.Ref) (bool, error),
+) (goesOn bool, err error) {
+	for rest := prefix.Below(); ; {
+		var pairs []backend.KeyValue
+		err := db.Read(ctx, func(tx backend.ReadTx) (err error) {
+			pairs, err = tx.GetRange(rest, backend.RangeOptions{Limit: tenant.MaxScan, Snapshot: true}).Get()
+			return err
+		})
+		if err != nil {
+			return false, err
+		}
+		for _, pair := range pairs {
+			ref, isOne, err := of(pair.Key)
+			if err != nil || !isOne { // damage is Check's
+				continue
+			}
+			if goesOn, err := fn(ref); err != nil || !goesOn {
+				return false, err
+			}
+		}
+		if len(pairs) < tenant.MaxScan {
+			return true, nil
+		}
+		rest = rest.After(pairs[len(pairs)-1].Key)
+	}
+}
+
+func ofTrouble(key backend.Key) (tenant.Ref, bool, error) {
+	ref, err := tenant.ParseTrouble(key)
+	return ref, true, err
+}
+
+// ofMark finds the server of a ready mark, and ofParked that of a row of those that wait.
+func ofMark(key backend.Key) (tenant.Ref, bool, error) {
+	typ, shard, err := shardOf(key)
+	if err != nil {
+		return tenant.Ref{}, false, err
+	}
+	id, isMark, err := tenant.ParseMark(tenant.ReadyShard(typ, shard), key)
+	return tenant.Ref{Type: typ, ID: id}, isMark, err
+}
+
+func ofParked(key backend.Key) (tenant.Ref, bool, error) {
+	typ, shard, err := shardOf(key)
+	if err != nil {
+		return tenant.Ref{}, false, err
+	}
+	id, err := tenant.ParseParked(tenant.ParkedShard(typ, shard), key)
+	return tenant.Ref{Type: typ, ID: id}, true, err
+}
+
+// ofLabel finds the server of a row below a label's bell; the bell itself is none.
+func ofLabel(key backend.Key) (tenant.Ref, bool, error) {
+	elements, err := key.Elements()
+	if err != nil || len(elements) < 2 {
+		return tenant.Ref{}, false, err
+	}
+	label, isLabel := elements[1].(string)
+	if !isLabel || len(elements) == 2 {
+		return tenant.Ref{}, false, nil
+	}
+	ref, err := tenant.ParseLabelRow(tenant.LabelBell(label), key)
+	return ref, true, err
+}
+
+func shardOf(key backend.Key) (typ string, shard int64, err error) {
+	elements, err := key.Elements()
+	if err != nil {
+		return "", 0, err
+	}
+	if len(elements) > 2 {
+		typ, isType := elements[1].(string)
+		shard, isShard := elements[2].(int64)
+		if isType && isShard {
+			return typ, shard, nil
+		}
+	}
+	return "", 0, damage("%v has no type and shard", key)
+}
