@@ -24,7 +24,7 @@ func (c *consumer) scan(ctx context.Context, typ string, shard int64) {
 	var next time.Time // of the looks at those that wait
 	b := &bystander{c: c, typ: typ, shard: shard}
 	for ctx.Err() == nil {
-		b.begin(ctx)
+		b.begin()
 		watch, err := c.scanOnce(ctx, typ, shard, b.standsBy)
 		if began := time.Now(); err == nil && !began.Before(next) {
 			if err = c.scanParked(ctx, typ, shard); err != nil {

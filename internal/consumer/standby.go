@@ -32,7 +32,7 @@ type bystander struct {
 	typ    string
 	shard  int64
 	peers  []string
-	at     time.Time // when the peers were asked for
+	next   time.Time // when it finds out again who they are
 	pulses map[string]*mailbox.Pulse
 	first  map[string]time.Time // of each server that it stands by for: since when
 	now    time.Time            // of the look
@@ -41,11 +41,15 @@ type bystander struct {
 	isNext bool                 // it is next in the order of some server, in this look
 }
 
-// peersFor is how long a scanner keeps to the peers that it knows. Those that left are noticed by their pulse.
-const peersFor = time.Second
+// A scanner that finds marks keeps to the peers that it knows for peersFor, and for aloneFor where it knows none. Those that
+// left are noticed by their pulse, and nobody waits for one that came.
+const (
+	peersFor = time.Second
+	aloneFor = peersFor / 5
+)
 
 // begin begins a look.
-func (b *bystander) begin(ctx context.Context) {
+func (b *bystander) begin() {
 	now := time.Now()
 	if now.Sub(b.now) > mailbox.SilentAfter(len(b.peers)) { // nobody has looked for a while
 		clear(b.first)
@@ -54,16 +58,25 @@ func (b *bystander) begin(ctx context.Context) {
 		}
 	}
 	b.now, b.seen, b.read, b.isNext = now, map[string]time.Time{}, false, false
-	if now.Sub(b.at) > peersFor {
-		b.at = now
-		b.c.wg.Go(func() { _, _ = b.c.Process.Crew(ctx, b.typ) }) // a mark that is looked at need not wait for it
+}
+
+// findPeers finds out who the peers are, by what was read last, and has it read again for the next time: no mark waits for that,
+// and a type without marks costs no reads.
+func (b *bystander) findPeers(ctx context.Context) {
+	if b.now.Before(b.next) {
+		return
 	}
 	b.peers = b.c.Process.Peers(b.typ, b.shard)
+	b.next = b.now.Add(peersFor)
+	if b.peers == nil {
+		b.next = b.now.Add(aloneFor)
+	}
+	b.c.wg.Go(func() { _, _ = b.c.Process.Crew(ctx, b.typ) })
 }
 
 // standsBy reports whether a marked server is left to a peer for now.
 func (b *bystander) standsBy(ctx context.Context, id string) (bool, error) {
-	if b.peers == nil || b.c.options.Rival {
+	if b.findPeers(ctx); b.peers == nil || b.c.options.Rival {
 		return false, nil
 	}
 	b.c.peered.Store(b.now.UnixNano())
