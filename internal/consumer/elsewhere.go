@@ -105,7 +105,7 @@ func (t *visit) clearStrayRows() error {
 
 // tellUnlisted is step 3, once for each type and label.
 func (t *visit) tellUnlisted() error {
-	crew, err := t.c.Process.Crew(t.c.Base, t.Def.Name)
+	crew, err := t.c.Process.ReadCrew(t.c.Base, t.Def.Name)
 	if err != nil || len(tenant.Listing(crew, t.Label())) > 0 {
 		return err
 	}

@@ -55,6 +55,9 @@ func (c *consumer) takes(ctx context.Context, typ, name string, call bool) (bool
 		return false, nil
 	}
 	crew, err := c.Process.Crew(ctx, typ)
+	if err == nil && !tenant.IsHandledBy(crew, name, 0) { // that answer cannot be taken back: somebody may have come since
+		crew, err = c.Process.ReadCrew(ctx, typ)
+	}
 	return err == nil && !tenant.IsHandledBy(crew, name, 0), err
 }
 

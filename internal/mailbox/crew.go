@@ -64,31 +64,37 @@ type crew struct {
 // crewMax is how long that is believed. What cannot be taken back is decided by a read of its own.
 const crewMax = LookInterval / 2
 
-// Crew is the living processes that run a type.
+// Crew is the living processes that run a type, as they were read a moment ago.
 func (p *Process) Crew(ctx context.Context, typ string) ([]tenant.Able, error) {
 	p.mu.Lock()
 	known := p.crews[typ]
 	p.mu.Unlock()
 	if age := time.Since(known.at); age > crewMax || age < 0 {
-		var found []tenant.Able
-		err := p.db.Read(ctx, func(tx backend.ReadTx) (err error) {
-			found, err = tenant.AblesOf(tx, typ)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		known = crew{time.Now(), nil}
-		p.Others.noteAbles(found, known.at)
-		known.living = p.Others.Living(found, known.at)
-		p.mu.Lock()
-		if p.crews == nil {
-			p.crews = map[string]crew{}
-		}
-		p.crews[typ] = known
-		p.mu.Unlock()
+		return p.ReadCrew(ctx, typ)
 	}
 	return known.living, nil
+}
+
+// ReadCrew is Crew as it is now.
+func (p *Process) ReadCrew(ctx context.Context, typ string) ([]tenant.Able, error) {
+	var found []tenant.Able
+	err := p.db.Read(ctx, func(tx backend.ReadTx) (err error) {
+		found, err = tenant.AblesOf(tx, typ)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	p.Others.noteAbles(found, now)
+	living := p.Others.Living(found, now)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.crews == nil {
+		p.crews = map[string]crew{}
+	}
+	p.crews[typ] = crew{now, living}
+	return living, nil
 }
 
 // noteAbles remembers the looks at the processes of a crew.
