@@ -127,8 +127,8 @@ func (c *child) use() (usage, error) {
 // kill ends it as a crash does.
 func (c *child) kill() error {
 	err := c.command.Process.Kill()
-	_ = c.command.Wait() // it was killed
-	return errors.Join(err, c.input.Close())
+	_ = c.command.Wait() // it was killed; this closes its input
+	return err
 }
 
 func (c *child) end() error { return errors.Join(c.input.Close(), c.command.Wait()) }

@@ -141,7 +141,7 @@ func (b *bystander) end() time.Duration {
 	case len(b.first) == 0:
 		return 0
 	case b.isNext:
-		return interval / 2
+		return interval / 3
 	}
 	return 2 * interval
 }
