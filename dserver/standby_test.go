@@ -1,0 +1,149 @@
+package dserver_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/dserver"
+)
+
+// Tickings is a state that counts.
+type Tickings struct{ N int }
+
+type TickOnce struct{}
+
+// tickers counts the runs of its handler, also of those that do not commit, and tells when the last one was.
+func tickers(runs *atomic.Int64, last *atomic.Int64) *dserver.Definition[Tickings] {
+	return dserver.Define("ticker", dserver.HandleCast(func(_ *dserver.Context, s *Tickings, _ TickOnce) error {
+		runs.Add(1)
+		last.Store(time.Now().UnixNano())
+		s.N++
+		return nil
+	}))
+}
+
+// acquainted waits until the consumers know of each other, which they find out when there is something to do.
+func acquainted(t *testing.T, db backend.Database) {
+	t.Helper()
+	for range 5 {
+		for i := range 40 { // in all shards
+			must(t, dserver.Ref{Type: "ticker", ID: fmt.Sprint("warm", i)}.At(db).Cast(t.Context(), TickOnce{}))
+		}
+		<-time.After(3 * time.Second)
+	}
+}
+
+func TestOfSeveralConsumersOneBeginsAndEachHasItsShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const consumers, servers, messages = 4, 400, 5
+		store := newStore(t)
+		var runs [consumers]atomic.Int64
+		for i := range runs {
+			run(t, dserver.Consumer{}, store.Open(), tickers(&runs[i], new(atomic.Int64)))
+		}
+		db := store.Open()
+		acquainted(t, db)
+		for i := range runs {
+			runs[i].Store(0)
+		}
+		for range messages {
+			for i := range servers {
+				must(t, dserver.Ref{Type: "ticker", ID: fmt.Sprint("server", i)}.At(db).Cast(t.Context(), TickOnce{}))
+			}
+			<-time.After(time.Second)
+		}
+		total := int64(0)
+		for i := range runs {
+			n := runs[i].Load()
+			total += n
+			if even := int64(servers * messages / consumers); n < even*3/4 || n > even*5/4 {
+				t.Errorf("consumer %d handled %d of %d messages", i, n, servers*messages)
+			}
+		}
+		if total != servers*messages {
+			t.Errorf("%d messages were handled %d times", servers*messages, total)
+		}
+	})
+}
+
+// The peers of a consumer that ends go on at once; those of one that dies, when its pulse has stood still for a moment.
+func TestPeersGoOnWhereAConsumerEnds(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		most time.Duration
+		end  func(db *frozenDB, stop func())
+	}{
+		{"stops", 30 * time.Millisecond, func(_ *frozenDB, stop func()) { stop() }},
+		{"dies", 250 * time.Millisecond, func(db *frozenDB, _ func()) { db.stop() }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newStore(t)
+				var runs, last [3]atomic.Int64
+				var dbs [3]*frozenDB
+				var stops [3]func()
+				for i := range runs {
+					dbs[i] = &frozenDB{Database: store.Open()}
+					stops[i] = run(t, dserver.Consumer{Logger: zerolog.Nop()}, dbs[i], tickers(&runs[i], &last[i]))
+				}
+				db := store.Open()
+				acquainted(t, db)
+				<-time.After(time.Minute) // they are careful no more
+				sending, stopSending := context.WithCancel(t.Context())
+				defer stopSending()
+				sent := make(chan error, 1)
+				go func() {
+					for sending.Err() == nil {
+						if err := (dserver.Ref{Type: "ticker", ID: "busy"}).At(db).Cast(context.Background(), TickOnce{}); err != nil {
+							sent <- err
+							return
+						}
+						<-time.After(2 * time.Millisecond)
+					}
+					sent <- nil
+				}()
+				<-time.After(2 * time.Second)
+				busiest := 0
+				for i := range last {
+					if last[i].Load() > last[busiest].Load() {
+						busiest = i
+					}
+				}
+				var before [3]int64
+				for i := range runs {
+					before[i] = runs[i].Load()
+				}
+				ended := time.Now()
+				go c.end(dbs[busiest], stops[busiest])
+				var took time.Duration
+				for took == 0 {
+					<-time.After(time.Millisecond)
+					for i := range runs {
+						if i != busiest && runs[i].Load() > before[i] {
+							took = time.Since(ended)
+						}
+					}
+					if time.Since(ended) > time.Minute {
+						t.Fatal("nobody goes on")
+					}
+				}
+				if took > c.most {
+					t.Errorf("its peers went on after %v, more than %v", took, c.most)
+				}
+				t.Logf("after %v", took)
+				stopSending()
+				must(t, <-sent)
+				if c.name == "dies" {
+					dbs[busiest].goOn()
+				}
+			})
+		})
+	}
+}
