@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -508,6 +509,51 @@ func TestParkedServerMovesWithItsPin(t *testing.T) {
 		if got := statusOf(t, s); !got.Halted || len(old.entered) != 2 || len(fresh.entered) != 2 {
 			t.Errorf("after Resume: %+v, tried %d times on the old host and %d on the new one", got, len(old.entered), len(fresh.entered))
 		}
+	})
+}
+
+// meddledDB is a store in which something happens just before the first commit that removes the mark of a server that waits.
+type meddledDB struct {
+	backend.Database
+	meddle func()
+}
+
+type meddledTx struct {
+	backend.Tx
+	unmarks bool
+}
+
+func (tx *meddledTx) Clear(r backend.Range) {
+	elements, err := r.Begin.Elements()
+	tx.unmarks = tx.unmarks || err == nil && len(elements) == 5 && elements[0] == "r" && elements[4] == "m"
+	tx.Tx.Clear(r)
+}
+
+func (d *meddledDB) Transact(ctx context.Context, fn func(backend.Tx) error) error {
+	return d.Database.Transact(ctx, func(tx backend.Tx) error {
+		noted := &meddledTx{Tx: tx}
+		err := fn(backend.Wrapped(noted, tx))
+		if noted.unmarks {
+			d.meddle()
+		}
+		return err
+	})
+}
+
+// A message that can be handled comes to a server that has halted, as its mark is removed: on a store that compares values the
+// mark that it sets is no change.
+func TestMessageThatComesAsAServerIsParkedIsFound(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		h, s := newHost("any"), stay.At(open(), "a")
+		close(h.goOn)
+		db := &meddledDB{open(), sync.OnceFunc(func() {
+			if err := s.Cast(context.Background(), Sojourn{"2"}, dserver.Priority()); err != nil {
+				t.Error(err)
+			}
+		})}
+		must(t, s.Cast(t.Context(), Stumble{"1"}))
+		runHasty(t, db, h.stays(dserver.Settings[Stay]{MaxAttempts: 1, Halt: true}))
+		awaitVisits(t, s, "any:2")
 	})
 }
 
