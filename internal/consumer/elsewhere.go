@@ -17,8 +17,9 @@ import (
 //  1. Of a server that is another's nothing is handled, counted, claimed or taken over. Messages of this process that wanted
 //     to join its turn go to the queue. It is left alone for a while, whatever wakes it.
 //  2. One whose mark is still there a second later, at the next look, is not taken by anybody just now. It is parked under
-//     its label, as parked.go says, and the label's bell rings. A mark of a server that has nothing to do is removed, as by
-//     those who run it.
+//     its label, as parked.go says, and the label's bell rings. A mark of a server that has nothing to do, and
+//     has done nothing since the look before, is removed with the claims, as by those who run it: they do not believe any
+//     more then that theirs is there.
 //  3. Whoever parks it looks whether a living process lists its label, and logs when none does.
 //  4. A consumer watches the bell of each label that it lists, and reads the rows below it when that rang, when it starts,
 //     and each LookInterval. A row makes it look at a server whatever it remembers: it may have been pinned a moment ago.
@@ -77,11 +78,14 @@ func (t *visit) leaveElsewhere() nextTurn {
 	if o.elsewhere.IsZero() || now.Sub(o.elsewhere) > 3*mailbox.LookInterval {
 		o.elsewhere = now
 	}
-	if isLeft := t.Marked && t.c.steps == nil; !isLeft || now.Sub(o.elsewhere) < t.c.parkAfter {
+	isIdle := len(t.Head.Items) == 0 && !t.Head.Lock.IsHeld()
+	isLeft := t.Marked && t.c.steps == nil && (!isIdle || o.wasIdle && o.idleAs == t.Head.Version)
+	o.wasIdle, o.idleAs = isIdle, t.Head.Version
+	if !isLeft || now.Sub(o.elsewhere) < t.c.parkAfter {
 		return t.rest()
 	}
 	t.c.unmark(t.s)
-	if len(t.Head.Items) == 0 && !t.Head.Lock.IsHeld() {
+	if isIdle {
 		if err := t.confirmEmpty(); err != nil {
 			return t.failed(err)
 		}
