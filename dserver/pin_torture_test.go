@@ -138,6 +138,9 @@ func (d *pinnedDB) Transact(ctx context.Context, fn func(backend.Tx) error) erro
 		}
 		for _, e := range noted.events {
 			e.Host, e.Labels = d.host, d.labels
+			if ctx.Value(isInfo{}) != nil { // in a process without a consumer, before it has begun or when it has ended
+				e.Labels = append(slices.Clone(d.labels), "")
+			}
 			row, err := json.Marshal(e)
 			if err != nil {
 				return err
@@ -147,6 +150,9 @@ func (d *pinnedDB) Transact(ctx context.Context, fn func(backend.Tx) error) erro
 		return nil
 	})
 }
+
+// isInfo marks the context of an Info.
+type isInfo struct{}
 
 // pinnedTx notes what a transaction does to servers.
 type pinnedTx struct {
@@ -498,7 +504,7 @@ func pinsInABubble(t *testing.T, random *rand.Rand) {
 				}
 				if choose.IntN(4) == 0 { // another way to commit
 					db, def := h.now()
-					err := def.At(db, v.ids[choose.IntN(len(v.ids))]).Info(t.Context(), Spot{})
+					err := def.At(db, v.ids[choose.IntN(len(v.ids))]).Info(context.WithValue(t.Context(), isInfo{}, true), Spot{})
 					if err != nil && !errors.Is(err, dserver.ErrElsewhere) && !errors.Is(err, backend.ErrClosed) && !errors.Is(err, backend.ErrCommitUnknown) {
 						t.Errorf("Info: %v", err)
 					}
