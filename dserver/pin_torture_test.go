@@ -482,7 +482,7 @@ func pinsInABubble(t *testing.T, random *rand.Rand) {
 				h.mu.Unlock()
 				begin()
 				living, die := context.WithTimeout(ctx, time.Duration(choose.IntN(30_000))*time.Millisecond)
-				if life%2 == 0 {
+				if rate == 0 && life%2 == 0 { // else the faults kill it: two who close a handle at once would wait at a mutex
 					context.AfterFunc(living, func() { _ = db.Close() })
 				}
 				o := consumer.Options{Labels: labels, Park: choose.IntN(2) == 0, Rival: choose.IntN(4) == 0}
