@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -508,6 +509,128 @@ func TestParkedServerMovesWithItsPin(t *testing.T) {
 		if got := statusOf(t, s); !got.Halted || len(old.entered) != 2 || len(fresh.entered) != 2 {
 			t.Errorf("after Resume: %+v, tried %d times on the old host and %d on the new one", got, len(old.entered), len(fresh.entered))
 		}
+	})
+}
+
+// A consumer that knew the server, and waited with a back-off of its own, looks at once when it is pinned back.
+func TestServerIsLookedAtWhenItIsPinnedBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, h := newStore(t, stay), newHost("any")
+		close(h.goOn)
+		run(t, dserver.Consumer{Logger: zerolog.Nop()}, store.Open(), h.stays(dserver.Settings[Stay]{MaxAttempts: 100}))
+		s := stay.At(store.Open(), "a")
+		must(t, s.Cast(t.Context(), Stumble{"1"}))
+		for range 8 { // now it is not tried for 22 seconds
+			<-h.entered
+		}
+		<-time.After(time.Second)
+		must(t, s.Pin(t.Context(), "gpu"))
+		must(t, s.Cast(t.Context(), Sojourn{"2"}, dserver.Priority()))
+		<-time.After(8 * time.Second) // it is parked
+		must(t, s.Pin(t.Context(), ""))
+		<-time.After(time.Second)
+		if got := visits(t, s); !slices.Equal(got, []string{"any:2"}) || len(h.entered) > 0 {
+			t.Errorf("a second after it was pinned back it has %q", got)
+		}
+	})
+}
+
+// The mark of a server that has nothing to do is not read for ever by those who do not run it.
+func TestEmptyMarkOfAPinnedServerIsRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t, stay)
+		db := store.Open()
+		run(t, dserver.Consumer{Logger: zerolog.Nop()}, store.Open(), newHost("any").stays())
+		s := stay.At(db, "a")
+		must(t, s.Cast(t.Context(), Sojourn{"1"}))
+		synctest.Wait() // it is handled, and its mark is there for a moment still
+		must(t, s.Pin(t.Context(), "gpu"))
+		awaitVisits(t, s, "any:1")
+		<-time.After(time.Minute)
+		if n := len(slices.Collect(keysBelow(t, db, "r"))); n != 0 {
+			t.Errorf("%d ready marks are left", n)
+		}
+		must(t, s.Cast(t.Context(), Sojourn{"2"}))
+		run(t, dserver.Consumer{Labels: []string{"gpu"}}, store.Open(), newHost("gpu").stays())
+		<-time.After(time.Second)
+		awaitVisits(t, s, "any:1", "gpu:2")
+	})
+}
+
+// Servers that are pinned on before anybody has looked leave no row behind, and a row under a wrong label does not stay where
+// one consumer lists that and the right one.
+func TestNoRowIsLeftUnderAnotherLabel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := newStore(t, stay).Open()
+		left := func() (n int) {
+			for key := range keysBelow(t, db, "l") {
+				if elements, err := key.Elements(); err != nil || len(elements) > 2 {
+					n++
+				}
+			}
+			return n
+		}
+		s := stay.At(db, "a")
+		for _, label := range []string{"gpu", "", "gpu", "cpu", "", "gpu"} {
+			must(t, s.Pin(t.Context(), label))
+			if n := left(); n != 1 {
+				t.Errorf("pinned to %q, it has %d rows", label, n)
+			}
+		}
+		must(t, db.Transact(t.Context(), func(tx backend.Tx) error {
+			tx.Set(backend.NewKey("l", "", "stay", "a"), nil)
+			return nil
+		}))
+		run(t, dserver.Consumer{Labels: []string{"", "gpu"}}, db, newHost("both").stays())
+		<-time.After(time.Minute)
+		if n := left(); n != 0 {
+			t.Errorf("%d rows lead to a server that has nothing to do", n)
+		}
+	})
+}
+
+// meddledDB is a store in which something happens just before the first commit that removes the mark of a server that waits.
+type meddledDB struct {
+	backend.Database
+	meddle func()
+}
+
+type meddledTx struct {
+	backend.Tx
+	unmarks bool
+}
+
+func (tx *meddledTx) Clear(r backend.Range) {
+	elements, err := r.Begin.Elements()
+	tx.unmarks = tx.unmarks || err == nil && len(elements) == 5 && elements[0] == "r" && elements[4] == "m"
+	tx.Tx.Clear(r)
+}
+
+func (d *meddledDB) Transact(ctx context.Context, fn func(backend.Tx) error) error {
+	return d.Database.Transact(ctx, func(tx backend.Tx) error {
+		noted := &meddledTx{Tx: tx}
+		err := fn(backend.Wrapped(noted, tx))
+		if noted.unmarks {
+			d.meddle()
+		}
+		return err
+	})
+}
+
+// A message that can be handled comes to a server that has halted, as its mark is removed: on a store that compares values the
+// mark that it sets is no change.
+func TestMessageThatComesAsAServerIsParkedIsFound(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		h, s := newHost("any"), stay.At(open(), "a")
+		close(h.goOn)
+		db := &meddledDB{open(), sync.OnceFunc(func() {
+			if err := s.Cast(context.Background(), Sojourn{"2"}, dserver.Priority()); err != nil {
+				t.Error(err)
+			}
+		})}
+		must(t, s.Cast(t.Context(), Stumble{"1"}))
+		runHasty(t, db, h.stays(dserver.Settings[Stay]{MaxAttempts: 1, Halt: true}))
+		awaitVisits(t, s, "any:2")
 	})
 }
 

@@ -17,7 +17,9 @@ import (
 //  1. Of a server that is another's nothing is handled, counted, claimed or taken over. Messages of this process that wanted
 //     to join its turn go to the queue. It is left alone for a while, whatever wakes it.
 //  2. One whose mark is still there a second later, at the next look, is not taken by anybody just now. It is parked under
-//     its label, as parked.go says, and the label's bell rings.
+//     its label, as parked.go says, and the label's bell rings. A mark of a server that has nothing to do, and
+//     has done nothing since the look before, is removed with the claims, as by those who run it: they do not believe any
+//     more then that theirs is there.
 //  3. Whoever parks it looks whether a living process lists its label, and logs when none does.
 //  4. A consumer watches the bell of each label that it lists, and reads the rows below it when that rang, when it starts,
 //     and each LookInterval. A row makes it look at a server whatever it remembers: it may have been pinned a moment ago.
@@ -65,6 +67,8 @@ func (t *visit) isHere() {
 // leaveElsewhere ends a turn that found that the server is another consumer's: the steps 1 to 3.
 func (t *visit) leaveElsewhere() nextTurn {
 	o, now := t.s.others(), time.Now()
+	t.c.lookNoMore(t.s)
+	t.c.locks.Forget(t.Ref)
 	if t.hasRow() {
 		t.forgetRow(true)
 		if err := t.clearStrayRows(); err != nil {
@@ -74,11 +78,19 @@ func (t *visit) leaveElsewhere() nextTurn {
 	if o.elsewhere.IsZero() || now.Sub(o.elsewhere) > 3*mailbox.LookInterval {
 		o.elsewhere = now
 	}
-	isLeft := t.Marked && (len(t.Head.Items) > 0 || t.Head.Lock.IsHeld()) && t.c.steps == nil
+	isIdle := len(t.Head.Items) == 0 && !t.Head.Lock.IsHeld()
+	isLeft := t.Marked && t.c.steps == nil && (!isIdle || o.wasIdle && o.idleAs == t.Head.Version)
+	o.wasIdle, o.idleAs = isIdle, t.Head.Version
 	if !isLeft || now.Sub(o.elsewhere) < t.c.parkAfter {
 		return t.rest()
 	}
 	t.c.unmark(t.s)
+	if isIdle {
+		if err := t.confirmEmpty(); err != nil {
+			return t.failed(err)
+		}
+		return t.rest()
+	}
 	if _, err := t.moveMark(); err != nil {
 		return t.failed(err)
 	}
@@ -88,6 +100,24 @@ func (t *visit) leaveElsewhere() nextTurn {
 	return t.rest()
 }
 
+// lookNoMore stops the timer of a server that was in hand here, and waits for nothing here any more: call leaves one with a
+// timer alone, also when it is pinned back.
+func (c *consumer) lookNoMore(s *server) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.timer != nil {
+		s.timer.Stop() // when that is too late, the server is looked at once more
+		s.timer = nil
+	}
+}
+
+// clearRows clears the rows of a server below the labels that this consumer lists.
+func (t *visit) clearRows(tx backend.Tx) {
+	for _, label := range t.c.Labels {
+		tx.Clear(tenant.LabelRow(label, t.Ref).Only())
+	}
+}
+
 // clearStrayRows is step 5: this consumer found the server below a label that it lists.
 func (t *visit) clearStrayRows() error {
 	return t.c.DB.Transact(t.c.Base, func(tx backend.Tx) error {
@@ -95,9 +125,7 @@ func (t *visit) clearStrayRows() error {
 		if err != nil || pin != t.Head.Pin {
 			return err
 		}
-		for _, label := range t.c.Labels {
-			tx.Clear(tenant.LabelRow(label, t.Ref).Only())
-		}
+		t.clearRows(tx)
 		tenant.SetReady(tx, t.Ref)
 		return nil
 	})

@@ -16,6 +16,7 @@ import (
 //  1. A consumer that could handle nothing of a marked server for parkAfter parks it: one transaction reads the mark, sees
 //     that the server is as it was, and moves the mark to an index that no bell makes anyone read. Whatever gives a server
 //     something to do sets its mark, and is a conflict with that read: then nothing is parked, and the server looked at.
+//     Between processes SQLite compares values, and a mark that is set again is as it was: so the head is read as well.
 //  2. Consumers read that index when they start, and each LookInterval. So a server whose consumer dies is found by the
 //     others, as one with a mark is by those whose bell was not heard.
 //  3. A server that has halted is in neither: only what sets its mark makes it go on. That is a message, an operator who
@@ -73,7 +74,7 @@ func (t *visit) moveMark() (moved bool, err error) {
 		mark, row, claim := tx.Get(tenant.ReadyMark(ref)), tx.Get(place), tx.Get(tenant.ReadyClaim(ref, t.c.Process.ID))
 		pin := tx.Get(t.Keys.Pin()) // it moves the row
 		var now tenant.Head
-		if err := tenant.ReadHead(tx, t.Keys, &now, tenant.Known{}, true); err != nil {
+		if err := tenant.ReadHead(tx, t.Keys, &now, tenant.Known{}, false); err != nil {
 			return err
 		}
 		isMarked, err := tenant.IsThere(mark)

@@ -203,8 +203,11 @@ func (t *visit) confirmEmpty() error {
 			return errLocked
 		}
 		tenant.ClearReady(tx, ref)
-		if label != "" || t.hasRow() {
+		if label != "" {
 			tx.Clear(tenant.LabelRow(label, ref).Only())
+		}
+		if t.hasRow() { // which need not be that of its label
+			t.clearRows(tx)
 		}
 		if state == nil {
 			keys.ForgetQueue(tx)

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/internal/lease"
 	"github.com/dserver-go/dserver/internal/tenant"
 	"github.com/dserver-go/dserver/internal/turn"
@@ -42,12 +43,14 @@ type server struct {
 
 // foreign is what a consumer keeps of a server that others have to do with.
 type foreign struct {
-	sight     lease.Sight // of another process's lock
-	unheard   [2]unheard  // of the lanes: their next message has no handler here
-	rests     time.Time   // until when it is left alone, as others handle its next message
-	row       bool        // a row in the index of its label leads to it
-	elsewhere time.Time   // since when it is of a label that is not run here; zero when it is
-	stuck     time.Time   // since when nothing could be handled, or when it was parked last; zero when something was
+	sight     lease.Sight          // of another process's lock
+	unheard   [2]unheard           // of the lanes: their next message has no handler here
+	rests     time.Time            // until when it is left alone, as others handle its next message
+	row       bool                 // a row in the index of its label leads to it
+	elsewhere time.Time            // since when it is of a label that is not run here; zero when it is
+	wasIdle   bool                 // it had nothing to do at the last look from elsewhere
+	idleAs    backend.Versionstamp // its version then
+	stuck     time.Time            // since when nothing could be handled, or when it was parked last; zero when something was
 }
 
 // others is the foreign part, made when it is needed.

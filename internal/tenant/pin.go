@@ -75,6 +75,7 @@ func (t Keys) PinTo(tx backend.Tx, ref Ref, label string) error {
 		told.Write(tx)
 	}
 	tx.Clear(ParkedRow(ref, old.Label).Only())
+	tx.Clear(LabelRow(old.Label, ref).Only()) // of "" that is another one, and there when it was pinned to that
 	SetCalled(tx, ref, label)
 	return nil
 }
