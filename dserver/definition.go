@@ -1,6 +1,7 @@
 package dserver
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -38,6 +39,22 @@ type Settings[S any] struct {
 	MaxAttempts int           // attempts of a message that faults before it becomes a dead letter; 5
 	WorkLimit   time.Duration // how long one attempt of locked work may take; a minute
 
+	// HandlerLimit is how long the handlers of a turn may take together, and by that any of them; then the turn is given up,
+	// and the message in hand has failed an attempt. It is 4 seconds, and no more: the store's transactions end after 5. With
+	// a shorter one a handler that hangs keeps its server, and a worker, for a shorter time. Leave room for pauses of the
+	// machine: a handler that is stopped in them overruns as well. It is not that of locked work, which is WorkLimit.
+	HandlerLimit time.Duration
+
+	// BackOff is how long a message waits after the first attempt that faulted; 100 ms. After each other attempt it is four
+	// times as long, up to MaxBackOff, which is 30 seconds and at most an hour; and always up to a quarter less, so that
+	// consumers do not come all at once. The messages behind it on its server wait as well. Locked work that failed
+	// waits likewise, under its lock.
+	//
+	// A wait is stored with the attempts, and consumers with other settings keep to it. Each counts it from when it first
+	// sees the message, so a consumer that comes anew waits anew: a wait should be shorter than consumers live.
+	BackOff    time.Duration
+	MaxBackOff time.Duration
+
 	// NoHandlerWait is how long a message waits for a consumer that has a handler for it, before it becomes a dead
 	// letter, or with Halt stops its server; 2 minutes, and when it is negative, for ever. Each consumer without the
 	// handler counts from when it first sees the message. While a living consumer has the handler, nothing is counted.
@@ -66,28 +83,38 @@ type Settings[S any] struct {
 }
 
 func (s Settings[S]) addTo(d *Definition[S]) {
-	if s.MaxAttempts < 0 || s.WorkLimit < 0 || s.MaxQueued < 0 {
-		panic(fmt.Sprintf("dserver: the settings of %q (Define at %s) are negative: %+v", d.core.Name, d.core.Place, s))
+	s.check(d.core)
+	to := &d.core.Settings
+	to.MaxAttempts = cmp.Or(s.MaxAttempts, to.MaxAttempts)
+	to.WorkLimit = cmp.Or(s.WorkLimit, to.WorkLimit)
+	to.HandlerLimit = cmp.Or(s.HandlerLimit, to.HandlerLimit)
+	to.BackOff = cmp.Or(s.BackOff, to.BackOff)
+	to.MaxBackOff = cmp.Or(s.MaxBackOff, to.MaxBackOff)
+	to.NoHandlerWait = cmp.Or(s.NoHandlerWait, to.NoHandlerWait)
+	to.MaxQueued = cmp.Or(s.MaxQueued, to.MaxQueued)
+	to.Label = cmp.Or(s.Label, to.Label)
+	to.Halt = to.Halt || s.Halt
+}
+
+// check panics when a setting is none.
+func (s Settings[S]) check(d *turn.Definition) {
+	if min(s.MaxAttempts, s.MaxQueued) < 0 || min(s.WorkLimit, s.HandlerLimit, s.BackOff, s.MaxBackOff) < 0 {
+		panic(fmt.Sprintf("dserver: the settings of %q (Define at %s) are negative: %+v", d.Name, d.Place, s))
+	}
+	for _, l := range []struct {
+		field     string
+		is, limit time.Duration
+	}{
+		{"HandlerLimit", s.HandlerLimit, turn.DefaultHandlerLimit},
+		{"MaxBackOff", s.MaxBackOff, turn.LongestBackOff},
+	} {
+		if l.is > l.limit {
+			panic(fmt.Sprintf("dserver: the settings of %q (Define at %s) have a %s of %v, which may be %v at most", d.Name, d.Place, l.field, l.is, l.limit))
+		}
 	}
 	if err := tenant.CheckLabel(s.Label); err != nil {
-		panic(fmt.Sprintf("%v (the settings of %q, Define at %s)", err, d.core.Name, d.core.Place))
+		panic(fmt.Sprintf("%v (the settings of %q, Define at %s)", err, d.Name, d.Place))
 	}
-	if s.MaxAttempts > 0 {
-		d.core.Settings.MaxAttempts = s.MaxAttempts
-	}
-	if s.WorkLimit > 0 {
-		d.core.Settings.WorkLimit = s.WorkLimit
-	}
-	if s.NoHandlerWait != 0 {
-		d.core.Settings.NoHandlerWait = s.NoHandlerWait
-	}
-	if s.MaxQueued > 0 {
-		d.core.Settings.MaxQueued = s.MaxQueued
-	}
-	if s.Label != "" {
-		d.core.Settings.Label = s.Label
-	}
-	d.core.Settings.Halt = d.core.Settings.Halt || s.Halt
 }
 
 // Define names a type of server. It panics, naming the places, when a state, message or reply cannot be stored (an
@@ -110,7 +137,7 @@ func Define[S any](name string, parts ...Part[S]) *Definition[S] {
 		Infos:    map[string]*turn.Handler{},
 		Locked:   map[string]*turn.Locked{},
 		Upgrades: map[int]turn.Upgrade{},
-		Settings: turn.Settings{MaxAttempts: turn.DefaultMaxAttempts, WorkLimit: turn.DefaultWorkLimit, NoHandlerWait: turn.DefaultNoHandlerWait},
+		Settings: turn.DefaultSettings(),
 	}
 	return (&Definition[S]{core}).add(parts)
 }
@@ -131,6 +158,9 @@ func (d *Definition[S]) add(parts []Part[S]) *Definition[S] {
 			panic(fmt.Sprintf("dserver: %q (Define at %s) is given a nil part", d.core.Name, d.core.Place))
 		}
 		p.addTo(d)
+	}
+	if s := d.core.Settings; s.BackOff > s.MaxBackOff {
+		panic(fmt.Sprintf("dserver: %q (Define at %s) has a BackOff of %v, which is longer than its MaxBackOff of %v", d.core.Name, d.core.Place, s.BackOff, s.MaxBackOff))
 	}
 	return d
 }

@@ -150,6 +150,13 @@ func TestWrongDefinitionsPanicWithTheirPlaces(t *testing.T) {
 		{"reply with a hidden field", with(answers[HiddenReply]()), 1, []string{"reply", "HasHidden.hidden"}},
 		{"reply that is an interface", with(answers[InterfaceReply]()), 1, []string{"reply", "interface"}},
 		{"negative attempts", with(dserver.Settings[Journal]{MaxAttempts: -1}), 1, []string{`"d"`, "MaxAttempts:-1"}},
+		{"a negative limit of handlers", with(dserver.Settings[Journal]{HandlerLimit: -1}), 1, []string{`"d"`, "HandlerLimit:-1"}},
+		{"a negative back-off", with(dserver.Settings[Journal]{BackOff: -1}), 1, []string{`"d"`, "BackOff:-1"}},
+		{"a negative bound of the back-off", with(dserver.Settings[Journal]{MaxBackOff: -1}), 1, []string{`"d"`, "MaxBackOff:-1"}},
+		{"handlers beyond the transaction", with(dserver.Settings[Journal]{HandlerLimit: 5 * time.Second}), 1, []string{`"d"`, "HandlerLimit of 5s", "4s at most"}},
+		{"a back-off of days", with(dserver.Settings[Journal]{MaxBackOff: 48 * time.Hour}), 1, []string{`"d"`, "MaxBackOff of 48h0m0s", "1h0m0s at most"}},
+		{"a back-off beyond its bound", with(dserver.Settings[Journal]{BackOff: time.Minute}), 1, []string{`"d"`, "BackOff of 1m0s", "MaxBackOff of 30s"}},
+		{"a bound below the back-off, later", func() { journal.With(dserver.Settings[Journal]{MaxBackOff: 1}) }, 1, []string{`"journal"`, "BackOff of 100ms", "MaxBackOff of 1ns"}},
 		{"a negative bound", with(dserver.Settings[Journal]{MaxQueued: -1}), 1, []string{`"d"`, "MaxQueued:-1"}},
 
 		{"two Init", with(dserver.Init(noop),

@@ -2,7 +2,9 @@ package dserver
 
 import (
 	"context"
+	"fmt"
 	"reflect"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -21,6 +23,11 @@ type Consumer struct {
 	Cache  int64          // bytes of state kept; 64 MiB
 	Labels []string       // whose servers it runs (DServer.Pin); nil is []string{""}, those that are not pinned
 	Logger zerolog.Logger // the zero value warns through slog.Default; zerolog.Nop() is silent
+
+	// Grace is how long Run waits for turns in hand and for locked work after its ctx ended; 10 seconds. The context of
+	// locked work ends a tenth of it before, and at most a second. Two seconds later Run returns in any case, so what ends
+	// the process by force (TimeoutStopSec, terminationGracePeriodSeconds) should leave it Grace and some seconds more.
+	Grace time.Duration
 }
 
 // Run is Consumer{}.Run. It warns through slog.Default, as it has no Logger.
@@ -28,17 +35,18 @@ func Run(ctx context.Context, db backend.Database, types ...Type) error {
 	return Consumer{}.Run(ctx, db, types...)
 }
 
-// Run serves the types until ctx ends, finishes the turns in hand and returns nil. It returns an error when the
-// database has ended (backend.ErrClosed) or a label cannot be one, and panics when it is given no types, two of one name, or one without a
-// handler. Damaged data (backend.ErrCorrupt) does not end it: what cannot be read is logged and left alone, and all else
-// goes on.
+// Run serves the types until ctx ends, finishes the turns in hand and returns nil. It returns an error when the database
+// has ended (backend.ErrClosed), a label cannot be one, or Grace is negative, and panics when it is given no types, two of
+// one name, or one without a handler. Damaged data (backend.ErrCorrupt) does not end it: what cannot be read is logged and
+// left alone, and all else goes on.
 //
-// The end of ctx is a graceful shutdown. No locked work is begun any more. Run waits 10 seconds for the turns in hand and
-// for locked work, whose context ends after 9. Then it gives up the commits of what still runs, and waits 2 more seconds
-// for it to return. A handler, an AfterCommit function or locked work that has not returned by then is left behind:
-// Run logs which, and returns an error that says so. Nothing is lost by that, as its message is still in the mailbox or
-// under the lock, and nothing of it is committed any more. But its goroutine is still in this process: end the process.
-// Closing the database waits for such a goroutine for backend.MaxClose, and then leaves it behind as well.
+// The end of ctx is a graceful shutdown. No locked work is begun any more. Run waits for the turns in hand and for locked
+// work, for Grace: 10 seconds, unless it is set, and the context of locked work ends after 9 of them. Then it gives up the
+// commits of what still runs, and waits 2 more seconds for it to return. A handler, an AfterCommit function or locked work
+// that has not returned by then is left behind: Run logs which, and returns an error that says so. Nothing is lost by that,
+// as its message is still in the mailbox or under the lock, and nothing of it is committed any more. But its goroutine is
+// still in this process: end the process. Closing the database waits for such a goroutine for backend.MaxClose, and then
+// leaves it behind as well.
 func (c Consumer) Run(ctx context.Context, db backend.Database, types ...Type) error {
 	if len(types) == 0 {
 		_, place := stacks.Caller()
@@ -49,7 +57,12 @@ func (c Consumer) Run(ctx context.Context, db backend.Database, types ...Type) e
 			return err
 		}
 	}
-	o := consumer.Options{Turns: c.Turns, Work: c.Work, Cache: c.Cache, Labels: c.Labels, Logger: loggerOf(c.Logger)}
+	if c.Grace < 0 {
+		return fmt.Errorf("dserver: Run is given a Consumer.Grace of %v, which is negative", c.Grace)
+	}
+	o := consumer.Options{
+		Turns: c.Turns, Work: c.Work, Cache: c.Cache, Grace: c.Grace, Labels: c.Labels, Logger: loggerOf(c.Logger),
+	}
 	return public(consumer.Run(ctx, db, o, definitions(types)...))
 }
 

@@ -53,6 +53,7 @@ type consumer struct {
 	unlisted loggedOnce // types and labels
 
 	parkAfter time.Duration
+	grace     time.Duration // of the end of Run
 
 	steps *Stepper // nil but in tests that run each turn by hand
 
@@ -86,10 +87,11 @@ type served struct {
 
 // Options are how a consumer runs. Zero values are the defaults, but for the Logger.
 type Options struct {
-	Turns  int      // servers handled at a time; 128 per CPU, as a turn mostly waits for its commit
-	Work   int      // locked work done at a time; 1,024
-	Cache  int64    // bytes of state kept; 64 MiB
-	Labels []string // whose servers it runs; {""}, those that are not pinned
+	Turns  int           // servers handled at a time; 128 per CPU, as a turn mostly waits for its commit
+	Work   int           // locked work done at a time; 1,024
+	Cache  int64         // bytes of state kept; 64 MiB
+	Grace  time.Duration // how long the end of Run waits; 10 s
+	Labels []string      // whose servers it runs; {""}, those that are not pinned
 	Logger zerolog.Logger
 
 	// For tests, of this library and of programs (package dservertest).
@@ -123,6 +125,10 @@ func newConsumer(db backend.Database, o Options, types ...*turn.Definition) *con
 		cache:   cache{limit: o.Cache},
 
 		parkAfter: parkAfter,
+		grace:     o.Grace,
+	}
+	if run.grace <= 0 {
+		run.grace = defaultGrace
 	}
 	if run.max <= 0 {
 		run.max = defaultTurnsPerCPU * runtime.GOMAXPROCS(0)
@@ -152,7 +158,7 @@ func (c *consumer) run(ctx context.Context) error {
 	working, endWork := context.WithCancel(c.Base)
 	defer endWork()
 	c.taking = scans
-	c.locks.Begin(scans, working)
+	c.locks.Begin(scans, working, c.lastMoment())
 	c.start(scans)
 	c.log.Info().Int(logs.Types, len(c.types)).Msg("consumer started")
 	if r, ok := c.DB.(backend.Reporter); ok {
@@ -166,7 +172,7 @@ func (c *consumer) run(ctx context.Context) error {
 	stopScans()
 	c.Process.Leave(c)
 	c.close()
-	defer time.AfterFunc(workGrace, endWork).Stop()
+	defer time.AfterFunc(c.grace-c.workEnds(), endWork).Stop()
 	left := c.finish()
 	c.farewell()
 	c.log.Info().Msg("consumer stopped")

@@ -29,7 +29,7 @@ func define(parts ...func(d *turn.Definition)) *turn.Definition {
 		Handlers: map[string]*turn.Handler{},
 		Infos:    map[string]*turn.Handler{},
 		Locked:   map[string]*turn.Locked{},
-		Settings: turn.Settings{MaxAttempts: turn.DefaultMaxAttempts, WorkLimit: turn.DefaultWorkLimit, NoHandlerWait: turn.DefaultNoHandlerWait},
+		Settings: turn.DefaultSettings(),
 	}
 	for _, part := range append(parts, handling(func(*marked) error { return nil })) {
 		part(def)

@@ -38,16 +38,13 @@ func (c *consumer) Release(ctx context.Context, ref tenant.Ref, r *turn.Release)
 	select { // the consumer stops
 	case out := <-a.Done:
 		return out
-	case <-time.After(releaseWait):
+	case <-time.After(c.lastMoment()):
 	}
 	if c.withdraw(a) {
 		return turn.Outcome{Declined: true}
 	}
 	return <-a.Done
 }
-
-// releaseWait is how long a release waits for its turn when the time of work is over.
-const releaseWait = 500 * time.Millisecond
 
 // offerRelease gives a release to the server's next turn, also when nothing else is let in any more.
 func (c *consumer) offerRelease(ref tenant.Ref, a *guest) bool {

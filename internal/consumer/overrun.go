@@ -38,10 +38,11 @@ type guarded struct {
 // watch begins the time of a batch; rest ends it before it is up.
 func (g *guard) watch(t *visit, b *turn.Batch) {
 	g.of.Store(&guarded{t, b})
+	limit := t.Def.Settings.HandlerLimit
 	if g.timer == nil {
-		g.timer = time.AfterFunc(turn.HandlerLimit, g.fire)
+		g.timer = time.AfterFunc(limit, g.fire)
 	} else {
-		g.timer.Reset(turn.HandlerLimit)
+		g.timer.Reset(limit)
 	}
 }
 
@@ -71,7 +72,7 @@ func (t *visit) End(b *turn.Batch) bool {
 
 // fire is called when the time is up. It may come late, and find the next batch, whose time has only begun.
 func (g *guard) fire() {
-	if w := g.of.Load(); w != nil && time.Since(w.batch.Started) >= turn.HandlerLimit {
+	if w := g.of.Load(); w != nil && time.Since(w.batch.Started) >= w.turn.Def.Settings.HandlerLimit {
 		w.turn.overrun(w.batch)
 	}
 }
@@ -137,7 +138,7 @@ func (c *consumer) takeTurn(old *visit, b *turn.Batch, f *turn.Fault) {
 func (c *consumer) replace(old *visit, limit int, run func(t *visit) nextTurn) {
 	t := c.visit(old.s, limit)
 	t.locals, t.Info, t.Head, t.Messages = old.locals, old.Info, old.Head, old.Messages
-	t.Joined, t.Took = old.Joined, turn.HandlerLimit
+	t.Joined, t.Took = old.Joined, old.Def.Settings.HandlerLimit
 	t.kept, t.booked, old.booked = old.kept, old.booked, false
 	t.s.State = turn.State{}
 	t.s.handling.Store(0)

@@ -9,6 +9,7 @@ import (
 
 func TestGuardThatIsLateLeavesTheNextBatchAlone(t *testing.T) {
 	g, v, b := &guard{}, &visit{}, &turn.Batch{Started: time.Now()}
+	v.Def = define()
 	v.Batch = b
 	g.watch(v, b)
 	defer g.rest()

@@ -8,14 +8,21 @@ import (
 // The end of Run: nothing more is let in, the turns in hand come to their ends, and the others are told that this consumer
 // did not vanish.
 const (
-	// shutdownGrace is how long turns in hand may take when Run ends, before their commits are given up; lastGrace is how
+	// defaultGrace is how long turns in hand may take when Run ends, before their commits are given up; lastGrace is how
 	// long their ends may take after that.
-	shutdownGrace = 10 * time.Second
-	lastGrace     = 2 * time.Second
+	defaultGrace = 10 * time.Second
+	lastGrace    = 2 * time.Second
 
-	// workGrace is how long work may go on. What is left of the grace is for the release.
-	workGrace = shutdownGrace - time.Second
+	// workShare is the part of the grace that is for the release, at most maxWorkEnds: work may go on until then.
+	workShare   = 10
+	maxWorkEnds = time.Second
 )
+
+// workEnds is how long before the end of the grace the context of work ends.
+func (c *consumer) workEnds() time.Duration { return min(c.grace/workShare, maxWorkEnds) }
+
+// lastMoment is how long work may take to return when its context has ended so, and then its release for its turn.
+func (c *consumer) lastMoment() time.Duration { return c.workEnds() / 2 }
 
 // close gives back what no turn has taken, and lets nothing more in.
 func (c *consumer) close() {
@@ -43,7 +50,7 @@ func (c *consumer) finish() error {
 		c.wg.Wait()
 		close(ended)
 	}()
-	if isClosedWithin(ended, shutdownGrace) {
+	if isClosedWithin(ended, c.grace) {
 		return nil
 	}
 	c.abort(context.Canceled)

@@ -53,7 +53,7 @@ func (c *consumer) leaveBehind() error {
 	if len(names) == 0 {
 		return errors.New("dserver: run: the store did not answer in time")
 	}
-	return fmt.Errorf("dserver: run: left behind, as it did not return within %v: %s", shutdownGrace+lastGrace, strings.Join(names, ", "))
+	return fmt.Errorf("dserver: run: left behind, as it did not return within %v: %s", c.grace+lastGrace, strings.Join(names, ", "))
 }
 
 // unfinished is the strays, and what else of the user's still runs.

@@ -70,7 +70,7 @@ func colleague(ctx context.Context, db backend.Database, def *turn.Definition) *
 	c := newConsumer(db, Options{Logger: zerolog.Nop()}, def)
 	c.Process, _ = mailbox.Acquire(db)
 	c.Base, c.Turns, c.taking = ctx, ctx, ctx
-	c.locks.Begin(ctx, ctx)
+	c.locks.Begin(ctx, ctx, c.lastMoment())
 	return c
 }
 
@@ -152,7 +152,7 @@ func TestConsumerThatEndsTakesNoLockOver(t *testing.T) {
 			}
 			other := colleague(t.Context(), db, def)
 			other.taking = working
-			other.locks.Begin(working, working)
+			other.locks.Begin(working, working, other.lastMoment())
 			ref := refOf(def)
 			other.turn(other.visit(other.server(ref), tenant.MaxBatch))
 			if took := len(began) > 0 || other.locks.IsHolding(ref); took == ends {

@@ -25,6 +25,7 @@ import (
 const (
 	firstBlind = time.Second
 	longBlind  = 5 * time.Minute
+	blindLook  = 30 * time.Second // between two looks at whether another program has written the state
 	tellEvery  = 5 * time.Minute
 )
 
@@ -51,7 +52,7 @@ func (t *visit) unreadable(err error) nextTurn {
 		t.tellUnreadable(err)
 	}
 	// A parked server is looked at by nobody here while its timer runs: another program may have written the state.
-	return t.park(nextTurn{after: min(max(b.Until.Sub(now), time.Millisecond), turn.LongestBackOff)})
+	return t.park(nextTurn{after: min(max(b.Until.Sub(now), time.Millisecond), blindLook)})
 }
 
 // tellUnreadable logs why, and writes it down.

@@ -42,6 +42,9 @@ import (
 // | before the release's commit | the same |
 // | after it | everything happened |
 
+// These are no settings: all consumers of a store must agree on them, also those of other programs and versions. A
+// consumer with a shorter term would take the locks of holders that live, whose work would then run twice; a holder with
+// longer beats would lose them.
 const (
 	term      = 3 * time.Second
 	beatEvery = term / 6
@@ -183,7 +186,7 @@ func (h *holder) attempt() (turn.Ending, error) {
 	select { // work that heeds its context has a moment to say how it ended
 	case e := <-done:
 		return e, nil
-	case <-time.After(beatEvery):
+	case <-time.After(h.lastMoment()):
 	}
 	cameBack := h.k.host.LeaveBehind(h.ref, "the work of "+h.env.Name, goroutine.Load())
 	h.k.wg.Go(func() {
@@ -192,6 +195,14 @@ func (h *holder) attempt() (turn.Ending, error) {
 	})
 	stack, _ := h.k.env.Process.Stacks.Where(goroutine.Load(), began)
 	return turn.Ending{Fault: &turn.Fault{Text: fmt.Sprintf("the work did not return within %v", limit), Stack: stack, Hangs: true}}, nil
+}
+
+// lastMoment is how long work may take to return after its context has ended.
+func (h *holder) lastMoment() time.Duration {
+	if h.k.working.Err() != nil {
+		return min(beatEvery, h.k.moment)
+	}
+	return beatEvery
 }
 
 // backOff waits before an attempt. It reports false when none may begin: the lock is lost, or the consumer stops.
@@ -245,7 +256,7 @@ func (h *holder) change(fn func(tx backend.Tx, keys tenant.Keys) error) error {
 // again counts a failed attempt. The lock stays.
 func (h *holder) again(f *turn.Fault) bool {
 	r := h.lock.Record
-	r.Wait = turn.BackOff(r.Attempt)
+	r.Wait = h.def.Settings.BackOffAfter(r.Attempt)
 	if r.Halted = f.Halts; !r.Halted {
 		h.about(h.k.log.Warn()).Stringer(logs.Wait, r.Wait.Round(time.Millisecond)).Str(zerolog.ErrorFieldName, f.Text).
 			Func(logs.WithStack(f.Hung())).Msg("locked work failed, and is tried again")

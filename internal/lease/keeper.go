@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -20,6 +21,7 @@ type Keeper struct {
 
 	taking  context.Context // when it ends, no attempt begins any more
 	working context.Context // of work
+	moment  time.Duration   // for work to return when working has ended
 
 	mu      sync.Mutex
 	holding map[tenant.Ref]*holder // the locks whose work runs here
@@ -52,8 +54,10 @@ func NewKeeper(env *turn.Env, log zerolog.Logger, host Host, wg *sync.WaitGroup)
 	return &Keeper{env: env, log: log, host: host, wg: wg, holding: map[tenant.Ref]*holder{}, rests: make(chan struct{})}
 }
 
-// Begin says when nothing is begun any more, and when work has to end.
-func (k *Keeper) Begin(taking, working context.Context) { k.taking, k.working = taking, working }
+// Begin says when nothing is begun any more, when work has to end, and how long it may take to return then.
+func (k *Keeper) Begin(taking, working context.Context, moment time.Duration) {
+	k.taking, k.working, k.moment = taking, working, moment
+}
 
 // Close lets the beats end with the last lock.
 func (k *Keeper) Close() {

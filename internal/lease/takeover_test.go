@@ -82,7 +82,7 @@ func working(t *testing.T, fn func(a *turn.WorkAttempt) error) *turn.Definition 
 	}
 	return &turn.Definition{
 		Name: "worker", Form: none{schema}, Version: 1,
-		Settings: turn.Settings{MaxAttempts: turn.DefaultMaxAttempts, WorkLimit: turn.DefaultWorkLimit},
+		Settings: turn.DefaultSettings(),
 		Locked: map[string]*turn.Locked{"toil": {
 			Work: func(a *turn.WorkAttempt, _ any, _ []byte) (any, error) { return nil, fn(a) },
 		}},
@@ -96,7 +96,7 @@ func keeper(t *testing.T, db backend.Database) (k *Keeper, stop func()) {
 	process, release := mailbox.Acquire(db)
 	wg := new(sync.WaitGroup)
 	k = NewKeeper(&turn.Env{DB: db, Base: ctx, Process: process, Name: rand.Text()}, zerolog.Nop(), inert{}, wg)
-	k.Begin(ctx, ctx)
+	k.Begin(ctx, ctx, beatEvery)
 	return k, func() {
 		cancel()
 		k.Close()

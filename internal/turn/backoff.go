@@ -10,21 +10,18 @@ import (
 	"github.com/dserver-go/dserver/queue"
 )
 
-// The back-off is four times longer after each attempt.
-const (
-	firstBackOff   = 100 * time.Millisecond
-	backOffFactor  = 4
-	LongestBackOff = 30 * time.Second
-)
+// backOffFactor is how many times longer each back-off is than the one before.
+const backOffFactor = 4
 
-// BackOff is how long to wait after the attempt number count, with up to a quarter less so that consumers spread.
-func BackOff(count int) time.Duration {
-	wait := firstBackOff
-	for i := 1; i < count && wait < LongestBackOff; i++ {
+// BackOffAfter is how long to wait after the attempt number count, with up to a quarter less so that consumers spread. It
+// is stored with the count: consumers with other settings wait as long.
+func (s Settings) BackOffAfter(count int) time.Duration {
+	wait := s.BackOff
+	for i := 1; i < count && wait < s.MaxBackOff; i++ {
 		wait *= backOffFactor
 	}
-	wait = min(wait, LongestBackOff)
-	return wait - rand.N(wait/4)
+	wait = min(wait, s.MaxBackOff)
+	return wait - rand.N(wait/4+1)
 }
 
 // Forever is the back-off of a server that halts.

@@ -133,7 +133,10 @@ func (b *Batch) Released() bool { return len(b.Results) > 0 && b.Results[0].Rele
 // What bounds the handlers of a turn.
 const (
 	maxBatchTime = 100 * time.Millisecond // after which no further message is begun
-	HandlerLimit = 4 * time.Second        // after which they are abandoned
+
+	// batchShare is the part of Settings.HandlerLimit after which none is, where that is sooner: one that is begun has most
+	// of the time for itself.
+	batchShare = 10
 
 	// Patience is how long a local arrival waits for the handlers of others (package consumer).
 	Patience = 10 * time.Millisecond
@@ -141,6 +144,9 @@ const (
 
 // smallState is how large a state may be for a comparison after each message.
 const smallState = 4 << 10
+
+// limit is how long the handlers may take, after which they are abandoned.
+func (b *Batch) limit() time.Duration { return b.def.Settings.HandlerLimit }
 
 // isSmall reports whether the state is compared after each message. One with tracked collections is not: what they have
 // recorded is nowhere else, so undo could not go back to there, and each comparison looks at all that was loaded.
@@ -211,7 +217,7 @@ func (b *Batch) Abandon() bool {
 // local arrival never waits for the slow handler of another message.
 func (b *Batch) late(m *Work) bool {
 	elapsed := time.Since(b.Started)
-	return elapsed > maxBatchTime || m.Arrival != nil && elapsed > Patience
+	return elapsed > min(maxBatchTime, b.limit()/batchShare) || m.Arrival != nil && elapsed > Patience
 }
 
 // handle runs one message and reports whether the batch can go on.

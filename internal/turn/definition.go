@@ -42,6 +42,9 @@ type Form interface {
 type Settings struct {
 	MaxAttempts   int
 	WorkLimit     time.Duration
+	HandlerLimit  time.Duration // of a turn; at most DefaultHandlerLimit
+	BackOff       time.Duration // after the first attempt; at most MaxBackOff
+	MaxBackOff    time.Duration // at most LongestBackOff
 	Halt          bool
 	NoHandlerWait time.Duration // negative: for ever
 	MaxQueued     int           // of those who send through a handle; 0: any number
@@ -53,7 +56,22 @@ const (
 	DefaultMaxAttempts   = 5
 	DefaultWorkLimit     = time.Minute
 	DefaultNoHandlerWait = 2 * time.Minute
+	DefaultHandlerLimit  = 4 * time.Second // and no more: the store's transactions end after backend.MaxDuration
+	DefaultBackOff       = 100 * time.Millisecond
+	DefaultMaxBackOff    = 30 * time.Second
 )
+
+// LongestBackOff is how long MaxBackOff may be. A wait is counted from when a consumer first sees it, so one that is longer
+// than consumers live would never end.
+const LongestBackOff = time.Hour
+
+// DefaultSettings is what a type has unless its settings say otherwise.
+func DefaultSettings() Settings {
+	return Settings{
+		MaxAttempts: DefaultMaxAttempts, WorkLimit: DefaultWorkLimit, NoHandlerWait: DefaultNoHandlerWait,
+		HandlerLimit: DefaultHandlerLimit, BackOff: DefaultBackOff, MaxBackOff: DefaultMaxBackOff,
+	}
+}
 
 // Handler is what a definition has for a message.
 type Handler struct {

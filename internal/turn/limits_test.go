@@ -13,11 +13,11 @@ import (
 func TestLimitsOfTheDocumentsAreThoseOfTheCode(t *testing.T) {
 	limitstest.Check(t, "../../docs/operations.md", map[string]string{
 		"what one turn writes":               fmt.Sprintf("%d MB", backend.MaxTransactionBytes/1_000_000),
-		"a turn's handlers; its transaction": limitstest.Time(HandlerLimit) + "; " + limitstest.Time(backend.MaxDuration),
-		"messages in one turn":               "; none is begun after " + limitstest.Time(maxBatchTime),
+		"a turn's handlers; its transaction": limitstest.Time(DefaultHandlerLimit) + " (`Settings.HandlerLimit`, at most that); " + limitstest.Time(backend.MaxDuration),
+		"messages in one turn":               "; none is begun after " + limitstest.Time(maxBatchTime) + ", or a tenth of `Settings.HandlerLimit`",
 		"attempts of a message":              fmt.Sprintf("%d (`Settings.MaxAttempts`)", DefaultMaxAttempts),
-		"the pause after an attempt": fmt.Sprintf("%s, then %d times as long each time, up to %s; up to a quarter less",
-			limitstest.Time(firstBackOff), backOffFactor, limitstest.Time(LongestBackOff)),
+		"the pause after an attempt": fmt.Sprintf("%s (`Settings.BackOff`), then %d times as long each time, up to %s (`Settings.MaxBackOff`, at most %s); up to a quarter less",
+			limitstest.Time(DefaultBackOff), backOffFactor, limitstest.Time(DefaultMaxBackOff), limitstest.Time(LongestBackOff)),
 		"an attempt of locked work": limitstest.Time(DefaultWorkLimit) + " (`Settings.WorkLimit`)",
 	})
 }
@@ -29,7 +29,7 @@ func TestBackOffIsWhatTheDocumentsSay(t *testing.T) {
 		5: 25600 * time.Millisecond, 6: 30 * time.Second, 100: 30 * time.Second,
 	} {
 		for range 100 {
-			if wait := BackOff(count); wait > most || wait < most*3/4 {
+			if wait := DefaultSettings().BackOffAfter(count); wait > most || wait < most*3/4 {
 				t.Fatalf("after attempt %d it waits %v, not up to %v", count, wait, most)
 			}
 		}

@@ -26,7 +26,7 @@ func (t *Turn) Count(w Work, f *Fault) (n Counted, err error) {
 		}
 		count := now.Of(*w.Item) + 1
 		last := count >= t.Def.Settings.MaxAttempts
-		n = Counted{Attempts: count, Wait: BackOff(count), Last: last, Halts: last && t.Def.Settings.Halt}
+		n = Counted{Attempts: count, Wait: t.Def.Settings.BackOffAfter(count), Last: last, Halts: last && t.Def.Settings.Halt}
 		if last && !n.Halts {
 			return t.giveUp(tx, w, f, count)
 		}

@@ -51,9 +51,9 @@ func (s stateSize) String() string {
 // OverrunText says what did not come to its end in a turn's time.
 func (b *Batch) OverrunText() string {
 	if does := doing(b.does.Load()); does != handling {
-		return fmt.Sprintf("the handler returned, and %v was not done within %v: %v", does, HandlerLimit, b.size)
+		return fmt.Sprintf("the handler returned, and %v was not done within %v: %v", does, b.limit(), b.size)
 	}
-	return fmt.Sprintf("the handler did not return within %v", HandlerLimit)
+	return fmt.Sprintf("the handler did not return within %v", b.limit())
 }
 
 // slowLoad is what of a turn's time a state may take to be loaded, without being told as what made it too long.

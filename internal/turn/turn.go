@@ -197,7 +197,7 @@ func (t *Turn) rows(tx backend.Reader) (*statediff.Rows, error) {
 func (t *Turn) handle(st State) error {
 	now := time.Now()
 	b := &Batch{
-		def: t.Def, self: t.Ref, ctx: t.Env.Turns, until: now.Add(HandlerLimit), state: st, loader: t.Loader,
+		def: t.Def, self: t.Ref, ctx: t.Env.Turns, until: now.Add(t.Def.Settings.HandlerLimit), state: st, loader: t.Loader,
 		fresh: t.Head.Version.IsZero(), mayLock: !t.Head.Lock.IsHeld(), host: t.Host, Started: now, refusal: t.Refusal,
 		size: sizeOf(st.Rows),
 	}
