@@ -55,6 +55,13 @@ type Settings[S any] struct {
 	BackOff    time.Duration
 	MaxBackOff time.Duration
 
+	// Turns is how many servers of the type a consumer handles at a time, so that a type whose handlers are slow leaves
+	// workers to the others; 0 is as many as there are workers (Consumer.Turns). A server that is one too many waits
+	// without a worker, first come first served among its type, and servers of other types pass it. The end of locked work
+	// is a turn, and counts; the work itself does not (Consumer.Work), nor do Info, Query and AfterCommit functions. Each
+	// consumer counts for itself.
+	Turns int
+
 	// NoHandlerWait is how long a message waits for a consumer that has a handler for it, before it becomes a dead
 	// letter, or with Halt stops its server; 2 minutes, and when it is negative, for ever. Each consumer without the
 	// handler counts from when it first sees the message. While a living consumer has the handler, nothing is counted.
@@ -90,6 +97,7 @@ func (s Settings[S]) addTo(d *Definition[S]) {
 	to.HandlerLimit = cmp.Or(s.HandlerLimit, to.HandlerLimit)
 	to.BackOff = cmp.Or(s.BackOff, to.BackOff)
 	to.MaxBackOff = cmp.Or(s.MaxBackOff, to.MaxBackOff)
+	to.Turns = cmp.Or(s.Turns, to.Turns)
 	to.NoHandlerWait = cmp.Or(s.NoHandlerWait, to.NoHandlerWait)
 	to.MaxQueued = cmp.Or(s.MaxQueued, to.MaxQueued)
 	to.Label = cmp.Or(s.Label, to.Label)
@@ -98,7 +106,7 @@ func (s Settings[S]) addTo(d *Definition[S]) {
 
 // check panics when a setting is none.
 func (s Settings[S]) check(d *turn.Definition) {
-	if min(s.MaxAttempts, s.MaxQueued) < 0 || min(s.WorkLimit, s.HandlerLimit, s.BackOff, s.MaxBackOff) < 0 {
+	if min(s.MaxAttempts, s.MaxQueued, s.Turns) < 0 || min(s.WorkLimit, s.HandlerLimit, s.BackOff, s.MaxBackOff) < 0 {
 		panic(fmt.Sprintf("dserver: the settings of %q (Define at %s) are negative: %+v", d.Name, d.Place, s))
 	}
 	for _, l := range []struct {

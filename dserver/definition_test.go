@@ -153,6 +153,7 @@ func TestWrongDefinitionsPanicWithTheirPlaces(t *testing.T) {
 		{"a negative limit of handlers", with(dserver.Settings[Journal]{HandlerLimit: -1}), 1, []string{`"d"`, "HandlerLimit:-1"}},
 		{"a negative back-off", with(dserver.Settings[Journal]{BackOff: -1}), 1, []string{`"d"`, "BackOff:-1"}},
 		{"a negative bound of the back-off", with(dserver.Settings[Journal]{MaxBackOff: -1}), 1, []string{`"d"`, "MaxBackOff:-1"}},
+		{"negative turns", with(dserver.Settings[Journal]{Turns: -1}), 1, []string{`"d"`, "Turns:-1"}},
 		{"handlers beyond the transaction", with(dserver.Settings[Journal]{HandlerLimit: 5 * time.Second}), 1, []string{`"d"`, "HandlerLimit of 5s", "4s at most"}},
 		{"a back-off of days", with(dserver.Settings[Journal]{MaxBackOff: 48 * time.Hour}), 1, []string{`"d"`, "MaxBackOff of 48h0m0s", "1h0m0s at most"}},
 		{"a back-off beyond its bound", with(dserver.Settings[Journal]{BackOff: time.Minute}), 1, []string{`"d"`, "BackOff of 1m0s", "MaxBackOff of 30s"}},

@@ -22,14 +22,19 @@ type crew struct {
 	order            []string
 }
 
+// begin counts a piece of work, until end is called.
+func (c *crew) begin(what string) (end func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.begun.Add(1)
+	c.order = append(c.order, what)
+	c.most.Store(max(c.most.Load(), c.now.Add(1)))
+	return func() { c.now.Add(-1) }
+}
+
 func (c *crew) types(takes time.Duration) *dserver.Definition[Desk] {
 	return desks(func(ctx *dserver.LockedContext, _ Desk, m Pay) (string, error) {
-		c.begun.Add(1)
-		c.mu.Lock()
-		c.order = append(c.order, m.How)
-		c.most.Store(max(c.most.Load(), c.now.Add(1)))
-		c.mu.Unlock()
-		defer c.now.Add(-1)
+		defer c.begin(m.How)()
 		select {
 		case <-time.After(takes):
 			return "done", nil

@@ -61,7 +61,9 @@ type consumer struct {
 
 	mu       sync.Mutex
 	cache    cache
-	runnable runQueue
+	runnable runQueue  // servers that want a turn
+	shared   runQueue  // those that have waited for a share, and have it (share.go)
+	queued   uint64    // how many were put into the run queue
 	ready    sync.Cond // a server wants a turn, or the consumer closes
 	workers  int
 	idle     int // workers that wait, and were not woken
@@ -80,6 +82,7 @@ type consumer struct {
 
 // served is a type that a consumer runs.
 type served struct {
+	share   // guarded by the consumer's mutex
 	def     *turn.Definition
 	servers map[string]*server    // guarded by the consumer's mutex
 	emptied [tenant.Shards]string // the server whose queue was emptied last; guarded as well
@@ -145,7 +148,7 @@ func newConsumer(db backend.Database, o Options, types ...*turn.Definition) *con
 		if !def.HasHandlers() {
 			panic(fmt.Sprintf("dserver: Run is given %q without handlers (Define at %s)", def.Name, def.Place))
 		}
-		run.types[def.Name] = &served{def: def, servers: map[string]*server{}}
+		run.types[def.Name] = &served{def: def, servers: map[string]*server{}, share: newShare(def.Settings.Turns)}
 	}
 	return run
 }
@@ -238,7 +241,7 @@ func (c *consumer) runs(typ string) bool { return c.types[typ] != nil }
 // InHand is part of mailbox.Member. What a handler that did not return left behind is in nobody's hand.
 func (c *consumer) InHand() tenant.InHand {
 	c.mu.Lock()
-	h := tenant.InHand{Turns: c.workers - c.idle, Waiting: c.runnable.len}
+	h := tenant.InHand{Turns: c.workers - c.idle, Waiting: c.waiting()}
 	c.mu.Unlock()
 	h.Work = c.locks.Held()
 	return h

@@ -169,10 +169,10 @@ func (c *consumer) scanLabelOnce(ctx context.Context, label string) (watch backe
 	begin := func(tx backend.ReadTx) { watch = tx.Watch(bell) }
 	err = c.eachKey(ctx, bell, begin, func(key backend.Key) error {
 		ref, err := tenant.ParseLabelRow(bell, key)
-		if err != nil || !c.runs(ref.Type) {
+		if err != nil || !c.runs(ref.Type) || c.isLong(ref.Type) { // a look at all types does not wait for one
 			return err
 		}
-		if err := c.awaitRoom(ctx); err != nil {
+		if err := c.awaitRoom(ctx, ref.Type); err != nil {
 			return err
 		}
 		c.call(ref)

@@ -131,7 +131,7 @@ func (c *consumer) scanParked(ctx context.Context, typ string, shard int64) erro
 	return c.eachKey(ctx, rows, nil, func(key backend.Key) error {
 		id, err := tenant.ParseParked(rows, key)
 		if err == nil {
-			err = c.awaitRoom(ctx)
+			err = c.awaitRoom(ctx, typ)
 		}
 		if err == nil {
 			c.wakeParked(tenant.Ref{Type: typ, ID: id})

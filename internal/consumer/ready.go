@@ -145,29 +145,11 @@ func (c *consumer) wakeMarked(ctx context.Context, typ string, marks, key backen
 	if isLeft, err := leaves(ctx, id); err != nil || isLeft {
 		return err
 	}
-	if err := c.awaitRoom(ctx); err != nil {
+	if err := c.awaitRoom(ctx, typ); err != nil {
 		return err
 	}
 	c.Wake(tenant.Ref{Type: typ, ID: id})
 	return nil
-}
-
-// awaitRoom waits until another server may be woken.
-func (c *consumer) awaitRoom(ctx context.Context) error {
-	for !c.hasRoom() {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-c.room:
-		}
-	}
-	return nil
-}
-
-func (c *consumer) hasRoom() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.runnable.len < maxRunnable
 }
 
 // Why a mark is not cleared: a message came meanwhile, or one that came and was taken locked the server.

@@ -17,7 +17,9 @@ type server struct {
 	def *turn.Definition
 
 	// Guarded by the consumer's mutex.
-	next      *server // in the run queue
+	next      *server // in the run queue, or in the line of its type
+	number    uint64  // in the run queue
+	shares    bool    // it has one of its type's shares (share.go)
 	newer     *server // in the cache's order of use
 	older     *server
 	bytes     int64 // what the cache counts for it

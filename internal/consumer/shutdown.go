@@ -30,14 +30,10 @@ func (c *consumer) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closing = true
-	var ends []*server
-	for s := c.runnable.pop(); s != nil; s = c.runnable.pop() {
+	for _, s := range c.takeWaiting() {
 		if s.scheduled = s.letGo(); s.scheduled {
-			ends = append(ends, s)
+			c.enqueue(s)
 		}
-	}
-	for _, s := range ends {
-		c.runnable.push(s)
 	}
 	c.idle = 0
 	c.ready.Broadcast() // they end, after what is left

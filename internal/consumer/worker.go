@@ -16,7 +16,7 @@ func (c *consumer) schedule(s *server) {
 	}
 	s.scheduled = true
 	c.cache.remove(s)
-	c.runnable.push(s)
+	c.enqueue(s)
 	c.steps.wake()
 	c.staff()
 }
@@ -81,12 +81,9 @@ func (c *consumer) take() *server {
 		return c.steps.take()
 	}
 	for {
-		s := c.runnable.pop()
+		s := c.next()
 		if c.runnable.len < maxRunnable/2 {
-			select {
-			case c.room <- struct{}{}:
-			default:
-			}
+			leaveToken(c.room)
 		}
 		if s != nil {
 			return s
@@ -108,6 +105,7 @@ func (c *consumer) settle(t *visit, again nextTurn) {
 	defer c.steps.settled()
 	c.worked = true
 	t.unbook()
+	c.leaveShare(s)
 	s.bytes = serverBytes + int64(len(s.id))
 	if s.State.Rows != nil {
 		s.bytes += s.State.Rows.Bytes()
@@ -117,7 +115,7 @@ func (c *consumer) settle(t *visit, again nextTurn) {
 	}
 	if c.closing {
 		if s.scheduled = s.letGo(); s.scheduled {
-			c.runnable.push(s)
+			c.enqueue(s)
 		}
 		return
 	}
@@ -127,7 +125,7 @@ func (c *consumer) settle(t *visit, again nextTurn) {
 		c.lookLater(s, again.after)
 	}
 	if len(s.arrivals) > 0 || s.look {
-		c.runnable.push(s)
+		c.enqueue(s)
 		return
 	}
 	s.scheduled = false
@@ -171,7 +169,7 @@ func (c *consumer) evict() {
 	}
 }
 
-// runQueue is the servers that wait for a worker, first come first served. The links are in the servers.
+// runQueue is servers that wait, first come first served. The links are in the servers.
 type runQueue struct {
 	first, last *server
 	len         int

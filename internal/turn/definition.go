@@ -45,6 +45,7 @@ type Settings struct {
 	HandlerLimit  time.Duration // of a turn; at most DefaultHandlerLimit
 	BackOff       time.Duration // after the first attempt; at most MaxBackOff
 	MaxBackOff    time.Duration // at most LongestBackOff
+	Turns         int           // servers that a consumer handles at a time; 0: as many as it has workers
 	Halt          bool
 	NoHandlerWait time.Duration // negative: for ever
 	MaxQueued     int           // of those who send through a handle; 0: any number

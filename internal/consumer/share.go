@@ -1,0 +1,138 @@
+package consumer
+
+import "context"
+
+// Shares bound how many servers of a type a consumer has in hand (Settings.Turns), so that a type whose handlers are slow
+// leaves workers to the others. The consumer's mutex guards them.
+//
+//  1. All servers that want a turn wait in the run queue, whatever their type, first come first served.
+//  2. A worker that meets one whose type has all of its shares in hand puts it into the line of its type, and goes on to
+//     the next: who waits for a share has no worker.
+//  3. A turn that ends gives its share to the first in its type's line, which keeps the place that it had in the run queue.
+//     So while somebody waits for a share none is free, and the worker of that turn is there for who has it now.
+//  4. A turn that was given to another goroutine (overrun.go) keeps its share, as it keeps its worker's place: what was left
+//     behind has neither.
+//  5. When the line is long, the scanners of its type wait, and those of others go on. What they do not read is in the store.
+//
+// Types without a bound have no shares, and their servers never leave the run queue but for a worker.
+type share struct {
+	most   int // 0: there is no bound
+	inHand int
+	line   runQueue      // of servers that wait for a share
+	room   chan struct{} // has a token when the type's scanners may go on
+}
+
+func newShare(most int) share { return share{most: most, room: make(chan struct{}, 1)} }
+
+// enqueue makes a server wait for a worker. The mutex is held.
+func (c *consumer) enqueue(s *server) {
+	c.queued++
+	s.number = c.queued
+	c.runnable.push(s)
+}
+
+// next takes the server whose turn it is off its queue; nil when there is none that may have one. The mutex is held.
+func (c *consumer) next() *server {
+	for {
+		s, shared := c.runnable.first, c.shared.first
+		if shared != nil && (s == nil || shared.number < s.number) {
+			return c.shared.pop()
+		}
+		if s = c.runnable.pop(); s == nil || s.def.Settings.Turns == 0 || c.takeShare(s) {
+			return s
+		}
+	}
+}
+
+// takeShare is step 2.
+func (c *consumer) takeShare(s *server) bool {
+	t := c.types[s.def.Name]
+	if t.inHand == t.most {
+		t.line.push(s)
+		return false
+	}
+	t.inHand++
+	s.shares = true
+	return true
+}
+
+// leaveShare is step 3. The mutex is held.
+func (c *consumer) leaveShare(s *server) {
+	if !s.shares {
+		return
+	}
+	s.shares = false
+	t := c.types[s.def.Name]
+	if first := t.line.pop(); first != nil {
+		first.shares = true
+		c.shared.push(first)
+	} else {
+		t.inHand--
+	}
+	if t.line.len < maxRunnable/2 {
+		leaveToken(t.room)
+	}
+}
+
+// takeWaiting takes all servers off their queues that no worker has. The mutex is held.
+func (c *consumer) takeWaiting() (all []*server) {
+	var queues []*runQueue
+	for _, t := range c.types {
+		queues = append(queues, &t.line) // first, so that nobody leaves a share to one of them
+	}
+	for _, q := range append(queues, &c.shared, &c.runnable) {
+		for s := q.pop(); s != nil; s = q.pop() {
+			c.leaveShare(s)
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// waiting is how many servers want a turn that no worker has. The mutex is held.
+func (c *consumer) waiting() int {
+	n := c.runnable.len + c.shared.len
+	for _, t := range c.types {
+		n += t.line.len
+	}
+	return n
+}
+
+// awaitRoom waits until another server of a type may be woken.
+func (c *consumer) awaitRoom(ctx context.Context, typ string) error {
+	for full := c.full(typ); full != nil; full = c.full(typ) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-full:
+		}
+	}
+	return nil
+}
+
+// full is nil when another server of a type may be woken, and else what tells that one may again.
+func (c *consumer) full(typ string) (room <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch t := c.types[typ]; {
+	case c.runnable.len >= maxRunnable:
+		return c.room
+	case t.line.len >= maxRunnable:
+		return t.room
+	}
+	return nil
+}
+
+// isLong reports whether so many servers of a type wait for a share that no more should.
+func (c *consumer) isLong(typ string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.types[typ].line.len >= maxRunnable
+}
+
+func leaveToken(room chan struct{}) {
+	select {
+	case room <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,217 @@
+package consumer
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/dserver-go/dserver/backend/backendtest"
+	"github.com/dserver-go/dserver/internal/tenant"
+	"github.com/dserver-go/dserver/internal/turn"
+)
+
+// unstaffed is a consumer without workers, so that a test takes servers and ends their turns by itself.
+func unstaffed(bounds map[string]int) *consumer {
+	var defs []*turn.Definition
+	for typ, turns := range bounds {
+		def := define()
+		def.Name, def.Settings.Turns = typ, turns
+		defs = append(defs, def)
+	}
+	c := newConsumer(backendtest.NewModel(), Options{}, defs...)
+	c.max = 0
+	return c
+}
+
+// queues is what a test knows of the servers that wait and are in hand.
+type queues struct {
+	c       *consumer
+	waiting []*server // first come first
+	inHand  []*server
+}
+
+func (q *queues) of(typ string) (n int) {
+	for _, s := range q.inHand {
+		if s.def.Name == typ {
+			n++
+		}
+	}
+	return n
+}
+
+// isBlocked reports whether the type of a server has its number in hand.
+func (q *queues) isBlocked(s *server) bool {
+	bound := s.def.Settings.Turns
+	return bound > 0 && q.of(s.def.Name) >= bound
+}
+
+func (q *queues) wake(typ, id string) {
+	s := q.c.server(tenant.Ref{Type: typ, ID: id})
+	if !s.scheduled {
+		q.c.schedule(s)
+		q.waiting = append(q.waiting, s)
+	}
+}
+
+// take is what a worker does. It returns what is wrong with the choice.
+func (q *queues) take() error {
+	s := q.c.next()
+	if s == nil {
+		if i := slices.IndexFunc(q.waiting, func(s *server) bool { return !q.isBlocked(s) }); i >= 0 {
+			return fmt.Errorf("%v waits for nothing", q.waiting[i].ref())
+		}
+		return nil
+	}
+	if q.isBlocked(s) {
+		return fmt.Errorf("%v is one too many", s.ref())
+	}
+	at := slices.Index(q.waiting, s)
+	if at < 0 {
+		return fmt.Errorf("%v was not waiting", s.ref())
+	}
+	for _, other := range q.waiting[:at] {
+		if other.def.Name == s.def.Name || other.def.Settings.Turns == 0 {
+			return fmt.Errorf("%v passed %v", s.ref(), other.ref())
+		}
+	}
+	q.waiting = slices.Delete(q.waiting, at, at+1)
+	q.inHand = append(q.inHand, s)
+	return nil
+}
+
+// end ends a turn, after which the server may want another.
+func (q *queues) end(i int, again bool) {
+	s := q.inHand[i]
+	q.inHand = slices.Delete(q.inHand, i, i+1)
+	s.look = again
+	q.c.settle(q.c.visit(s, 1), nextTurn{})
+	if again {
+		q.waiting = append(q.waiting, s)
+	}
+}
+
+func (q *queues) check() error {
+	if n := q.c.waiting(); n != len(q.waiting) {
+		return fmt.Errorf("%d servers wait, not %d", n, len(q.waiting))
+	}
+	for typ, t := range q.c.types {
+		if t.most == 0 && t.line.len+t.inHand > 0 {
+			return fmt.Errorf("%s, which has no bound, has a line of %d and %d shares in hand", typ, t.line.len, t.inHand)
+		}
+		if t.line.len > 0 && t.inHand < t.most {
+			return fmt.Errorf("a share of %s is free, and %d wait for it", typ, t.line.len)
+		}
+	}
+	return nil
+}
+
+// Whatever happens in whatever order, no type has more servers in hand than its number, none waits while it could have its
+// turn, and none is passed but while its type has its number.
+func TestSharesAreAsTheirModel(t *testing.T) {
+	bounds := map[string]int{"free": 0, "two": 2, "one": 1}
+	types := []string{"free", "two", "one"}
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, seed))
+		q := &queues{c: unstaffed(bounds)}
+		for range 300 {
+			var err error
+			switch n := len(q.inHand); {
+			case r.IntN(3) == 0:
+				q.wake(types[r.IntN(len(types))], fmt.Sprint(r.IntN(5)))
+			case n > 0 && r.IntN(2) == 0:
+				q.end(r.IntN(n), r.IntN(3) == 0)
+			default:
+				err = q.take()
+			}
+			if err = cmp.Or(err, q.check()); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+		}
+		for len(q.waiting)+len(q.inHand) > 0 { // all of it comes to an end
+			err := q.take()
+			if n := len(q.inHand); err == nil && n > 0 {
+				q.end(r.IntN(n), false)
+			}
+			if err = cmp.Or(err, q.check()); err != nil {
+				t.Fatalf("seed %d, at the end: %v", seed, err)
+			}
+		}
+		for typ, of := range q.c.types {
+			if of.inHand != 0 {
+				t.Fatalf("seed %d: %d shares of %s are in nobody's hand", seed, of.inHand, typ)
+			}
+		}
+	}
+}
+
+// A long line stops the scanners of its own type and no others, and they go on when it is shorter.
+func TestLongLineStopsTheScannersOfItsType(t *testing.T) {
+	q := &queues{c: unstaffed(map[string]int{"free": 0, "one": 1})}
+	for i := range maxRunnable + 1 {
+		q.wake("one", fmt.Sprint(i))
+	}
+	if q.c.full("free") == nil { // nobody has seen yet that they are too many of one type
+		t.Error("the run queue is full, and more are let in")
+	}
+	if err := q.take(); err != nil {
+		t.Fatal(err)
+	}
+	if s := q.c.next(); s != nil { // a worker finds that all others wait for a share
+		t.Fatalf("%v is one too many", s.ref())
+	}
+	if q.c.full("free") != nil {
+		t.Error("other types wait for a line that is not theirs")
+	}
+	full := q.c.full("one")
+	if full == nil || !q.c.isLong("one") {
+		t.Fatalf("%d wait for a share, and more are let in", q.c.types["one"].line.len)
+	}
+	for range maxRunnable/2 + 2 {
+		q.end(0, false)
+		if err := q.take(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case <-full:
+	default:
+		t.Error("nobody tells the scanners that there is room again")
+	}
+	if q.c.full("one") != nil {
+		t.Error("there is room, and none is let in")
+	}
+}
+
+// When a consumer closes, who waits for a share has none in the end, and none is lost.
+func TestClosingConsumerLetsLinesGo(t *testing.T) {
+	q := &queues{c: unstaffed(map[string]int{"free": 0, "one": 1})}
+	for i := range 4 {
+		q.wake("one", fmt.Sprint(i))
+		q.wake("free", fmt.Sprint(i))
+	}
+	for range 5 {
+		if err := q.take(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := slices.IndexFunc(q.inHand, func(s *server) bool { return s.def.Name == "one" })
+	q.end(one, false) // the next has the share, and no worker yet
+	ref := q.c.types["one"].line.first.ref()
+	end := newGuest(toil, true)
+	end.Released = new(turn.Release)
+	if !q.c.offerRelease(ref, end) {
+		t.Fatal("it was not let in")
+	}
+	q.c.close()
+	left := q.c.next()
+	if left == nil || left.ref() != ref || q.c.next() != nil {
+		t.Fatalf("what is left is not the end of locked work, but %v", left)
+	}
+	left.arrivals = nil // its turn has it
+	q.c.settle(q.c.visit(left, 1), nextTurn{})
+	if t1 := q.c.types["one"]; t1.inHand != 0 || t1.line.len != 0 || q.c.waiting() != 0 {
+		t.Errorf("%d shares in hand, a line of %d, %d waiting", t1.inHand, t1.line.len, q.c.waiting())
+	}
+}
