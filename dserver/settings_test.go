@@ -204,6 +204,44 @@ func graceEnds(t *testing.T, grace, work time.Duration) {
 	close(goOn)
 }
 
+// What work has found within a short grace, and what no turn takes in it, gives its lock up while that can be committed.
+func TestResultWithoutATurnInAShortGraceGivesTheLockUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began, goOn := make(chan struct{}, 9), make(chan struct{})
+		var lingered atomic.Bool
+		def := desks(func(*dserver.LockedContext, Desk, Pay) (string, error) {
+			began <- struct{}{}
+			<-goOn
+			return "receipt", nil
+		}).With(dserver.HandleCast(func(_ *dserver.Context, _ *Desk, m Linger) error {
+			if lingered.CompareAndSwap(false, true) { // elsewhere it returns
+				<-time.After(m.For)
+			}
+			return nil
+		}))
+		store := newStore(t, def)
+		d := def.At(store.Open(), "a")
+		must(t, d.Cast(t.Context(), Pay{}))
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func(db backend.Database) {
+			ended <- dserver.Consumer{Grace: time.Second, Logger: zerolog.Nop()}.Run(ctx, db, def)
+		}(store.Open())
+		<-began
+		must(t, d.Cast(t.Context(), Linger{2 * time.Second}, dserver.Priority()))
+		<-time.After(100 * time.Millisecond)
+		run(t, dserver.Consumer{}, store.Open(), def)
+		stopped := time.Now()
+		cancel()
+		close(goOn)
+		<-began
+		if took := time.Since(stopped); took > 1200*time.Millisecond {
+			t.Errorf("work began elsewhere after %v", took)
+		}
+		<-ended
+	})
+}
+
 // A grace that is none is an error of Run.
 func TestGraceIsNotNegative(t *testing.T) {
 	err := dserver.Consumer{Grace: -time.Second}.Run(t.Context(), newStore(t, journals).Open(), journals)

@@ -2,11 +2,14 @@ package consumer
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/internal/tenant"
 	"github.com/dserver-go/dserver/internal/turn"
@@ -213,5 +216,37 @@ func TestClosingConsumerLetsLinesGo(t *testing.T) {
 	q.c.settle(q.c.visit(left, 1), nextTurn{})
 	if t1 := q.c.types["one"]; t1.inHand != 0 || t1.line.len != 0 || q.c.waiting() != 0 {
 		t.Errorf("%d shares in hand, a line of %d, %d waiting", t1.inHand, t1.line.len, q.c.waiting())
+	}
+}
+
+// A look at a label's rows, which is one for all types, does not wait for a long line, and wakes the others.
+func TestLongLineDoesNotStopALookAtALabel(t *testing.T) {
+	q := &queues{c: unstaffed(map[string]int{"free": 0, "one": 1})}
+	for i := range maxRunnable + 2 {
+		q.wake("one", fmt.Sprint(i))
+	}
+	for range 2 { // all but the first are in the line
+		if err := q.take(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	err := q.c.DB.Transact(ctx, func(tx backend.Tx) error {
+		tenant.SetCalled(tx, tenant.Ref{Type: "one", ID: "called"}, "")
+		tenant.SetCalled(tx, tenant.Ref{Type: "free", ID: "called"}, "")
+		tenant.SetCalled(tx, tenant.Ref{Type: "one", ID: "called as well"}, "")
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch, err := q.c.scanLabelOnce(ctx, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch.Cancel()
+	if s := q.c.next(); s == nil || s.def.Name != "free" {
+		t.Errorf("the other type's server was not woken, but %v", s)
 	}
 }
