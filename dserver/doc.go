@@ -39,7 +39,8 @@
 // A handler gets the current state, which is its own to change, and a [Context]. It may run more than once for one
 // message, if its transaction lost a race; only one run counts. So it touches nothing but its state and its Context: no
 // network, no files, no handle. What it sends by [Context.Cast] is part of the commit; what it registers by
-// [Context.AfterCommit] runs after it, at most once. Its time limit is 4 seconds.
+// [Context.AfterCommit] runs after it, at most once. Its time limit is 4 seconds, or
+// less by [Settings].HandlerLimit.
 //
 // An error that a handler returns is a decision, and is not tried again. A fault, such as a panic, is tried again:
 //
@@ -110,8 +111,9 @@
 //	  the lists and maps of one, when it is read  256 MiB of memory
 //	all that one turn writes                      9 MB
 //	the name of a type, an id                     1 KiB each
-//	the time of a turn's handlers                 4 s
+//	the time of a turn's handlers                 4 s, or less by Settings.HandlerLimit
 //	messages of one turn                          256
+//	servers that one consumer handles at a time   128 per CPU, or Consumer.Turns; of one type, Settings.Turns
 //	messages that wait for one server             no limit, or Settings.MaxQueued, which N senders at once may pass by
 //	                                              N - 1 messages, and what must not be refused by any number
 //

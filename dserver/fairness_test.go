@@ -27,7 +27,7 @@ func TestServersInTroubleLeaveTheOthersAsTheyWere(t *testing.T) {
 		t.Run(fmt.Sprint(c.turns), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				hang := make(chan struct{})
-				types := troubled(hang)
+				types := beset(hang)
 				store := newStore(t, types)
 				db, far, ctx := store.Open(), store.Open(), context.Background()
 				stop := run(t, dserver.Consumer{Turns: c.turns}, db, types)
@@ -59,8 +59,8 @@ func TestServersInTroubleLeaveTheOthersAsTheyWere(t *testing.T) {
 	}
 }
 
-// troubled is journals of which some servers are in trouble.
-func troubled(hang <-chan struct{}) *dserver.Definition[Journal] {
+// beset is journals of which some servers are in trouble.
+func beset(hang <-chan struct{}) *dserver.Definition[Journal] {
 	return journals.With(
 		dserver.Settings[Journal]{MaxAttempts: 1000},
 		dserver.HandleCast(func(_ *dserver.Context, _ *Journal, m Linger) error {
