@@ -154,6 +154,28 @@ func TestTypeWithABoundLeavesWorkersToTheOthers(t *testing.T) {
 	})
 }
 
+// Other types wait for no more turns of a type than its bound, also when that is all workers.
+func TestLinesDoNotKeepTheOtherTypesWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c crew
+		slow := dawdlers(&c, dserver.Settings[Journal]{Turns: 2}, nil)
+		store := newStore(t, slow, journals)
+		far, ctx := store.Open(), context.Background()
+		run(t, dserver.Consumer{Turns: 2}, store.Open(), slow, journals)
+		synctest.Wait()
+		for _, id := range numbered("slow ", 40) {
+			must(t, slow.At(far, id).Cast(ctx, Linger{3 * time.Second}))
+		}
+		for range 3 {
+			began := time.Now()
+			must(t, journals.At(far, "another").Call(within(t), Append{Line: "a line"}, nil))
+			if took := time.Since(began); took > 7*time.Second {
+				t.Errorf("a call of another type took %v", took)
+			}
+		}
+	})
+}
+
 // A handler that does not return, or that ends its goroutine, has its share until its turn has ended on another goroutine,
 // and not longer.
 func TestShareIsGivenOnByAHandlerThatDoesNotReturn(t *testing.T) {
@@ -201,7 +223,9 @@ func TestStopLetsTheLineOfATypeGo(t *testing.T) {
 		for _, id := range []string{"far", "near"} {
 			go func() {
 				at := map[string]backend.Database{"far": far, "near": db}[id]
-				must(t, slow.At(at, id).Cast(ctx, Linger{0}))
+				if err := slow.At(at, id).Cast(ctx, Linger{0}); err != nil {
+					t.Error(err)
+				}
 			}()
 		}
 		<-time.After(10 * time.Millisecond)
@@ -276,8 +300,11 @@ func boundedTypesLoseNothing(t *testing.T) {
 		line := fmt.Sprint("chore ", n)
 		how := []string{"", "", "", "", "panic", "goexit", "hang"}[r.IntN(7)]
 		sent[s.Ref()] = append(sent[s.Ref()], line)
+		chore := Chore{line, time.Duration(r.IntN(2)) * 10 * time.Millisecond, how}
 		go func() {
-			must(t, s.Cast(context.Background(), Chore{line, time.Duration(r.IntN(2)) * 10 * time.Millisecond, how}))
+			if err := s.Cast(context.Background(), chore); err != nil {
+				t.Error(err)
+			}
 		}()
 		<-time.After(time.Duration(r.IntN(60)) * time.Millisecond)
 		if n%100 == 99 {

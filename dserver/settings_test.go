@@ -244,7 +244,9 @@ func TestResultWithoutATurnInAShortGraceGivesTheLockUp(t *testing.T) {
 
 // A grace that is none is an error of Run.
 func TestGraceIsNotNegative(t *testing.T) {
-	err := dserver.Consumer{Grace: -time.Second}.Run(t.Context(), newStore(t, journals).Open(), journals)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	err := dserver.Consumer{Grace: -time.Second}.Run(ctx, newStore(t, journals).Open(), journals)
 	if err == nil || !strings.Contains(err.Error(), "Consumer.Grace of -1s") {
 		t.Errorf("Run: %v", err)
 	}

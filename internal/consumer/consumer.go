@@ -62,8 +62,6 @@ type consumer struct {
 	mu       sync.Mutex
 	cache    cache
 	runnable runQueue  // servers that want a turn
-	shared   runQueue  // those that have waited for a share, and have it (share.go)
-	queued   uint64    // how many were put into the run queue
 	ready    sync.Cond // a server wants a turn, or the consumer closes
 	workers  int
 	idle     int // workers that wait, and were not woken

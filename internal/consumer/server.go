@@ -18,7 +18,6 @@ type server struct {
 
 	// Guarded by the consumer's mutex.
 	next      *server // in the run queue, or in the line of its type
-	number    uint64  // in the run queue
 	shares    bool    // it has one of its type's shares (share.go)
 	newer     *server // in the cache's order of use
 	older     *server

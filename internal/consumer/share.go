@@ -5,16 +5,16 @@ import "context"
 // Shares bound how many servers of a type a consumer has in hand (Settings.Turns), so that a type whose handlers are slow
 // leaves workers to the others. The consumer's mutex guards them.
 //
-//  1. All servers that want a turn wait in the run queue, whatever their type, first come first served.
-//  2. A worker that meets one whose type has all of its shares in hand puts it into the line of its type, and goes on to
-//     the next: who waits for a share has no worker.
-//  3. A turn that ends gives its share to the first in its type's line, which keeps the place that it had in the run queue.
-//     So while somebody waits for a share none is free, and the worker of that turn is there for who has it now.
+//  1. A server that wants a turn takes a share of its type, and waits in the run queue with all others, first come first
+//     served. So no type with a bound has more than its number there, and others do not wait for more of it.
+//  2. When none is left, it waits in the line of its type: there it has no worker, and nobody waits for it.
+//  3. A turn that ends gives its share to the first in its type's line, which goes to the end of the run queue. So while
+//     somebody waits for a share none is free, and the worker of that turn is there for one server more.
 //  4. A turn that was given to another goroutine (overrun.go) keeps its share, as it keeps its worker's place: what was left
 //     behind has neither.
 //  5. When the line is long, the scanners of its type wait, and those of others go on. What they do not read is in the store.
 //
-// Types without a bound have no shares, and their servers never leave the run queue but for a worker.
+// Types without a bound have no shares, and no line. Neither are there any while a test runs each turn by hand (steps.go).
 type share struct {
 	most   int // 0: there is no bound
 	inHand int
@@ -24,27 +24,15 @@ type share struct {
 
 func newShare(most int) share { return share{most: most, room: make(chan struct{}, 1)} }
 
-// enqueue makes a server wait for a worker. The mutex is held.
-func (c *consumer) enqueue(s *server) {
-	c.queued++
-	s.number = c.queued
-	c.runnable.push(s)
-}
-
-// next takes the server whose turn it is off its queue; nil when there is none that may have one. The mutex is held.
-func (c *consumer) next() *server {
-	for {
-		s, shared := c.runnable.first, c.shared.first
-		if shared != nil && (s == nil || shared.number < s.number) {
-			return c.shared.pop()
-		}
-		if s = c.runnable.pop(); s == nil || s.def.Settings.Turns == 0 || c.takeShare(s) {
-			return s
-		}
+// enqueue is steps 1 and 2. It reports whether there is something to do for a worker. The mutex is held.
+func (c *consumer) enqueue(s *server) bool {
+	if s.def.Settings.Turns > 0 && c.steps == nil && !c.takeShare(s) {
+		return false
 	}
+	c.runnable.push(s)
+	return true
 }
 
-// takeShare is step 2.
 func (c *consumer) takeShare(s *server) bool {
 	t := c.types[s.def.Name]
 	if t.inHand == t.most {
@@ -65,7 +53,7 @@ func (c *consumer) leaveShare(s *server) {
 	t := c.types[s.def.Name]
 	if first := t.line.pop(); first != nil {
 		first.shares = true
-		c.shared.push(first)
+		c.runnable.push(first)
 	} else {
 		t.inHand--
 	}
@@ -80,7 +68,7 @@ func (c *consumer) takeWaiting() (all []*server) {
 	for _, t := range c.types {
 		queues = append(queues, &t.line) // first, so that nobody leaves a share to one of them
 	}
-	for _, q := range append(queues, &c.shared, &c.runnable) {
+	for _, q := range append(queues, &c.runnable) {
 		for s := q.pop(); s != nil; s = q.pop() {
 			c.leaveShare(s)
 			all = append(all, s)
@@ -91,7 +79,7 @@ func (c *consumer) takeWaiting() (all []*server) {
 
 // waiting is how many servers want a turn that no worker has. The mutex is held.
 func (c *consumer) waiting() int {
-	n := c.runnable.len + c.shared.len
+	n := c.runnable.len
 	for _, t := range c.types {
 		n += t.line.len
 	}

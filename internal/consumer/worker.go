@@ -16,9 +16,10 @@ func (c *consumer) schedule(s *server) {
 	}
 	s.scheduled = true
 	c.cache.remove(s)
-	c.enqueue(s)
-	c.steps.wake()
-	c.staff()
+	if c.enqueue(s) {
+		c.steps.wake()
+		c.staff()
+	}
 }
 
 // staff gets a worker for a server that became runnable. The mutex is held.
@@ -81,7 +82,7 @@ func (c *consumer) take() *server {
 		return c.steps.take()
 	}
 	for {
-		s := c.next()
+		s := c.runnable.pop()
 		if c.runnable.len < maxRunnable/2 {
 			leaveToken(c.room)
 		}
