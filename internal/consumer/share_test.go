@@ -247,3 +247,18 @@ func TestLongLineDoesNotStopALookAtALabel(t *testing.T) {
 		t.Errorf("the other type's server was not woken, but %v", s)
 	}
 }
+
+// A line is let go while its share is in the hand of a turn that goes on.
+func TestClosingConsumerLetsALineGoAtOnce(t *testing.T) {
+	q := &queues{c: unstaffed(map[string]int{"one": 1})}
+	for i := range 3 {
+		q.wake("one", fmt.Sprint(i))
+	}
+	if err := q.take(); err != nil {
+		t.Fatal(err)
+	}
+	q.c.close()
+	if n := q.c.waiting(); n != 0 {
+		t.Errorf("%d wait", n)
+	}
+}
