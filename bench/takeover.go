@@ -131,15 +131,19 @@ func (t *takeovers) end() {
 // rounds ends the consumer that works, and starts another one, so many times. It returns the gaps in order.
 func (t *takeovers) rounds(ctx context.Context, n int, end func(*child) error) (gaps []time.Duration, err error) {
 	for range n {
-		time.Sleep(takeoverSettles)
-		i, err := t.busiest()
+		if err := wait(ctx, takeoverSettles); err != nil {
+			return nil, err
+		}
+		i, err := t.busiest(ctx)
 		if err != nil {
 			return nil, err
 		}
 		ended := make(chan error, 1)
 		began := time.Now()
 		go func(c *child) { ended <- end(c) }(t.children[i])
-		time.Sleep(takeoverWatched)
+		if err := wait(ctx, takeoverWatched); err != nil {
+			return nil, err
+		}
 		gaps = append(gaps, t.gap(began))
 		if err := <-ended; err != nil {
 			return nil, err
@@ -152,15 +156,27 @@ func (t *takeovers) rounds(ctx context.Context, n int, end func(*child) error) (
 	return gaps, nil
 }
 
+// wait lets time pass.
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // busiest is the consumer that works: the one that uses the processor most.
-func (t *takeovers) busiest() (busiest int, err error) {
+func (t *takeovers) busiest(ctx context.Context) (busiest int, err error) {
 	before := make([]usage, len(t.children))
 	for i, c := range t.children {
 		if before[i], err = c.use(); err != nil {
 			return 0, err
 		}
 	}
-	time.Sleep(takeoverLooks)
+	if err := wait(ctx, takeoverLooks); err != nil {
+		return 0, err
+	}
 	var most time.Duration
 	for i, c := range t.children {
 		u, err := c.use()

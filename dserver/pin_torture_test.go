@@ -312,7 +312,7 @@ func (v *voyage) send(ctx context.Context, open func() (backend.Database, *dserv
 		message = Dock{sender, n, some()}
 	case 5:
 		what = fmt.Sprint("delayed ", sender, " ", n)
-		message, how = Strike{what}, append(how, dserver.After(10*some()))
+		how = append(how, dserver.After(10*some()))
 		v.mu.Lock()
 		v.sent[id][sender]-- // it has no number
 		what = fmt.Sprint(what, " ", len(v.delayed[id]))
