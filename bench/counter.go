@@ -23,13 +23,17 @@ type (
 	increment struct{ dserver.Returns[int64] }
 	value     struct{ dserver.Returns[int64] }
 	bump      struct{}
+	spoil     struct{} // is refused, and becomes a dead letter
 )
+
+var errSpoilt = &dserver.Error{Code: "spoilt"}
 
 var counters = dserver.Define("counter",
 	dserver.HandleCast(func(_ *dserver.Context, c *counter, _ bump) error {
 		c.Count++
 		return nil
 	}),
+	dserver.HandleCast(func(*dserver.Context, *counter, spoil) error { return errSpoilt }),
 	dserver.HandleCall(func(_ *dserver.Context, c *counter, _ increment) (int64, error) {
 		c.Count++
 		return c.Count, nil
