@@ -108,6 +108,7 @@ func awaitVisits(t testing.TB, s *dserver.DServer[Stay], want ...string) {
 }
 
 func TestServerRunsWhereItIsPinned(t *testing.T) {
+	t.Parallel()
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		ctx := within(t)
 		run(t, dserver.Consumer{}, open(), newHost("any").stays())
@@ -192,6 +193,7 @@ func TestAttemptIsNotCountedAfterAPin(t *testing.T) {
 
 // What joins turns without the queue is recalled, not read: a pin is seen there as well.
 func TestRecalledServerIsSeenToBePinned(t *testing.T) {
+	t.Parallel()
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		ctx, here := within(t), open()
 		def := newHost("old").stays()
@@ -217,6 +219,7 @@ func TestRecalledServerIsSeenToBePinned(t *testing.T) {
 }
 
 func TestLockedWorkBeginsAgainWhereTheServerIsPinned(t *testing.T) {
+	t.Parallel()
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		ctx, old, fresh := within(t), newHost("old"), newHost("new")
 		run(t, dserver.Consumer{Logger: zerolog.Nop()}, open(), old.stays())
@@ -373,6 +376,7 @@ func TestInfoIsAskedWhereTheServerRuns(t *testing.T) {
 }
 
 func TestServersBeginUnderTheLabelOfTheirType(t *testing.T) {
+	t.Parallel()
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		ctx, db := within(t), open()
 		old := stay.At(db, "old")

@@ -29,6 +29,7 @@ func troubled(t testing.TB, db backend.Database) (ids []string) {
 }
 
 func TestServersInTroubleAreListed(t *testing.T) {
+	t.Parallel()
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		ctx, db, h := within(t), open(), newHost("inn")
 		def := h.stays(dserver.Settings[Stay]{MaxAttempts: 2, Halt: true}, dserver.HandleCast(func(_ *dserver.Context, _ *Stay, m Spurned) error {
@@ -85,6 +86,7 @@ type (
 
 // The index is tidied up beside new trouble, which is never lost by that.
 func TestTroubleThatComesWhileItsIndexIsTidiedUpIsFound(t *testing.T) {
+	t.Parallel()
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		ctx, db, other := within(t), open(), open()
 		run(t, dserver.Consumer{Logger: zerolog.Nop()}, open(), journals)
