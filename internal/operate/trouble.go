@@ -32,36 +32,31 @@ func (s Status) isTrouble() bool {
 func Troubles(ctx context.Context, db backend.Database) iter.Seq2[Trouble, error] {
 	return func(yield func(Trouble, error) bool) {
 		seen := map[tenant.Ref]struct{}{}
-		look := func(ref tenant.Ref) (goesOn bool, err error) {
+		look := func(ref tenant.Ref, isIndexed bool) (goesOn bool, err error) {
 			if _, known := seen[ref]; known {
 				return true, nil
 			}
 			seen[ref] = struct{}{}
 			status, err := Server{db, ref}.Status(ctx)
-			if err != nil {
-				return false, err
+			if err == nil && isIndexed && status.DeadLetters == 0 && !status.Halted {
+				err = db.Transact(ctx, func(tx backend.Tx) error { return tenant.ClearTrouble(tx, ref) })
 			}
-			if status.isTrouble() {
-				return yield(Trouble{ref, status}, nil), nil
+			if err != nil || !status.isTrouble() {
+				return err == nil, err
 			}
-			return true, nil
+			return yield(Trouble{ref, status}, nil), nil
 		}
 		for _, index := range []struct {
 			name string
 			of   func(backend.Key) (ref tenant.Ref, isOne bool, err error)
-			tidy bool
 		}{
-			{tenant.KeyTrouble, ofTrouble, true},
-			{tenant.KeyReady, ofMark, false},
-			{tenant.KeyParked, ofParked, false},
-			{tenant.KeyLabel, ofLabel, false},
+			{tenant.KeyTrouble, ofTrouble},
+			{tenant.KeyReady, ofMark},
+			{tenant.KeyParked, ofParked},
+			{tenant.KeyLabel, ofLabel},
 		} {
 			goesOn, err := eachServer(ctx, db, backend.NewKey(index.name), index.of, func(ref tenant.Ref) (bool, error) {
-				goesOn, err := look(ref)
-				if err == nil && index.tidy {
-					err = db.Transact(ctx, func(tx backend.Tx) error { return tenant.ClearTrouble(tx, ref) })
-				}
-				return goesOn, err
+				return look(ref, index.name == tenant.KeyTrouble)
 			})
 			if err != nil {
 				yield(Trouble{}, fmt.Errorf("dserver: look for trouble: %w", err))
