@@ -180,23 +180,24 @@ func (c *consumer) works() (works, isBusy bool) {
 
 // stopPulse is step 3, with the bells of what is left to others.
 func (c *consumer) stopPulse() {
-	bells := map[tenant.Ref]struct{}{}
+	type place struct {
+		typ   string
+		shard int64
+	}
+	left := map[place]struct{}{}
 	c.mu.Lock()
 	for typ, t := range c.types {
 		for id, s := range t.servers {
 			if s.marked {
-				bells[tenant.Ref{Type: typ, ID: id}] = struct{}{}
-			}
-			if len(bells) == tenant.MaxScan {
-				break
+				left[place{typ, tenant.ShardOf(id)}] = struct{}{}
 			}
 		}
 	}
 	c.mu.Unlock()
 	_ = c.DB.Transact(c.Base, func(tx backend.Tx) error { // peers find out when it does not change
 		tx.Clear(tenant.PresenceOf(c.Process.ID).Pulse().Only())
-		for ref := range bells {
-			tx.Add(tenant.Bell(ref.Type, tenant.ShardOf(ref.ID)), 1)
+		for p := range left {
+			tx.Add(tenant.Bell(p.typ, p.shard), 1)
 		}
 		return nil
 	})

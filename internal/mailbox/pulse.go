@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-	"hash/fnv"
+	"fmt"
 	"slices"
 	"time"
 
@@ -39,7 +39,7 @@ func (p *Process) Peers(typ string, shard int64) []string {
 		}
 	}
 	if len(peers) > maxPeers {
-		Rank(peers, typ+string(rune(shard)))
+		Rank(peers, fmt.Sprint(typ, " ", shard))
 		if peers = peers[:maxPeers]; !slices.Contains(peers, p.ID) {
 			return nil
 		}
@@ -52,21 +52,37 @@ func (p *Process) Peers(typ string, shard int64) []string {
 
 // Rank puts peers into their order for a server.
 func Rank(peers []string, server string) {
-	slices.SortFunc(peers, func(a, b string) int {
-		return cmp.Or(cmp.Compare(rendezvous(b, server), rendezvous(a, server)), cmp.Compare(a, b))
+	type ranked struct {
+		hash uint64
+		peer string
+	}
+	order := make([]ranked, len(peers))
+	for i, peer := range peers {
+		order[i] = ranked{rendezvous(peer, server), peer}
+	}
+	slices.SortFunc(order, func(a, b ranked) int {
+		return cmp.Or(cmp.Compare(b.hash, a.hash), cmp.Compare(a.peer, b.peer))
 	})
+	for i := range order {
+		peers[i] = order[i].peer
+	}
 }
 
+// rendezvous is FNV-1a of two names, with a step of MurmurHash3's end: of names that differ in their ends alone, as numbered
+// ones do, FNV's high bits hardly differ. All processes must come to the same, so it is no hash of hash/maphash.
 func rendezvous(peer, server string) uint64 {
-	h := fnv.New64a()
-	h.Write([]byte(peer))
-	h.Write([]byte{0})
-	h.Write([]byte(server))
-	x := h.Sum64() // of names that differ in their last bytes FNV's high bits hardly differ
+	const prime = 1099511628211
+	x := uint64(14695981039346656037)
+	for i := range len(peer) {
+		x = (x ^ uint64(peer[i])) * prime
+	}
+	x *= prime // for the zero byte between them
+	for i := range len(server) {
+		x = (x ^ uint64(server[i])) * prime
+	}
 	x ^= x >> 33
 	x *= 0xff51afd7ed558ccd
-	x ^= x >> 33
-	return x
+	return x ^ x>>33
 }
 
 // The pulse of a process is a key that changes while its consumers are at work and peers stand by, and that is removed when
