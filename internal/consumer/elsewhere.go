@@ -131,13 +131,20 @@ func (t *visit) clearStrayRows() error {
 	})
 }
 
-// tellUnlisted is step 3, once for each type and label.
+// tellUnlisted is step 3, once for each type and label. Who was not there a moment ago may have come, so it looks again before
+// it tells.
 func (t *visit) tellUnlisted() error {
-	crew, err := t.c.Process.ReadCrew(t.c.Base, t.Def.Name)
-	if err != nil || len(tenant.Listing(crew, t.Label())) > 0 {
-		return err
+	about := tenant.Ref{Type: t.Def.Name, ID: t.Label()}
+	for _, look := range []func(context.Context, string) ([]tenant.Able, error){t.c.Process.Crew, t.c.Process.ReadCrew} {
+		if t.c.unlisted.isNoted(about) {
+			return nil
+		}
+		crew, err := look(t.c.Base, t.Def.Name)
+		if err != nil || len(tenant.Listing(crew, t.Label())) > 0 {
+			return err
+		}
 	}
-	if t.c.unlisted.isNew(tenant.Ref{Type: t.Def.Name, ID: t.Label()}) {
+	if t.c.unlisted.isNew(about) {
 		t.c.log.Warn().Stringer(logs.Server, t.Ref).Str(logs.Label, t.Label()).
 			Msg("no living consumer lists the label of a server: it waits for one, as do others of that label")
 	}

@@ -113,7 +113,36 @@ func (h Handle) absence(ctx context.Context, p *mailbox.Process) string {
 	if text := p.Absence(h.Ref.Type); text != "" {
 		return text
 	}
-	return h.oddity(p)
+	return h.hindrance(p)
+}
+
+// hindrance is what to add to the error of a call whose time is over, when consumers could not read the state, or none of them
+// lists the server's label: "" else.
+func (h Handle) hindrance(p *mailbox.Process) (text string) {
+	ctx, cancel := context.WithTimeout(context.Background(), mailbox.AbsenceLimit)
+	defer cancel()
+	var head tenant.Head
+	keys := tenant.KeysOf(h.Ref)
+	err := h.DB.Read(ctx, func(tx backend.ReadTx) error {
+		records, err := tx.GetRange(keys.Head().Tree(), backend.RangeOptions{}).Get()
+		if err != nil {
+			return err
+		}
+		head = tenant.Head{}
+		return head.Records(keys.Head(), records)
+	})
+	if err != nil {
+		return ""
+	}
+	if said := head.Unreadable.Text; said != "" {
+		return " (its state could not be read: " + said + ")"
+	}
+	label := head.LabelOf(h.Def.Settings.Label)
+	crew, err := p.Crew(ctx, h.Ref.Type)
+	if err != nil || len(tenant.Listing(crew, label)) > 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (no consumer lists its label %q: Consumer.Labels, or Pin it elsewhere)", label)
 }
 
 // push appends messages to the queue, in one commit with all that makes them found. It returns what is known of their

@@ -163,6 +163,14 @@ type loggedOnce struct {
 // maxLeftAlone bounds what is logged.
 const maxLeftAlone = 10_000
 
+// isNoted reports whether a server was noted.
+func (l *loggedOnce) isNoted(ref tenant.Ref) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, known := l.refs[ref]
+	return known
+}
+
 // isNew notes a server, and reports whether it was not noted yet.
 func (l *loggedOnce) isNew(ref tenant.Ref) bool {
 	l.mu.Lock()

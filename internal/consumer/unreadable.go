@@ -1,14 +1,12 @@
 package consumer
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/internal/logs"
-	"github.com/dserver-go/dserver/internal/mailbox"
 	"github.com/dserver-go/dserver/internal/tenant"
 	"github.com/dserver-go/dserver/internal/turn"
 )
@@ -74,33 +72,4 @@ func (t *visit) tellUnreadable(err error) {
 	if err != nil && !errors.Is(err, backend.ErrClosed) {
 		t.c.log.Warn().Err(err).Stringer(logs.Server, t.Ref).Msg("why the state cannot be read is not written down")
 	}
-}
-
-// oddity is what to add to the error of a call whose time is over, when consumers could not read the state, or none of them
-// lists the server's label: "" else.
-func (h Handle) oddity(p *mailbox.Process) (text string) {
-	ctx, cancel := context.WithTimeout(context.Background(), mailbox.AbsenceLimit)
-	defer cancel()
-	var head tenant.Head
-	keys := tenant.KeysOf(h.Ref)
-	err := h.DB.Read(ctx, func(tx backend.ReadTx) error {
-		records, err := tx.GetRange(keys.Head().Tree(), backend.RangeOptions{}).Get()
-		if err != nil {
-			return err
-		}
-		head = tenant.Head{}
-		return head.Records(keys.Head(), records)
-	})
-	if err != nil {
-		return ""
-	}
-	if said := head.Unreadable.Text; said != "" {
-		return " (its state could not be read: " + said + ")"
-	}
-	label := head.LabelOf(h.Def.Settings.Label)
-	crew, err := p.Crew(ctx, h.Ref.Type)
-	if err != nil || len(tenant.Listing(crew, label)) > 0 {
-		return ""
-	}
-	return fmt.Sprintf(" (no consumer lists its label %q: Consumer.Labels, or Pin it elsewhere)", label)
 }
