@@ -566,34 +566,12 @@ func TestPinsOfKilledProcesses(t *testing.T) {
 		t.Cleanup(func() { must(t, db.Database.Close()) })
 		def := berths("operator")
 
-		var living []shelvesChild
-		begun := 0
+		children, begun := newBrood(t), 0
 		begin := func(labels []string) {
 			begun++
 			what := fmt.Sprintf("%q %q %q", fmt.Sprint("process ", begun), strings.Join(labels, ","), name)
-			child := childOf("TestPinsChild", pinsEnv, what)
-			child.Stdout = new(strings.Builder)
-			alive, err := child.StdinPipe()
-			must(t, err)
-			must(t, child.Start())
-			living = append(living, shelvesChild{child, alive})
+			children.begin(childOf("TestPinsChild", pinsEnv, what))
 		}
-		end := func(i int, kill bool) {
-			child := living[i]
-			living = slices.Delete(living, i, i+1)
-			if kill {
-				must(t, child.Process.Kill())
-			}
-			must(t, child.alive.Close())
-			if err := child.Wait(); err != nil && !kill {
-				t.Errorf("a process ended with %v: %s", err, child.Stdout)
-			}
-		}
-		t.Cleanup(func() {
-			for len(living) > 0 {
-				end(0, true)
-			}
-		})
 
 		ctx, stop := context.WithCancel(t.Context())
 		var senders sync.WaitGroup
@@ -611,10 +589,10 @@ func TestPinsOfKilledProcesses(t *testing.T) {
 			})
 		}
 		for move := range moves {
-			if len(living) < 3 {
+			if n := len(children.living); n < 3 {
 				begin(v.someLabels(random))
 			} else if random.IntN(8) == 0 {
-				end(random.IntN(len(living)), random.IntN(4) > 0)
+				children.end(random.IntN(n), random.IntN(4) > 0)
 			}
 			id, label := v.ids[random.IntN(len(v.ids))], v.labels[random.IntN(len(v.labels))]
 			if err := def.At(db, id).Pin(t.Context(), label); err != nil {
@@ -624,12 +602,10 @@ func TestPinsOfKilledProcesses(t *testing.T) {
 		}
 		stop()
 		senders.Wait()
-		for len(living) > 0 {
-			end(0, random.IntN(2) == 0)
-		}
+		children.endAll(func() (kill bool) { return random.IntN(2) == 0 })
 		begin(v.labels)
 		v.settle(t, db.Database, def)
-		end(0, false)
+		children.end(0, false)
 		judgeHistory(t, db.Database, moves/2)
 		check(t, db.Database, def)
 	})

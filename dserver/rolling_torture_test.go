@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -196,12 +193,6 @@ func TestShelvesChild(t *testing.T) {
 	must(t, quickly(untilOrphaned(), db, shelvesOf(n)))
 }
 
-// shelvesChild is such a process. It ends in order when its standard input does.
-type shelvesChild struct {
-	*exec.Cmd
-	alive io.Closer
-}
-
 // The same with processes: they are started, stopped and killed in any order, on each store.
 func TestRollingUpdatesOfKilledProcesses(t *testing.T) {
 	t.Parallel()
@@ -214,42 +205,18 @@ func TestRollingUpdatesOfKilledProcesses(t *testing.T) {
 		name := place(t)
 		lib := library{t: t, random: random, db: openNamed(t, name), lent: map[string]int{}, titles: map[string]string{}}
 		t.Cleanup(func() { must(t, lib.db.Close()) })
-		var living []shelvesChild
-		end := func(kill bool) {
-			i := random.IntN(len(living))
-			child := living[i]
-			living = slices.Delete(living, i, i+1)
-			if kill {
-				must(t, child.Process.Kill())
-			}
-			must(t, child.alive.Close())
-			if err := child.Wait(); err != nil && !kill {
-				t.Errorf("a process ended with %v: %s", err, child.Stdout)
-			}
-		}
-		t.Cleanup(func() {
-			for len(living) > 0 {
-				end(true)
-			}
-		})
+		children := newBrood(t)
 		for range steps {
 			switch {
-			case len(living) < 4 && random.IntN(2) == 0:
-				child := childOf("TestShelvesChild", shelvesEnv, fmt.Sprint(1+random.IntN(3), " ", name))
-				child.Stdout = new(strings.Builder)
-				alive, err := child.StdinPipe()
-				must(t, err)
-				must(t, child.Start())
-				living = append(living, shelvesChild{child, alive})
-			case len(living) > 0 && random.IntN(3) == 0:
-				end(random.IntN(2) == 0)
+			case len(children.living) < 4 && random.IntN(2) == 0:
+				children.begin(childOf("TestShelvesChild", shelvesEnv, fmt.Sprint(1+random.IntN(3), " ", name)))
+			case len(children.living) > 0 && random.IntN(3) == 0:
+				children.end(random.IntN(len(children.living)), random.IntN(2) == 0)
 			}
 			lib.send(random.IntN(20))
 			<-time.After(time.Duration(random.IntN(400)) * time.Millisecond)
 		}
-		for len(living) > 0 {
-			end(random.IntN(2) == 0)
-		}
+		children.endAll(func() (kill bool) { return random.IntN(2) == 0 })
 		runQuickly(t, openNamed(t, name), shelves3)
 		lib.callers.Wait()
 		for id := range shelvesInUse {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/dserver-go/dserver/backend"
@@ -79,6 +81,53 @@ func childOf(test, variable, name string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], "-test.run", "^"+test+"$")
 	cmd.Env = append(os.Environ(), variable+"="+name)
 	return cmd
+}
+
+// brood is child processes that a test begins, and ends in any order. Those that are left are killed when the test ends.
+type brood struct {
+	t      *testing.T
+	living []broodling
+}
+
+// broodling is such a process. It ends in order when its standard input does.
+type broodling struct {
+	*exec.Cmd
+	alive io.Closer
+}
+
+func newBrood(t *testing.T) *brood {
+	m := &brood{t: t}
+	t.Cleanup(func() { m.endAll(func() (kill bool) { return true }) })
+	return m
+}
+
+func (m *brood) begin(child *exec.Cmd) {
+	m.t.Helper()
+	child.Stdout = new(strings.Builder)
+	alive, err := child.StdinPipe()
+	must(m.t, err)
+	must(m.t, child.Start())
+	m.living = append(m.living, broodling{child, alive})
+}
+
+func (m *brood) end(i int, kill bool) {
+	m.t.Helper()
+	child := m.living[i]
+	m.living = slices.Delete(m.living, i, i+1)
+	if kill {
+		must(m.t, child.Process.Kill())
+	}
+	must(m.t, child.alive.Close())
+	if err := child.Wait(); err != nil && !kill {
+		m.t.Errorf("a process ended with %v: %s", err, child.Stdout)
+	}
+}
+
+func (m *brood) endAll(kill func() bool) {
+	m.t.Helper()
+	for len(m.living) > 0 {
+		m.end(0, kill())
+	}
 }
 
 // untilOrphaned ends when standard input does: a child whose parent has gone must not stay.
