@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/internal/occ"
 )
 
 func TestOwnCommitFiresBeforeItReturns(t *testing.T) {
@@ -112,4 +114,37 @@ func TestNoWatchIsKeptInVain(t *testing.T) {
 	if n, keys := db.watches.Count(); n != 0 || keys != 0 {
 		t.Errorf("%d watches on %d keys are kept", n, keys)
 	}
+}
+
+// A store in which others are busy, and nothing happens that is watched for, is polled less often, until something does.
+func TestPollRestsWhereNothingIsWatchedFor(t *testing.T) {
+	db := openTest(t) // whose own poll has no watches
+	other := openAt(t, db.path)
+	p := &poll{db: db, watches: occ.NewWatches(true)}
+	defer p.close()
+	var base occ.Base
+	base.Draw(db.log, time.Now())
+	watch := p.watches.Make(backend.NewKey("a"), nil)
+	p.watches.Set([]*occ.Watch{watch}, &base, p.watches.Suspected())
+	look := func(key string, i int) time.Duration {
+		t.Helper()
+		mustSet(t, other, key, strconv.Itoa(i))
+		if err := p.look(); err != nil {
+			t.Fatal(err)
+		}
+		db.log.SawForeign() // just now, however slow the machine is
+		return p.interval()
+	}
+	for i := range idleLooks - 1 {
+		if d := look("b", i); d != pollBusy {
+			t.Fatalf("after %d looks in vain the pause is %v", i+1, d)
+		}
+	}
+	if d := look("b", idleLooks); d != pollWarm {
+		t.Errorf("after %d looks in vain the pause is %v", idleLooks, d)
+	}
+	if d := look("a", 1); d != pollBusy {
+		t.Errorf("after one that fired the pause is %v", d)
+	}
+	awaitWatch(t, watch)
 }
