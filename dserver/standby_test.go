@@ -147,3 +147,34 @@ func TestPeersGoOnWhereAConsumerEnds(t *testing.T) {
 		})
 	}
 }
+
+// A consumer that begins with a server and does not come to an end with it, though it is alive, is not waited for without end.
+func TestPeerBeginsWhereTheFirstDoesNotComeToAnEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, hang := newStore(t), make(chan struct{})
+		defer close(hang)
+		var stuck atomic.Int64 // the host that was first, from 1 on
+		def := func(host int64) *dserver.Definition[Tickings] {
+			return dserver.Define("ticker", dserver.HandleCast(func(ctx *dserver.Context, s *Tickings, _ TickOnce) error {
+				if ctx.Self().ID == "stuck" && (stuck.CompareAndSwap(0, host) || stuck.Load() == host) {
+					<-hang
+				}
+				s.N++
+				return nil
+			}))
+		}
+		for host := range int64(2) {
+			run(t, dserver.Consumer{Logger: zerolog.Nop()}, store.Open(), def(host+1))
+		}
+		db := store.Open()
+		acquainted(t, db)
+		<-time.After(time.Minute) // they are careful no more
+		s := def(0).At(db, "stuck")
+		must(t, s.Cast(t.Context(), TickOnce{}))
+		<-time.After(15 * time.Second)
+		state, err := s.State(t.Context())
+		if status := statusOf(t, s); err != nil || state.N != 1 || status.DeadLetters != 0 || status.Queued != 0 {
+			t.Errorf("after 15 seconds: %+v, %v, %+v", state, err, status)
+		}
+	})
+}

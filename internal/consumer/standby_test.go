@@ -1,0 +1,70 @@
+package consumer
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/backendtest"
+	"github.com/dserver-go/dserver/internal/mailbox"
+	"github.com/dserver-go/dserver/internal/tenant"
+)
+
+// A peer that is at work is waited for with a server, but not for longer than a look's interval; and one that is silent for a
+// moment alone.
+func TestNoPeerIsWaitedForWithoutEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			name     string
+			beats    bool
+			atLeast  time.Duration
+			lessThan time.Duration
+		}{
+			{"at work", true, mailbox.LookInterval, mailbox.LookInterval + time.Second},
+			{"silent", false, 100 * time.Millisecond, 200 * time.Millisecond},
+		} {
+			db, def := backendtest.NewModel(), define()
+			c1 := newConsumer(db, Options{}, def)
+			p, release := mailbox.Acquire(db)
+			c1.Process = p
+			b := &bystander{c: c1, typ: def.Name, peers: []string{"other", p.ID}, next: time.Now().Add(time.Hour)}
+			id := "a"
+			for mailbox.Rank(b.peers, id); b.peers[0] != "other"; mailbox.Rank(b.peers, id) {
+				id += "a" // until it is the other's
+			}
+			keys := tenant.PresenceOf("other")
+			began := time.Now()
+			for i := byte(0); ; i++ {
+				err := db.Transact(t.Context(), func(tx backend.Tx) error {
+					tx.Set(keys.Record(), nil)
+					if c.beats || i == 0 {
+						tx.Set(keys.Pulse(), []byte{i})
+					}
+					return nil
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.begin()
+				isLeft, err := b.standsBy(t.Context(), id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				took := time.Since(began)
+				if !isLeft {
+					if took < c.atLeast || took >= c.lessThan {
+						t.Errorf("%s: it is waited for for %v", c.name, took)
+					}
+					break
+				}
+				if took > time.Minute {
+					t.Errorf("%s: it is waited for without end", c.name)
+					break
+				}
+				<-time.After(b.end())
+			}
+			release()
+		}
+	})
+}
