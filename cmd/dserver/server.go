@@ -69,16 +69,16 @@ func (s status) word() string {
 // Run prints a row per server.
 func (c *lsCommand) Run(ctx context.Context, t *tool) error {
 	list := t.out.list("SERVER", "QUEUED", "DEAD", "STATUS")
+	row := func(ref dserver.Ref, found dserver.Status) error {
+		s := newStatus(ref, found)
+		return list.add(s, ref, s.Queued, s.DeadLetters, s.word())
+	}
 	if c.Trouble {
 		for found, err := range dserver.Troubles(ctx, t.db) {
+			if err == nil && (c.Type == "" || string(c.Type) == found.Ref.Type) {
+				err = row(found.Ref, found.Status)
+			}
 			if err != nil {
-				return err
-			}
-			if c.Type != "" && string(c.Type) != found.Ref.Type {
-				continue
-			}
-			s := newStatus(found.Ref, found.Status)
-			if err := list.add(s, found.Ref, s.Queued, s.DeadLetters, s.word()); err != nil {
 				return err
 			}
 		}
@@ -89,8 +89,7 @@ func (c *lsCommand) Run(ctx context.Context, t *tool) error {
 		if err != nil {
 			return err
 		}
-		s := newStatus(ref, found)
-		return list.add(s, ref, s.Queued, s.DeadLetters, s.word())
+		return row(ref, found)
 	})
 	if err != nil {
 		return err

@@ -45,5 +45,6 @@
 // Info has one for each call. Functions of the program that have not returned in their time are left to themselves (stray.go).
 // Timers, of which each server that waits for something has one, run on the runtime's goroutines.
 //
-// Each protocol has its crash table: claims, parking, messages that nobody handles (claim.go, parked.go, unheard.go).
+// Each protocol has its crash table: claims, parking, messages that nobody handles, servers of other labels (claim.go,
+// parked.go, unheard.go, elsewhere.go). Standing by (standby.go) has none, as nothing but time rests on it.
 package consumer

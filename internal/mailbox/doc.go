@@ -14,6 +14,8 @@
 //     one death alone.
 //   - The record of a process with consumers has what they have in hand, as of the beat. Its time shows others how far its
 //     clock is from theirs (clock.go): they log it, and decide nothing by it.
+//   - Of the processes that run a type in the same way, all know the order in which they begin with a server, and which of
+//     them are at work (pulse.go). Nothing but time rests on that.
 //   - What a dead process left is removed by the living (the sweep): first its claims, which say nothing of the living, and
 //     then its record with all below it, if that still is as it was seen. A process that only sends beats once a minute, and
 //     is swept after ten.

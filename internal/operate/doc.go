@@ -1,5 +1,5 @@
 // Package operate is what operators do to servers, and see of them: status, lists of messages and dead letters, withdraw,
-// retry, unlock, resume, reset, kill (Server), lists of servers and of consumers, and a check of all that is stored (Check).
+// retry, unlock, resume, pin, reset, kill (Server), lists of servers, of those in trouble and of consumers, and a check of all that is stored (Check).
 // Package dserver and the tool show it.
 //
 // # What it promises

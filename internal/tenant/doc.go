@@ -24,10 +24,12 @@
 //	what is written when a timer is set          Keys.WriteTimers (timer.go), and the row of the index (due.go)
 //	idempotency keys                             OnceRecord (once.go), with what binds them (binding.go)
 //	what is written when a lock is taken         Keys.Take (lock.go); its end before its time: LockEnd (lock_end.go)
-//	dead letters                                 Letter (letter.go)
+//	dead letters                                 Letter (letter.go); the index of who has some, or halts (trouble.go)
+//	where a server runs                          Pin, Keys.PinTo (pin.go)
 //	answers to callers                           Outbox (answer.go)
 //	the end of a server, with its crash table    Kill, Bury (kill.go)
 //
 // Crash tables: whatever is written here is part of somebody's commit, whose table stands there (packages turn, lease and
-// consumer). Two are of the stored form itself: kill.go and lock_end.go.
+// consumer). Those of the stored form itself stand here: kill.go, lock_end.go, pin.go and
+// trouble.go.
 package tenant
