@@ -104,7 +104,7 @@ func (s Settings[S]) addTo(d *Definition[S]) {
 	to.Halt = to.Halt || s.Halt
 }
 
-// check panics when a setting is none.
+// check panics when a setting has a value that it cannot have.
 func (s Settings[S]) check(d *turn.Definition) {
 	if min(s.MaxAttempts, s.MaxQueued, s.Turns) < 0 || min(s.WorkLimit, s.HandlerLimit, s.BackOff, s.MaxBackOff) < 0 {
 		panic(fmt.Sprintf("dserver: the settings of %q (Define at %s) are negative: %+v", d.Name, d.Place, s))
