@@ -76,6 +76,7 @@ const (
 	roleVariable = "DSERVER_BENCH_ROLE"
 	roleConsumer = "consumer"
 	roleIdle     = "idle"
+	roleTypes    = "types" // with the number of types after it
 
 	roleForerunner = "forerunner"
 )
@@ -151,6 +152,8 @@ func runChild(ctx context.Context, role string, args []string) error {
 		return beConsumer(ctx, db)
 	case roleIdle:
 		return beIdle(ctx, db)
+	case roleTypes:
+		return beOfTypes(ctx, db)
 	}
 	return fmt.Errorf("no child is called %q", role)
 }

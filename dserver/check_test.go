@@ -67,10 +67,10 @@ func TestCheckFindsWhatIsDamaged(t *testing.T) {
 		says   string
 	}{
 		{"a ready mark is missing", func(tx backend.Tx) { tx.Clear(backend.NewKey("r").Below()) }, "2 messages and no ready mark"},
-		{"a row of a waiting server in the wrong shard", set(backend.NewKey("w", "journal", int64(7), "a"), ""), "is no row of a server that waits"},
-		{"a row of a waiting server of nothing", set(backend.NewKey("w", "journal"), ""), "is no row of a server that waits"},
-		{"a ready mark in the wrong shard", set(backend.NewKey("r", "journal", int64(7), "a", "m"), ""), "is no ready mark"},
-		{"a ready mark of nothing", set(backend.NewKey("r", "journal"), ""), "is no ready mark"},
+		{"a row of a waiting server in the wrong shard", set(backend.NewKey("w", int64(7), "journal", "a"), ""), "is no row of a server that waits"},
+		{"a row of a waiting server of nothing", set(backend.NewKey("w", int64(7), "journal"), ""), "is no row of a server that waits"},
+		{"a ready mark in the wrong shard", set(backend.NewKey("r", int64(7), "journal", "a", "m"), ""), "is no ready mark"},
+		{"a ready mark of nothing", set(backend.NewKey("r", int64(7), "journal"), ""), "is no ready mark"},
 		{"a message is missing", clearFirst(server.Str("q").Int(1)), "1 items, and counters that say 2"},
 		{"a message is half there", setFirst(server.Str("q").Int(1), "\xdaDSCH\x00\x00\x00\x09"), "not whole"},
 		{"a strange key in the queue", set(server.Str("q").Int(9), ""), "is not the queue's"},
@@ -88,8 +88,8 @@ func TestCheckFindsWhatIsDamaged(t *testing.T) {
 		{"a state that cannot be decoded", setFirst(server.Str("s"), "\xff"), "decode the state of a server of type \"journal\""},
 		{"keys of a server that belong to nothing", set(server.Str("z"), ""), `keys below "z"`},
 		{"keys that belong to nothing", set(backend.NewKey("z", "z"), ""), "belong to nothing"},
-		{"a bell that is none", set(backend.NewKey("b", "journal", int64(1)), "x"), "is no bell"},
-		{"a bell of a shard that is none", set(backend.NewKey("b", "journal", int64(99)), "12345678"), "is no bell"},
+		{"a bell that is none", set(backend.NewKey("b", int64(1)), "x"), "is no bell"},
+		{"a bell of a shard that is none", set(backend.NewKey("b", int64(128)), "12345678"), "is no bell"},
 		{"a mailbox without its process", func(tx backend.Tx) {
 			tx.Set(backend.NewKey("p", "nobody", "m", int64(1)).Stamp(backend.NewVersionstamp(1, 0)), nil)
 		}, "without a record"},
@@ -99,7 +99,8 @@ func TestCheckFindsWhatIsDamaged(t *testing.T) {
 			tx.Set(backend.NewKey("p", "somebody", "m", int64(1)).Stamp(backend.NewVersionstamp(1, 0)), []byte{0xff})
 		}, "somebody"},
 		{"what is due is not in the index", func(tx backend.Tx) { tx.Clear(backend.NewKey("t").Below()) }, "not in the index"},
-		{"a strange row in the index", set(backend.NewKey("t", "journal", int64(1), "x"), ""), "index of what is due"},
+		{"a strange row in the index", set(backend.NewKey("t", int64(1), "x"), ""), "index of what is due"},
+		{"a row in the index in the wrong shard", set(backend.NewKey("t", int64(7), int64(1), "journal", "a", 0, "x", "set"), ""), "index of what is due"},
 		{"a timer that cannot be read", setFirst(server.Str("t"), "\xff"), "damaged"},
 		{"a locked message without a lock", set(server.Str("w"), "x"), "lock"},
 	} {
@@ -119,7 +120,7 @@ func TestCheckIsBoundedAndHonest(t *testing.T) {
 	db := furnished(t)
 	must(t, db.Transact(t.Context(), func(tx backend.Tx) error {
 		for i := range 1000 {
-			tx.Set(backend.NewKey("r", "journal", i), nil)
+			tx.Set(backend.NewKey("r", i), nil)
 		}
 		return nil
 	}))

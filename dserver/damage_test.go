@@ -37,18 +37,18 @@ func TestDamagedRowsStopNoOthers(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			shard = elements[2].(int64)
+			shard = elements[1].(int64)
 			records, err := tx.GetRange(tenant.Str("a").Tree(), backend.RangeOptions{}).Get()
 			if err != nil {
 				return err
 			}
 			tx.Set(records[0].Key, []byte{0xff})
 			tx.Set(tenant.Str("t", "broken"), []byte{0xff})
-			due := backend.NewKey("t", "desk", shard)
+			due := backend.NewKey("t", shard)
 			tx.Set(due.Str("no time"), nil) // before all times
-			tx.Set(due.Int(1).Str("a").Int(0).Str("broken", "set"), nil)
-			tx.Set(due.Int(1).Str("a").Int(99).Str("of no kind", ""), nil)
-			tx.Set(backend.NewKey("r", "desk", shard).Str("0", "m", "no mark"), nil) // before a's
+			tx.Set(due.Int(1).Str("desk", "a").Int(0).Str("broken", "set"), nil)
+			tx.Set(due.Int(1).Str("desk", "a").Int(99).Str("of no kind", ""), nil)
+			tx.Set(backend.NewKey("r", shard).Str("desk", "0", "m", "no mark"), nil) // before a's
 			return nil
 		}))
 		must(t, d.Cast(ctx, Remind{"kept", 2 * time.Hour}))

@@ -199,7 +199,7 @@ func (h *house) settle() {
 			parked, err := waiting.Get()
 			busy = len(marks)+len(parked) > 0 || slices.ContainsFunc(later, func(row backend.KeyValue) bool {
 				elements, err := row.Key.Elements()
-				return err != nil || time.UnixMilli(elements[3].(int64)).Before(limit)
+				return err != nil || time.UnixMilli(elements[2].(int64)).Before(limit)
 			})
 			return err
 		}))

@@ -17,6 +17,8 @@ import (
 //	ReadModifyWrite        one caller reads a counter and sets it: the latency of a commit
 //	ReadModifyWrites/N     N callers, each with a counter of its own: what sharing a commit brings
 //	Blind/N                N callers add and append without reading: a push
+//	Bell/N                 256 callers push, each to a queue of its own, and add to one of N counters: what a key costs that
+//	                       each of them writes
 //	Get, Range/N           reads of one and of N pairs of 100 bytes, among 10,000
 //	Watch/own, /another    from the acknowledgement of a change to the watch, by the same handle and by another
 //
@@ -28,6 +30,9 @@ func Bench(b *testing.B, open Opener) {
 	}
 	for _, callers := range []int{1, 64, 256} {
 		b.Run(fmt.Sprint("Blind/", callers), func(b *testing.B) { benchPushes(b, open, callers) })
+	}
+	for _, bells := range []int{0, 1, 8} {
+		b.Run(fmt.Sprint("Bell/", bells), func(b *testing.B) { benchBells(b, open, bells) })
 	}
 	b.Run("Get", func(b *testing.B) { benchGet(b, open) })
 	for _, pairs := range []int{10, 1000} {
@@ -53,6 +58,19 @@ func benchPushes(b *testing.B, open Opener, callers int) {
 		return transact(b.Context(), db, func(s *script) {
 			s.tx.Append(key("q"), message[:100+caller%100])
 			s.tx.Add(key("n"), 1)
+		})
+	})
+}
+
+func benchBells(b *testing.B, open Opener, bells int) {
+	db := open(b)()
+	concurrently(b, 256, func(caller int) error {
+		return transact(b.Context(), db, func(s *script) {
+			s.tx.Append(backend.NewKey("q", caller), filler(100))
+			s.tx.Add(backend.NewKey("n", caller), 1)
+			if bells > 0 {
+				s.tx.Add(backend.NewKey("b", caller%bells), 1)
+			}
 		})
 	})
 }

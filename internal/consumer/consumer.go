@@ -8,6 +8,7 @@ import (
 	"iter"
 	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,8 @@ type consumer struct {
 	options  Options
 	log      zerolog.Logger
 	types    map[string]*served
+	first    string // of the types, in their order
+	last     string
 	max      int           // workers
 	room     chan struct{} // has a token when scanners may go on
 
@@ -67,7 +70,8 @@ type consumer struct {
 	idle     int // workers that wait, and were not woken
 	closing  bool
 	hall     hall
-	worked   bool // since the pulse was last kept
+	worked   bool                 // since the pulse was last kept
+	emptied  map[int64]tenant.Ref // the server of each shard whose queue was emptied last
 	places   places
 	strays   map[*stray]struct{}
 
@@ -82,8 +86,7 @@ type consumer struct {
 type served struct {
 	share   // guarded by the consumer's mutex
 	def     *turn.Definition
-	servers map[string]*server    // guarded by the consumer's mutex
-	emptied [tenant.Shards]string // the server whose queue was emptied last; guarded as well
+	servers map[string]*server // guarded by the consumer's mutex
 }
 
 // Options are how a consumer runs. Zero values are the defaults, but for the Logger.
@@ -117,8 +120,8 @@ func Run(ctx context.Context, db backend.Database, o Options, types ...*turn.Def
 func newConsumer(db backend.Database, o Options, types ...*turn.Definition) *consumer {
 	run := &consumer{
 		Env: turn.Env{DB: db, Name: rand.Text(), Labels: labelsOf(o)}, log: o.Logger, max: o.Turns, options: o,
-		types: map[string]*served{},
-		room:  make(chan struct{}, 1),
+		types: map[string]*served{}, emptied: map[int64]tenant.Ref{},
+		room: make(chan struct{}, 1),
 
 		places:  newPlaces(o.Work),
 		strays:  map[*stray]struct{}{},
@@ -147,6 +150,9 @@ func newConsumer(db backend.Database, o Options, types ...*turn.Definition) *con
 			panic(fmt.Sprintf("dserver: Run is given %q without handlers (Define at %s)", def.Name, def.Place))
 		}
 		run.types[def.Name] = &served{def: def, servers: map[string]*server{}, share: newShare(def.Settings.Turns)}
+	}
+	if names := slices.Sorted(maps.Keys(run.types)); len(names) > 0 { // an Info's has none
+		run.first, run.last = names[0], names[len(names)-1]
 	}
 	return run
 }
@@ -199,11 +205,9 @@ func (c *consumer) start(ctx context.Context) {
 		return
 	}
 	c.Process.Join(c)
-	for name := range c.types {
-		for shard := range int64(tenant.Shards) {
-			c.wg.Go(func() { c.scan(ctx, name, shard) })
-			c.wg.Go(func() { c.move(ctx, name, shard) })
-		}
+	for _, shard := range c.shards() {
+		c.wg.Go(func() { c.scan(ctx, shard) })
+		c.wg.Go(func() { c.move(ctx, shard) })
 	}
 	c.wg.Go(func() { c.pulse(ctx) })
 	for _, label := range c.Labels {

@@ -31,7 +31,8 @@
 //
 // Of one consumer:
 //
-//	for each type and shard (8)   one that looks for ready servers, and one that moves what is due
+//	for each shard of its types   one that looks for ready servers, and one that moves what is due: 8 shards for one type, at
+//	                              most 128 for any number
 //	for each label                one that looks at the servers that were pinned to it, or are parked there
 //	the pulse                     one; and one for a moment, for each type and shard with work, that reads who the peers are
 //	workers                       one for each turn, at most Options.Turns; up to 32 of them stay when there is nothing to

@@ -17,41 +17,53 @@ import (
 const maxDue = 64
 
 // move moves what is due of one shard until ctx ends.
-func (c *consumer) move(ctx context.Context, typ string, shard int64) {
+func (c *consumer) move(ctx context.Context, shard int64) {
+	var noise noise
+	var first backend.Key
 	for ctx.Err() == nil {
-		wait, watch, err := c.moveDue(ctx, typ, shard)
+		next, err := c.moveDue(ctx, shard)
 		if err != nil {
 			c.scanFailed(ctx, err)
 			continue
 		}
-		c.pause(ctx, watch, wait)
+		isEarlier := next.first.Compare(first) != 0
+		if first = next.first; c.pause(ctx, look{watch: next.watch}, next.wait) {
+			sleep(ctx, noise.after(isEarlier))
+		}
 	}
 }
 
-// moveDue moves all that is due, and says how long the next row has to wait and what to watch for an earlier one.
-func (c *consumer) moveDue(ctx context.Context, typ string, shard int64) (time.Duration, backend.Watch, error) {
-	rows := tenant.DueShard(typ, shard)
+// nextDue is what there is to wait for when all that is due of a shard was moved.
+type nextDue struct {
+	first backend.Key   // the row that is due next; nil when there is none
+	wait  time.Duration // until then, or until the next look
+	watch backend.Watch // for an earlier one
+}
+
+// moveDue moves all that is due.
+func (c *consumer) moveDue(ctx context.Context, shard int64) (next nextDue, err error) {
+	rows := tenant.DueShard(shard)
 	for {
-		var first backend.Key
 		var at int64
-		var watch backend.Watch
 		err := c.DB.Read(ctx, func(tx backend.ReadTx) (err error) {
-			watch = tx.Watch(tenant.DueBell(typ, shard))
-			first, at, err = c.firstDue(tx, rows)
+			next.watch = tx.Watch(tenant.DueBell(shard))
+			next.first, at, err = c.firstDue(tx, rows)
 			return err
 		})
 		if err != nil {
-			return 0, nil, fmt.Errorf("dserver: read what is due: %w", err)
+			return nextDue{}, fmt.Errorf("dserver: read what is due: %w", err)
 		}
-		if first == nil {
-			return mailbox.Jittered(mailbox.LookInterval), watch, nil
+		next.wait = mailbox.Jittered(mailbox.LookInterval)
+		if next.first == nil {
+			return next, nil
 		}
 		if wait := time.Until(time.UnixMilli(at)); wait > 0 {
-			return min(wait, mailbox.Jittered(mailbox.LookInterval)), watch, nil
+			next.wait = min(wait, next.wait)
+			return next, nil
 		}
-		watch.Cancel()
-		if err := c.moveRows(ctx, typ, rows, first); err != nil {
-			return 0, nil, err
+		next.watch.Cancel()
+		if err := c.moveRows(ctx, rows, next.first); err != nil {
+			return nextDue{}, err
 		}
 	}
 }
@@ -75,12 +87,12 @@ func (c *consumer) firstDue(tx backend.Reader, rows backend.Key) (first backend.
 }
 
 // moveRows moves the first rows that are due, in as many transactions as their size asks for.
-func (c *consumer) moveRows(ctx context.Context, typ string, rows, from backend.Key) error {
+func (c *consumer) moveRows(ctx context.Context, rows, from backend.Key) error {
 	limit := maxDue
 	for {
 		var moved movedRows
 		err := c.DB.Transact(ctx, func(tx backend.Tx) (err error) {
-			moved, err = c.moveSome(tx, typ, rows, from, limit)
+			moved, err = c.moveSome(tx, rows, from, limit)
 			return err
 		})
 		if turn.IsTooMuch(err) && limit > 1 {
@@ -107,7 +119,7 @@ type movedRows struct {
 }
 
 // moveSome does the work of at most limit rows that are due. Another consumer that moves one of them conflicts.
-func (c *consumer) moveSome(tx backend.Tx, typ string, rows, from backend.Key, limit int) (movedRows, error) {
+func (c *consumer) moveSome(tx backend.Tx, rows, from backend.Key, limit int) (movedRows, error) {
 	moved := movedRows{damaged: map[string]error{}}
 	until := backend.Range{Begin: from, End: rows.Int(time.Now().UnixMilli() + 1)}
 	pairs, err := tx.GetRange(until, backend.RangeOptions{Limit: limit}).Get()
@@ -116,11 +128,11 @@ func (c *consumer) moveSome(tx backend.Tx, typ string, rows, from backend.Key, l
 	}
 	var found []*tenant.DueWork
 	for _, pair := range pairs {
-		id, d, err := tenant.ParseDue(rows, pair.Key)
+		ref, d, err := tenant.ParseDue(rows, pair.Key)
 		if err != nil || c.isDamaged(pair.Key) {
 			continue
 		}
-		w := &tenant.DueWork{Due: d, Ref: tenant.Ref{Type: typ, ID: id}}
+		w := &tenant.DueWork{Due: d, Ref: ref}
 		w.Look(tx)
 		found = append(found, w)
 	}

@@ -155,37 +155,36 @@ func (t *visit) tellUnlisted() error {
 func (c *consumer) scanLabel(ctx context.Context, label string) {
 	for ctx.Err() == nil {
 		began := time.Now()
-		watch, err := c.scanLabelOnce(ctx, label)
+		look, err := c.scanLabelOnce(ctx, label)
 		if err != nil {
 			c.scanFailed(ctx, err)
 			continue
 		}
-		c.pause(ctx, watch, max(mailbox.Jittered(mailbox.LookInterval), parkedShare*time.Since(began)))
+		c.pause(ctx, look, max(mailbox.Jittered(mailbox.LookInterval), parkedShare*time.Since(began)))
 	}
 }
 
-// scanLabelOnce looks at all servers below a label's bell, of the types that it runs, and returns a watch on the bell from
-// the snapshot of the first read.
-func (c *consumer) scanLabelOnce(ctx context.Context, label string) (watch backend.Watch, err error) {
+// scanLabelOnce looks at all servers below a label's bell, of the types that it runs.
+func (c *consumer) scanLabelOnce(ctx context.Context, label string) (l look, err error) {
 	bell := tenant.LabelBell(label)
 	defer func() {
-		if err != nil && watch != nil {
-			watch.Cancel()
+		if err != nil && l.watch != nil {
+			l.watch.Cancel()
 		}
 	}()
-	begin := func(tx backend.ReadTx) { watch = tx.Watch(bell) }
-	err = c.eachKey(ctx, bell, begin, func(key backend.Key) error {
+	begin := func(tx backend.ReadTx) { l.watch = tx.Watch(bell) }
+	parse := func(bell, key backend.Key) (tenant.Ref, bool, error) {
 		ref, err := tenant.ParseLabelRow(bell, key)
-		if err != nil || !c.runs(ref.Type) || c.isLong(ref.Type) { // a look at all types does not wait for one
-			return err
-		}
-		if err := c.awaitRoom(ctx, ref.Type); err != nil {
+		return ref, true, err
+	}
+	_, err = c.eachRow(ctx, bell, begin, parse, func(ref tenant.Ref) error { // the next look comes soon enough for what was passed by
+		if err := c.awaitRoom(ctx); err != nil {
 			return err
 		}
 		c.call(ref)
 		return nil
 	})
-	return watch, err
+	return l, err
 }
 
 // call looks at a server below a label's bell, unless this consumer will do that by itself.

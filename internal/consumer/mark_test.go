@@ -86,7 +86,7 @@ func TestOnlyALingeringServerIsGuessed(t *testing.T) {
 	c.noteEmptied(ref)
 	for _, lingers := range []bool{false, true} {
 		s.marked = lingers
-		c.guess(ref.Type, tenant.ShardOf(ref.ID))
+		c.guess(tenant.ShardOf(ref))
 		if s.scheduled != lingers || s.look != lingers {
 			t.Errorf("lingering (%v), the server is scheduled (%v) and looks (%v)", lingers, s.scheduled, s.look)
 		}
@@ -115,13 +115,13 @@ func TestPushAfterAScanIsHeard(t *testing.T) {
 		}
 	})
 	c := newConsumer(&readMeddled{db, push}, Options{}, def)
-	watch, err := c.scanOnce(t.Context(), "marked", tenant.ShardOf("a"), noneLeft)
+	look, err := c.scanOnce(t.Context(), tenant.ShardOf(refOf(def)), noneLeft)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer watch.Cancel()
+	defer look.watch.Cancel()
 	select {
-	case <-watch.Done():
+	case <-look.watch.Done():
 	case <-time.After(10 * time.Second):
 		t.Error("its bell is not heard")
 	}

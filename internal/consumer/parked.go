@@ -126,18 +126,19 @@ func (t *visit) moveMark() (moved bool, err error) {
 }
 
 // scanParked is step 2 for one shard.
-func (c *consumer) scanParked(ctx context.Context, typ string, shard int64) error {
-	rows := tenant.ParkedShard(typ, shard)
-	return c.eachKey(ctx, rows, nil, func(key backend.Key) error {
-		id, err := tenant.ParseParked(rows, key)
-		if err == nil {
-			err = c.awaitRoom(ctx, typ)
+func (c *consumer) scanParked(ctx context.Context, shard int64) error {
+	parse := func(rows, key backend.Key) (tenant.Ref, bool, error) {
+		ref, err := tenant.ParseParked(rows, key)
+		return ref, true, err
+	}
+	_, err := c.eachRow(ctx, tenant.ParkedShard(shard), nil, parse, func(ref tenant.Ref) error {
+		if err := c.awaitRoom(ctx); err != nil {
+			return err
 		}
-		if err == nil {
-			c.wakeParked(tenant.Ref{Type: typ, ID: id})
-		}
-		return err
+		c.wakeParked(ref)
+		return nil
 	})
+	return err
 }
 
 // wakeParked looks at a server that waits, unless this consumer will do that by itself.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
@@ -13,22 +15,37 @@ import (
 )
 
 // Finding work. Whoever gives a server something to do sets its ready mark and rings the bell of its shard, in that
-// same commit. A consumer watches the bells, a fixed number for each type, and reads the marks of a shard when its bell
-// rang: idle servers cost nothing. A mark is cleared only by a transaction for which a push meanwhile is a conflict: one that
-// has read that the queue is empty (confirmEmpty, and the end of a killed server), or one that parks the server. So no message
-// is without a mark, or a row among those that are parked (parked.go), but where a server has halted; and no wait rests on a
-// watch alone.
+// same commit. A consumer watches the bells of its types' shards, of which there are some for each type and a fixed number in
+// all (tenant/keys.go), and reads the marks of a shard when its bell rang: idle servers cost nothing. A mark is cleared only by
+// a transaction for which a push meanwhile is a conflict: one that has read that the queue is empty (confirmEmpty, and the end
+// of a killed server), or one that parks the server. So no message is without a mark, or a row among those that are parked
+// (parked.go), but where a server has halted; and no wait rests on a watch alone.
+//
+// Types share shards, and their consumers need not be the same. A bell that rings for types that are not run here costs a look
+// that finds nothing, and after some of these in a row the next ones wait for a moment (noise).
+
+// shards is where the servers of the types are that this consumer runs.
+func (c *consumer) shards() []int64 {
+	all := map[int64]struct{}{}
+	for typ := range c.types {
+		for _, shard := range tenant.ShardsOf(typ) {
+			all[shard] = struct{}{}
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
 
 // scan looks for ready servers of one shard until ctx ends.
-func (c *consumer) scan(ctx context.Context, typ string, shard int64) {
+func (c *consumer) scan(ctx context.Context, shard int64) {
 	var next time.Time // of the looks at those that wait
-	b := &bystander{c: c, typ: typ, shard: shard}
+	var noise noise
+	b := &bystander{c: c, shard: shard}
 	for ctx.Err() == nil {
 		b.begin()
-		watch, err := c.scanOnce(ctx, typ, shard, b.standsBy)
+		look, err := c.scanOnce(ctx, shard, b.standsBy)
 		if began := time.Now(); err == nil && !began.Before(next) {
-			if err = c.scanParked(ctx, typ, shard); err != nil {
-				watch.Cancel()
+			if err = c.scanParked(ctx, shard); err != nil {
+				look.watch.Cancel()
 			}
 			next = time.Now().Add(max(mailbox.Jittered(mailbox.LookInterval), parkedShare*time.Since(began)))
 		}
@@ -37,17 +54,38 @@ func (c *consumer) scan(ctx context.Context, typ string, shard int64) {
 			continue
 		}
 		if soon := b.end(); soon > 0 { // the bell may ring all the time, and not for this consumer
-			watch.Cancel()
+			look.watch.Cancel()
 			sleep(ctx, soon)
 			continue
 		}
-		if c.pause(ctx, watch, min(mailbox.Jittered(mailbox.LookInterval), time.Until(next))) {
-			c.guess(typ, shard)
+		if c.pause(ctx, look, min(mailbox.Jittered(mailbox.LookInterval), time.Until(next))) {
+			c.guess(shard)
+			sleep(ctx, noise.after(look.found > 0))
 		}
 	}
 }
 
+// noise counts rings in a row for which nothing was found.
+type noise int
+
+// maxNoise bounds what a ring has to wait for, in milliseconds: so the pushes of a busy type cost the consumers of others some
+// hundred looks a second, however many they are.
+const maxNoise = 10
+
+// after is how long to wait after a ring, when the look before it has found something, or has not.
+func (n *noise) after(found bool) time.Duration {
+	if found {
+		*n = 0
+		return 0
+	}
+	*n = min(*n+1, maxNoise)
+	return time.Duration(*n-1) * time.Millisecond
+}
+
 func sleep(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -58,11 +96,14 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // guess lets the server of a shard whose queue was emptied last look at once, when the bell rings while it lingers: its
 // sender may have the answer, and send again. So that message does not wait until the marks are read.
-func (c *consumer) guess(typ string, shard int64) {
+func (c *consumer) guess(shard int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t := c.types[typ]
-	if s := t.servers[t.emptied[shard]]; s != nil && s.marked && !c.closing {
+	ref := c.emptied[shard]
+	if !c.runs(ref.Type) {
+		return
+	}
+	if s := c.types[ref.Type].servers[ref.ID]; s != nil && s.marked && !c.closing {
 		s.look = true
 		c.schedule(s)
 	}
@@ -72,7 +113,7 @@ func (c *consumer) guess(typ string, shard int64) {
 func (c *consumer) noteEmptied(ref tenant.Ref) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.types[ref.Type].emptied[tenant.ShardOf(ref.ID)] = ref.ID
+	c.emptied[tenant.ShardOf(ref)] = ref
 }
 
 func (c *consumer) scanFailed(ctx context.Context, err error) {
@@ -87,25 +128,50 @@ func (c *consumer) scanFailed(ctx context.Context, err error) {
 	}
 }
 
-// scanOnce wakes all ready servers of a shard, but those that are left to a peer, and returns a watch on its bell, from the
-// snapshot of the first read.
-func (c *consumer) scanOnce(ctx context.Context, typ string, shard int64, leaves leaves) (watch backend.Watch, err error) {
-	marks := tenant.ReadyShard(typ, shard)
-	defer func() {
-		if err != nil && watch != nil {
-			watch.Cancel()
-		}
-	}()
-	err = c.eachKey(ctx, marks, func(tx backend.ReadTx) { watch = tx.Watch(tenant.Bell(typ, shard)) }, func(key backend.Key) error {
-		return c.wakeMarked(ctx, typ, marks, key, leaves)
-	})
-	return watch, err
+// look is what a scan of a shard has found.
+type look struct {
+	watch backend.Watch // on the shard's bell, from the snapshot of the first read
+	found int           // marks of types that are run here
+	full  string        // a type whose line is too long, so that its marks were passed by; "" is none
 }
 
-// eachKey calls fn with each key below a prefix, in pages, the first of which begins with begin, unless that is nil. Keys
-// that fn finds damaged are left alone.
-func (c *consumer) eachKey(ctx context.Context, prefix backend.Key, begin func(tx backend.ReadTx), fn func(backend.Key) error) error {
-	for rest := prefix.Below(); ; {
+// scanOnce wakes all ready servers of a shard, but those that are left to a peer.
+func (c *consumer) scanOnce(ctx context.Context, shard int64, leaves leaves) (l look, err error) {
+	defer func() {
+		if err != nil && l.watch != nil {
+			l.watch.Cancel()
+		}
+	}()
+	begin := func(tx backend.ReadTx) { l.watch = tx.Watch(tenant.Bell(shard)) }
+	l.full, err = c.eachRow(ctx, tenant.ReadyShard(shard), begin, tenant.ParseMark, func(ref tenant.Ref) error {
+		l.found++
+		if isLeft, err := leaves(ctx, ref); err != nil || isLeft {
+			return err
+		}
+		if err := c.awaitRoom(ctx); err != nil {
+			return err
+		}
+		c.Wake(ref)
+		return nil
+	})
+	return l, err
+}
+
+// leaves reports whether a marked server is left to a peer for now (standby.go).
+type leaves func(ctx context.Context, ref tenant.Ref) (bool, error)
+
+// parseRow finds the server of a row below prefix, and reports whether the row is one of those that are looked for. Its error
+// is backend.ErrCorrupt.
+type parseRow func(prefix, key backend.Key) (ref tenant.Ref, isOne bool, err error)
+
+// eachRow calls fn with the server of each row below prefix, in pages, the first of which begins with begin, unless that is
+// nil. Rows have a type and an id. It passes by the types that are not run here, those whose line is too long, of which it
+// returns one, and rows that are damaged.
+func (c *consumer) eachRow(
+	ctx context.Context, prefix backend.Key, begin func(tx backend.ReadTx), parse parseRow, fn func(tenant.Ref) error,
+) (full string, err error) {
+	rest := backend.Range{Begin: prefix.Str(c.first), End: prefix.Str(c.last).Tree().End}
+	for {
 		var pairs []backend.KeyValue
 		err := c.DB.Read(ctx, func(tx backend.ReadTx) (err error) {
 			if begin != nil {
@@ -115,41 +181,39 @@ func (c *consumer) eachKey(ctx context.Context, prefix backend.Key, begin func(t
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("dserver: look for servers that have something to do: %w", err)
+			return full, fmt.Errorf("dserver: look for servers that have something to do: %w", err)
 		}
 		begin = nil
+		var passed *string // the type whose rows are passed by
 		for _, pair := range pairs {
-			err := fn(pair.Key)
-			if errors.Is(err, backend.ErrCorrupt) {
+			ref, isOne, err := parse(prefix, pair.Key)
+			if err != nil {
 				c.noteDamage(pair.Key, err)
-			} else if err != nil {
-				return err
+				continue
+			}
+			if passed != nil && *passed == ref.Type {
+				continue
+			}
+			isLong := c.isLong(ref.Type)
+			if isLong {
+				full = ref.Type
+			}
+			if passed = nil; isLong || !c.runs(ref.Type) {
+				passed = &ref.Type
+			} else if isOne {
+				if err := fn(ref); err != nil {
+					return full, err
+				}
 			}
 		}
 		if len(pairs) < tenant.MaxScan {
-			return nil
+			return full, nil
 		}
 		rest = rest.After(pairs[len(pairs)-1].Key)
+		if passed != nil {
+			rest = rest.After(prefix.Str(*passed))
+		}
 	}
-}
-
-// leaves reports whether a marked server is left to a peer for now (standby.go).
-type leaves func(ctx context.Context, id string) (bool, error)
-
-// wakeMarked gives a marked server to the workers, when there is room.
-func (c *consumer) wakeMarked(ctx context.Context, typ string, marks, key backend.Key, leaves leaves) error {
-	id, isMark, err := tenant.ParseMark(marks, key)
-	if err != nil || !isMark {
-		return err
-	}
-	if isLeft, err := leaves(ctx, id); err != nil || isLeft {
-		return err
-	}
-	if err := c.awaitRoom(ctx, typ); err != nil {
-		return err
-	}
-	c.Wake(tenant.Ref{Type: typ, ID: id})
-	return nil
 }
 
 // Why a mark is not cleared: a message came meanwhile, or one that came and was taken locked the server.
@@ -213,14 +277,20 @@ func (t *visit) confirmEmpty() error {
 	return nil
 }
 
-// pause waits for a watch, a time and ctx, whichever comes first, and reports whether it was the watch.
-func (c *consumer) pause(ctx context.Context, watch backend.Watch, d time.Duration) bool {
+// pause waits for the bell of a look, for room for what it passed by, a time and ctx, whichever comes first, and reports
+// whether it was the bell.
+func (c *consumer) pause(ctx context.Context, l look, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
-	defer watch.Cancel()
+	defer l.watch.Cancel()
+	var room <-chan struct{}
+	if l.full != "" {
+		room = c.types[l.full].room
+	}
 	select {
-	case <-watch.Done():
+	case <-l.watch.Done():
 		return true
+	case <-room:
 	case <-ctx.Done():
 	case <-timer.C:
 	}

@@ -12,14 +12,15 @@ import "context"
 //     somebody waits for a share none is free, and the worker of that turn is there for one server more.
 //  4. A turn that was given to another goroutine (overrun.go) keeps its share, as it keeps its worker's place: what was left
 //     behind has neither.
-//  5. When the line is long, the scanners of its type wait, and those of others go on. What they do not read is in the store.
+//  5. When the line is long, looks pass its type by until there is room, and wake the others'. What they do not read is in the
+//     store.
 //
 // Types without a bound have no shares, and no line. Neither are there any while a test runs each turn by hand (steps.go).
 type share struct {
 	most   int // 0: there is no bound
 	inHand int
 	line   runQueue      // of servers that wait for a share
-	room   chan struct{} // has a token when the type's scanners may go on
+	room   chan struct{} // has a token when the line is long no more
 }
 
 func newShare(most int) share { return share{most: most, room: make(chan struct{}, 1)} }
@@ -86,36 +87,34 @@ func (c *consumer) waiting() int {
 	return n
 }
 
-// awaitRoom waits until another server of a type may be woken.
-func (c *consumer) awaitRoom(ctx context.Context, typ string) error {
-	for full := c.full(typ); full != nil; full = c.full(typ) {
+// awaitRoom waits until another server may be woken.
+func (c *consumer) awaitRoom(ctx context.Context) error {
+	for c.isFull() {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-full:
+		case <-c.room:
 		}
 	}
 	return nil
 }
 
-// full is nil when another server of a type may be woken, and else what tells that one may again.
-func (c *consumer) full(typ string) (room <-chan struct{}) {
+// isFull reports whether so many servers wait for a worker that no more should.
+func (c *consumer) isFull() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch t := c.types[typ]; {
-	case c.runnable.len >= maxRunnable:
-		return c.room
-	case t.line.len >= maxRunnable:
-		return t.room
-	}
-	return nil
+	return c.runnable.len >= maxRunnable
 }
 
 // isLong reports whether so many servers of a type wait for a share that no more should.
 func (c *consumer) isLong(typ string) bool {
+	t := c.types[typ]
+	if t == nil || t.most == 0 {
+		return false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.types[typ].line.len >= maxRunnable
+	return t.line.len >= maxRunnable
 }
 
 func leaveToken(room chan struct{}) {

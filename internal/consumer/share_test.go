@@ -149,8 +149,8 @@ func TestSharesAreAsTheirModel(t *testing.T) {
 	}
 }
 
-// A long line stops the scanners of its own type and no others, and they go on when it is shorter.
-func TestLongLineStopsTheScannersOfItsType(t *testing.T) {
+// A look at a shard passes a type by whose line is long, wakes the others, and looks again when there is room.
+func TestLongLineIsPassedBy(t *testing.T) {
 	q := &queues{c: unstaffed(map[string]int{"free": 0, "one": 1})}
 	for i := range maxRunnable + 1 {
 		q.wake("one", fmt.Sprint(i))
@@ -161,12 +161,25 @@ func TestLongLineStopsTheScannersOfItsType(t *testing.T) {
 	if s := q.c.runnable.pop(); s != nil { // a worker finds that all others wait for a share
 		t.Fatalf("%v is one too many", s.ref())
 	}
-	if q.c.full("free") != nil {
-		t.Error("other types wait for a line that is not theirs")
+	var marked []tenant.Ref
+	for _, typ := range []string{"free", "one"} {
+		for _, id := range []string{"came", "as well"} {
+			marked = append(marked, tenant.Ref{Type: typ, ID: id})
+		}
 	}
-	full := q.c.full("one")
-	if full == nil || !q.c.isLong("one") {
-		t.Fatalf("%d wait for a share, and more are let in", q.c.types["one"].line.len)
+	mark(t, q.c.DB, marked...)
+	line := q.c.types["one"].line.len
+	full := ""
+	for _, shard := range q.c.shards() {
+		full = cmp.Or(scanned(t, q.c, shard).full, full)
+	}
+	if q.c.types["one"].line.len != line || full != "one" {
+		t.Errorf("%d more wait in a line that is long, and %q is told", q.c.types["one"].line.len-line, full)
+	}
+	for range 2 {
+		if s := q.c.runnable.pop(); s == nil || s.def.Name != "free" {
+			t.Errorf("the other type's server was not woken, but %v", s)
+		}
 	}
 	for range maxRunnable/2 + 2 {
 		q.end(0, false)
@@ -174,14 +187,38 @@ func TestLongLineStopsTheScannersOfItsType(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	select {
-	case <-full:
-	default:
-		t.Error("nobody tells the scanners that there is room again")
-	}
-	if q.c.full("one") != nil {
+	line = q.c.types["one"].line.len
+	if q.c.pause(t.Context(), look{watch: scanned(t, q.c, tenant.ShardOf(marked[0])).watch, full: "one"}, time.Hour); q.c.isLong("one") {
 		t.Error("there is room, and none is let in")
 	}
+	for _, ref := range marked[2:] {
+		scanned(t, q.c, tenant.ShardOf(ref))
+	}
+	if came := q.c.types["one"].line.len - line; came != 2 {
+		t.Errorf("there is room, and %d came", came)
+	}
+}
+
+// mark sets the ready marks of servers.
+func mark(t *testing.T, db backend.Database, servers ...tenant.Ref) {
+	err := db.Transact(t.Context(), func(tx backend.Tx) error {
+		for _, ref := range servers {
+			tenant.SetReady(tx, ref)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func scanned(t *testing.T, c *consumer, shard int64) look {
+	l, err := c.scanOnce(t.Context(), shard, noneLeft)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.watch.Cancel)
+	return l
 }
 
 // When a consumer closes, who waits for a share has none in the end, and none is lost.
@@ -238,11 +275,11 @@ func TestLongLineDoesNotStopALookAtALabel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	watch, err := q.c.scanLabelOnce(ctx, "")
+	look, err := q.c.scanLabelOnce(ctx, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	watch.Cancel()
+	look.watch.Cancel()
 	if s := q.c.runnable.pop(); s == nil || s.def.Name != "free" {
 		t.Errorf("the other type's server was not woken, but %v", s)
 	}

@@ -28,14 +28,18 @@ import (
 
 // bystander is what a scanner of one shard remembers of what it stands by for. It belongs to the scanner's goroutine.
 type bystander struct {
-	c      *consumer
-	typ    string
-	shard  int64
+	c     *consumer
+	shard int64
+	now   time.Time        // of the look
+	of    map[string]*crew // by type
+}
+
+// crew is the peers of one type, and what it stands by for there.
+type crew struct {
 	peers  []string
 	next   time.Time // when it finds out again who they are
 	pulses map[string]*mailbox.Pulse
 	first  map[string]time.Time // of each server that it stands by for: since when
-	now    time.Time            // of the look
 	seen   map[string]time.Time // first, as it becomes in this look
 	read   bool                 // the pulses, in this look
 	isNext bool                 // it is next in the order of some server, in this look
@@ -51,54 +55,67 @@ const (
 // begin begins a look.
 func (b *bystander) begin() {
 	now := time.Now()
-	if now.Sub(b.now) > mailbox.SilentAfter(len(b.peers)) { // nobody has looked for a while
-		clear(b.first)
-		for _, p := range b.pulses {
-			p.Again(now)
+	for _, k := range b.of {
+		if now.Sub(b.now) > mailbox.SilentAfter(len(k.peers)) { // nobody has looked for a while
+			clear(k.first)
+			for _, p := range k.pulses {
+				p.Again(now)
+			}
 		}
+		k.seen, k.read, k.isNext = map[string]time.Time{}, false, false
 	}
-	b.now, b.seen, b.read, b.isNext = now, map[string]time.Time{}, false, false
+	b.now = now
 }
 
-// findPeers finds out who the peers are, by what was read last, and has it read again for the next time: no mark waits for that,
-// and a type without marks costs no reads.
-func (b *bystander) findPeers(ctx context.Context) {
-	if b.now.Before(b.next) {
-		return
+// crewOf finds out who the peers of a type are, by what was read last, and has it read again for the next time: no mark waits
+// for that, and a type without marks costs no reads.
+func (b *bystander) crewOf(ctx context.Context, typ string) *crew {
+	k := b.of[typ]
+	if k == nil {
+		if b.of == nil {
+			b.of = map[string]*crew{}
+		}
+		k = &crew{seen: map[string]time.Time{}}
+		b.of[typ] = k
 	}
-	b.peers = b.c.Process.Peers(b.typ, b.shard)
-	b.next = b.now.Add(peersFor)
-	if b.peers == nil {
-		b.next = b.now.Add(aloneFor)
+	if b.now.Before(k.next) {
+		return k
 	}
-	b.c.wg.Go(func() { _, _ = b.c.Process.Crew(ctx, b.typ) })
+	k.peers = b.c.Process.Peers(typ, b.shard)
+	k.next = b.now.Add(peersFor)
+	if k.peers == nil {
+		k.next = b.now.Add(aloneFor)
+	}
+	b.c.wg.Go(func() { _, _ = b.c.Process.Crew(ctx, typ) })
+	return k
 }
 
 // standsBy reports whether a marked server is left to a peer for now.
-func (b *bystander) standsBy(ctx context.Context, id string) (bool, error) {
-	if b.findPeers(ctx); b.peers == nil || b.c.options.Rival {
+func (b *bystander) standsBy(ctx context.Context, ref tenant.Ref) (bool, error) {
+	k := b.crewOf(ctx, ref.Type)
+	if k.peers == nil || b.c.options.Rival {
 		return false, nil
 	}
 	b.c.peered.Store(b.now.UnixNano())
-	b.c.peers.Store(int64(len(b.peers)))
-	first, isKnown := b.first[id]
+	b.c.peers.Store(int64(len(k.peers)))
+	first, isKnown := k.first[ref.ID]
 	if !isKnown {
 		first = b.now
 	}
 	if b.now.Sub(first) >= mailbox.LookInterval {
 		return false, nil
 	}
-	mailbox.Rank(b.peers, id)
-	for i, peer := range b.peers {
+	mailbox.Rank(k.peers, ref.ID)
+	for i, peer := range k.peers {
 		if peer == b.c.Process.ID {
 			break
 		}
-		if err := b.readPulses(ctx); err != nil {
+		if err := b.readPulses(ctx, k); err != nil {
 			return false, err
 		}
-		if b.pulses[peer].IsAwaited(first, b.now, len(b.peers)) {
-			b.seen[id] = first
-			b.isNext = b.isNext || b.peers[i+1] == b.c.Process.ID
+		if k.pulses[peer].IsAwaited(first, b.now, len(k.peers)) {
+			k.seen[ref.ID] = first
+			k.isNext = k.isNext || k.peers[i+1] == b.c.Process.ID
 			return true, nil
 		}
 	}
@@ -106,19 +123,19 @@ func (b *bystander) standsBy(ctx context.Context, id string) (bool, error) {
 }
 
 // readPulses looks at all peers, once in a look at the marks.
-func (b *bystander) readPulses(ctx context.Context) error {
-	if b.read {
+func (b *bystander) readPulses(ctx context.Context, k *crew) error {
+	if k.read {
 		return nil
 	}
-	b.read = true
+	k.read = true
 	return b.c.DB.Read(ctx, func(tx backend.ReadTx) error {
-		pulses, records := make([]backend.Future[[]byte], len(b.peers)), make([]backend.Future[[]byte], len(b.peers))
-		for i, id := range b.peers {
+		pulses, records := make([]backend.Future[[]byte], len(k.peers)), make([]backend.Future[[]byte], len(k.peers))
+		for i, id := range k.peers {
 			keys := tenant.PresenceOf(id)
 			pulses[i], records[i] = tx.Get(keys.Pulse()), tx.Get(keys.Record())
 		}
-		seen := make(map[string]*mailbox.Pulse, len(b.peers))
-		for i, id := range b.peers {
+		seen := make(map[string]*mailbox.Pulse, len(k.peers))
+		for i, id := range k.peers {
 			isThere, err := tenant.IsThere(records[i])
 			if err != nil {
 				return err
@@ -127,23 +144,29 @@ func (b *bystander) readPulses(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			seen[id] = b.pulses[id].Next(value, isThere, b.now)
+			seen[id] = k.pulses[id].Next(value, isThere, b.now)
 		}
-		b.pulses = seen
+		k.pulses = seen
 		return nil
 	})
 }
 
 // end ends a look, and says how soon the next one is due; zero when it stands by for nothing.
-func (b *bystander) end() time.Duration {
-	interval := mailbox.PulseInterval(len(b.peers))
-	switch b.first = b.seen; {
-	case len(b.first) == 0:
-		return 0
-	case b.isNext:
-		return interval / 3
+func (b *bystander) end() (soon time.Duration) {
+	for _, k := range b.of {
+		k.first = k.seen
+		if len(k.first) == 0 {
+			continue
+		}
+		interval := mailbox.PulseInterval(len(k.peers))
+		if interval *= 2; k.isNext {
+			interval /= 6
+		}
+		if soon == 0 || interval < soon {
+			soon = interval
+		}
 	}
-	return 2 * interval
+	return soon
 }
 
 // pulse keeps the pulse of this process while its consumer is at work and has peers, until ctx ends.
@@ -180,24 +203,20 @@ func (c *consumer) works() (works, isBusy bool) {
 
 // stopPulse is step 3, with the bells of what is left to others.
 func (c *consumer) stopPulse() {
-	type place struct {
-		typ   string
-		shard int64
-	}
-	left := map[place]struct{}{}
+	left := map[int64]struct{}{} // shards
 	c.mu.Lock()
 	for typ, t := range c.types {
 		for id, s := range t.servers {
 			if s.marked {
-				left[place{typ, tenant.ShardOf(id)}] = struct{}{}
+				left[tenant.ShardOf(tenant.Ref{Type: typ, ID: id})] = struct{}{}
 			}
 		}
 	}
 	c.mu.Unlock()
 	_ = c.DB.Transact(c.Base, func(tx backend.Tx) error { // peers find out when it does not change
 		tx.Clear(tenant.PresenceOf(c.Process.ID).Pulse().Only())
-		for p := range left {
-			tx.Add(tenant.Bell(p.typ, p.shard), 1)
+		for shard := range left {
+			tx.Add(tenant.Bell(shard), 1)
 		}
 		return nil
 	})

@@ -28,10 +28,11 @@ func TestNoPeerIsWaitedForWithoutEnd(t *testing.T) {
 			c1 := newConsumer(db, Options{}, def)
 			p, release := mailbox.Acquire(db)
 			c1.Process = p
-			b := &bystander{c: c1, typ: def.Name, peers: []string{"other", p.ID}, next: time.Now().Add(time.Hour)}
-			id := "a"
-			for mailbox.Rank(b.peers, id); b.peers[0] != "other"; mailbox.Rank(b.peers, id) {
-				id += "a" // until it is the other's
+			peers := []string{"other", p.ID}
+			b := &bystander{c: c1, of: map[string]*crew{def.Name: {peers: peers, next: time.Now().Add(time.Hour)}}}
+			ref := refOf(def)
+			for mailbox.Rank(peers, ref.ID); peers[0] != "other"; mailbox.Rank(peers, ref.ID) {
+				ref.ID += "a" // until it is the other's
 			}
 			keys := tenant.PresenceOf("other")
 			began := time.Now()
@@ -47,7 +48,7 @@ func TestNoPeerIsWaitedForWithoutEnd(t *testing.T) {
 					t.Fatal(err)
 				}
 				b.begin()
-				isLeft, err := b.standsBy(t.Context(), id)
+				isLeft, err := b.standsBy(t.Context(), ref)
 				if err != nil {
 					t.Fatal(err)
 				}

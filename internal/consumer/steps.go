@@ -3,7 +3,6 @@ package consumer
 import (
 	"cmp"
 	"context"
-	"maps"
 	"slices"
 	"time"
 
@@ -74,13 +73,13 @@ func (s *Stepper) Works() bool {
 // can: back-offs are not waited for. It looks at all servers that have a mark or were woken, and forgets those that have
 // nothing to do.
 func (s *Stepper) Ready() ([]Step, error) {
-	err := s.eachShard(func(typ string, shard int64) error {
-		watch, err := s.c.scanOnce(s.ctx, typ, shard, noneLeft)
+	err := s.eachShard(func(shard int64) error {
+		look, err := s.c.scanOnce(s.ctx, shard, noneLeft)
 		if err != nil {
 			return err
 		}
-		watch.Cancel()
-		return s.c.scanParked(s.ctx, typ, shard)
+		look.watch.Cancel()
+		return s.c.scanParked(s.ctx, shard)
 	})
 	var ready []Step
 	for _, server := range s.takeAll() {
@@ -98,12 +97,10 @@ func (s *Stepper) Ready() ([]Step, error) {
 	return ready, err
 }
 
-func (s *Stepper) eachShard(fn func(typ string, shard int64) error) error {
-	for _, typ := range slices.Sorted(maps.Keys(s.c.types)) {
-		for shard := range int64(tenant.Shards) {
-			if err := fn(typ, shard); err != nil {
-				return err
-			}
+func (s *Stepper) eachShard(fn func(shard int64) error) error {
+	for _, shard := range s.c.shards() {
+		if err := fn(shard); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -194,8 +191,8 @@ func (s *Stepper) run(server *server) {
 
 // Due is when the next timer or delayed message is, or the zero time.
 func (s *Stepper) Due() (first time.Time, err error) {
-	err = s.eachShard(func(typ string, shard int64) error {
-		wait, ok, err := s.nextDue(typ, shard)
+	err = s.eachShard(func(shard int64) error {
+		wait, ok, err := s.nextDue(shard)
 		if ok && (first.IsZero() || wait.Before(first)) {
 			first = wait
 		}
@@ -204,15 +201,16 @@ func (s *Stepper) Due() (first time.Time, err error) {
 	return first, err
 }
 
-// nextDue ignores the ends of idempotency keys, at which no handler runs, and what cannot be read.
-func (s *Stepper) nextDue(typ string, shard int64) (at time.Time, ok bool, err error) {
-	rows := tenant.DueShard(typ, shard)
+// nextDue ignores the ends of idempotency keys, at which no handler runs, what other consumers' handlers are for, and what
+// cannot be read.
+func (s *Stepper) nextDue(shard int64) (at time.Time, ok bool, err error) {
+	rows := tenant.DueShard(shard)
 	err = s.c.DB.Read(s.ctx, func(tx backend.ReadTx) error {
 		ok = false
 		pairs, err := tx.GetRange(rows.Below(), backend.RangeOptions{}).Get()
 		for _, pair := range pairs {
-			_, d, parsed := tenant.ParseDue(rows, pair.Key)
-			if parsed == nil && d.Kind != tenant.DueOnce {
+			ref, d, parsed := tenant.ParseDue(rows, pair.Key)
+			if parsed == nil && d.Kind != tenant.DueOnce && s.c.runs(ref.Type) {
 				at, ok = time.UnixMilli(d.At), true
 				return nil
 			}
@@ -224,14 +222,14 @@ func (s *Stepper) nextDue(typ string, shard int64) (at time.Time, ok bool, err e
 
 // Move puts on their queues what is due.
 func (s *Stepper) Move() error {
-	return s.eachShard(func(typ string, shard int64) error {
-		_, watch, err := s.c.moveDue(s.ctx, typ, shard)
+	return s.eachShard(func(shard int64) error {
+		next, err := s.c.moveDue(s.ctx, shard)
 		if err == nil {
-			watch.Cancel()
+			next.watch.Cancel()
 		}
 		return err
 	})
 }
 
 // noneLeft leaves no server to others.
-func noneLeft(context.Context, string) (bool, error) { return false, nil }
+func noneLeft(context.Context, tenant.Ref) (bool, error) { return false, nil }

@@ -99,16 +99,15 @@ func (c *checker) below(prefix backend.Key, fn func(name string) error) error {
 // dues checks the index of what is due.
 func (c *checker) dues(prefix backend.Key) error {
 	return c.each(prefix, func(key backend.Key, elements []any, _ []byte) error {
-		if len(elements) < 2 {
-			return damage("%v is no row of the index of what is due", key)
+		if len(elements) > 0 {
+			if shard, isShard := elements[0].(int64); isShard {
+				ref, _, err := tenant.ParseDue(tenant.DueShard(shard), key)
+				if err != nil || tenant.ShardOf(ref) == shard {
+					return err
+				}
+			}
 		}
-		typ, isType := elements[0].(string)
-		shard, isShard := elements[1].(int64)
-		if !isType || !isShard {
-			return damage("%v is no row of the index of what is due", key)
-		}
-		_, _, err := tenant.ParseDue(tenant.DueShard(typ, shard), key)
-		return err
+		return damage("%v is no row of the index of what is due", key)
 	})
 }
 
@@ -120,7 +119,7 @@ func (c *checker) marks(prefix backend.Key) error {
 			return c.claim(ref, process, value)
 		}
 		if len(elements) == 4 {
-			typ, isType := elements[0].(string)
+			typ, isType := elements[1].(string)
 			id, isID := elements[2].(string)
 			if isType && isID && (key.Compare(tenant.ReadyMark(tenant.Ref{Type: typ, ID: id})) == 0 || key.Compare(tenant.ReadyClaims(tenant.Ref{Type: typ, ID: id})) == 0) {
 				return nil
@@ -134,7 +133,7 @@ func (c *checker) marks(prefix backend.Key) error {
 func (c *checker) waits(prefix backend.Key) error {
 	return c.each(prefix, func(key backend.Key, elements []any, _ []byte) error {
 		if len(elements) == 3 {
-			typ, isType := elements[0].(string)
+			typ, isType := elements[1].(string)
 			id, isID := elements[2].(string)
 			if isType && isID && key.Compare(tenant.ParkedRow(tenant.Ref{Type: typ, ID: id}, "")) == 0 {
 				return nil
@@ -204,8 +203,8 @@ func (c *checker) claim(ref tenant.Ref, process string, value []byte) error {
 
 func (c *checker) bells(prefix backend.Key) error {
 	return c.each(prefix, func(key backend.Key, elements []any, value []byte) error {
-		if len(elements) == 2 {
-			shard, ok := elements[1].(int64)
+		if len(elements) == 1 {
+			shard, ok := elements[0].(int64)
 			if _, err := backend.Counter(value); ok && err == nil && shard >= 0 && shard < tenant.Shards {
 				return nil
 			}

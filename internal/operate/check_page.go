@@ -56,14 +56,14 @@ func (g *glimpse) expectDue(ref tenant.Ref, d tenant.Due) error {
 		g.expect(missing, d.Key(ref))
 		return nil
 	}
-	shard := tenant.DueShard(ref.Type, tenant.ShardOf(ref.ID))
+	shard := tenant.DueShard(tenant.ShardOf(ref))
 	for rest := shard.Below(); ; {
 		pairs, all, err := g.page(rest)
 		if err != nil {
 			return err
 		}
 		for _, pair := range pairs {
-			if id, row, err := tenant.ParseDue(shard, pair.Key); err == nil && id == ref.ID && row.Kind == d.Kind && row.Name == d.Name {
+			if of, row, err := tenant.ParseDue(shard, pair.Key); err == nil && of == ref && row.Kind == d.Kind && row.Name == d.Name {
 				return nil
 			}
 		}

@@ -105,21 +105,20 @@ func ofTrouble(key backend.Key) (tenant.Ref, bool, error) {
 
 // ofMark finds the server of a ready mark, and ofParked that of a row of those that wait.
 func ofMark(key backend.Key) (tenant.Ref, bool, error) {
-	typ, shard, err := shardOf(key)
+	shard, err := shardOf(key)
 	if err != nil {
 		return tenant.Ref{}, false, err
 	}
-	id, isMark, err := tenant.ParseMark(tenant.ReadyShard(typ, shard), key)
-	return tenant.Ref{Type: typ, ID: id}, isMark, err
+	return tenant.ParseMark(tenant.ReadyShard(shard), key)
 }
 
 func ofParked(key backend.Key) (tenant.Ref, bool, error) {
-	typ, shard, err := shardOf(key)
+	shard, err := shardOf(key)
 	if err != nil {
 		return tenant.Ref{}, false, err
 	}
-	id, err := tenant.ParseParked(tenant.ParkedShard(typ, shard), key)
-	return tenant.Ref{Type: typ, ID: id}, true, err
+	ref, err := tenant.ParseParked(tenant.ParkedShard(shard), key)
+	return ref, true, err
 }
 
 // ofLabel finds the server of a row below a label's bell; the bell itself is none.
@@ -136,17 +135,15 @@ func ofLabel(key backend.Key) (tenant.Ref, bool, error) {
 	return ref, true, err
 }
 
-func shardOf(key backend.Key) (typ string, shard int64, err error) {
+func shardOf(key backend.Key) (int64, error) {
 	elements, err := key.Elements()
 	if err != nil {
-		return "", 0, err
+		return 0, err
 	}
-	if len(elements) > 2 {
-		typ, isType := elements[1].(string)
-		shard, isShard := elements[2].(int64)
-		if isType && isShard {
-			return typ, shard, nil
+	if len(elements) > 1 {
+		if shard, isShard := elements[1].(int64); isShard {
+			return shard, nil
 		}
 	}
-	return "", 0, damage("%v has no type and shard", key)
+	return 0, damage("%v has no shard", key)
 }

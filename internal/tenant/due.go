@@ -8,10 +8,11 @@ import (
 	"github.com/dserver-go/dserver/queue"
 )
 
-// The index of what is due: timers, messages sent with After, and idempotency keys that expire. Each type has a few
-// shards of rows, in the order of their time. A consumer sleeps until the first row of a shard is due, its bell rings
-// because an earlier one was set, or a while has passed; then it moves what is due, each row in the commit that does
-// its work. So rows that are not due cost no goroutine and no read, and a consumer that starts late finds all of them.
+// The index of what is due: timers, messages sent with After, and idempotency keys that expire. Each shard has its rows in the
+// order of their time, those of all its types. A consumer sleeps until the first row of a shard is due, its bell rings because an
+// earlier one was set, or a while has passed; then it moves what is due, each row in the commit that does its work, whether or
+// not it runs that type: a timer becomes a message, which needs no handler. So rows that are not due cost no goroutine and no
+// read, however many types there are, and a consumer that starts late finds all of them.
 //
 // A row that cannot be read, or whose record cannot, is left alone: it is logged once, Check reports it, and the others of
 // its shard go on.
@@ -38,37 +39,38 @@ type Due struct {
 func dueIn(d time.Duration) int64 { return time.Now().Add(d).Add(time.Millisecond - 1).UnixMilli() }
 
 // DueShard is where the rows of a shard are.
-func DueShard(typ string, shard int64) backend.Key { return backend.NewKey(KeyDue, typ, shard) }
+func DueShard(shard int64) backend.Key { return backend.NewKey(KeyDue, shard) }
 
 // Key is the row's.
 func (d Due) Key(ref Ref) backend.Key {
-	return DueShard(ref.Type, ShardOf(ref.ID)).Int(d.At).Str(ref.ID).Int(int64(d.Kind)).Str(d.Name).Str(d.Set)
+	return DueShard(ShardOf(ref)).Int(d.At).Str(ref.Type, ref.ID).Int(int64(d.Kind)).Str(d.Name, d.Set)
 }
 
 // ParseDue reads the key of a row. Its error is backend.ErrCorrupt.
-func ParseDue(shard, key backend.Key) (id string, d Due, err error) {
+func ParseDue(shard, key backend.Key) (ref Ref, d Due, err error) {
 	rest, _ := key.CutPrefix(shard)
 	elements, err := rest.Elements()
 	if err != nil {
-		return "", d, err
+		return ref, d, err
 	}
-	if len(elements) == 5 {
+	if len(elements) == 6 {
 		at, ok1 := elements[0].(int64)
-		id, ok2 := elements[1].(string)
-		kind, ok3 := elements[2].(int64)
-		name, ok4 := elements[3].(string)
-		set, ok5 := elements[4].(string)
-		if ok1 && ok2 && ok3 && ok4 && ok5 && kind >= int64(dueTimer) && kind <= int64(DueOnce) {
-			return id, Due{at, dueKind(kind), name, set}, nil
+		typ, ok2 := elements[1].(string)
+		id, ok3 := elements[2].(string)
+		kind, ok4 := elements[3].(int64)
+		name, ok5 := elements[4].(string)
+		set, ok6 := elements[5].(string)
+		if ok1 && ok2 && ok3 && ok4 && ok5 && ok6 && kind >= int64(dueTimer) && kind <= int64(DueOnce) {
+			return Ref{typ, id}, Due{at, dueKind(kind), name, set}, nil
 		}
 	}
-	return "", d, fmt.Errorf("%w: the row %v in the index of what is due", backend.ErrCorrupt, key)
+	return ref, d, fmt.Errorf("%w: the row %v in the index of what is due", backend.ErrCorrupt, key)
 }
 
 // setDue writes a row and rings the bell of those that wait for it.
 func setDue(tx backend.Tx, ref Ref, d Due) {
 	tx.Set(d.Key(ref), nil)
-	tx.Add(DueBell(ref.Type, ShardOf(ref.ID)), 1)
+	tx.Add(DueBell(ShardOf(ref)), 1)
 }
 
 // ClearDue removes a row.

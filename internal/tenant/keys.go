@@ -22,15 +22,15 @@ import (
 //	                 sent word                                  the stamp of the commit that sent them
 //	                 once key                                   an idempotency key, with the outcome
 //	                 timer name                                 a timer that is set
-//	due     type shard time id kind name word                   when a server has to be told of one of the last three
-//	alarm   type shard                                          a counter to watch: something due was set
-//	ready   type shard id  mark                                 the server has something to do
+//	due     shard time type id kind name word                   when a server has to be told of one of the last three
+//	alarm   shard                                               a counter to watch: something due was set
+//	ready   shard type id  mark                                 the server has something to do
 //	                       claim process                        what a process begins there, while consumers are careful
-//	parked  type shard id                                       the server has something to do, and cannot do it now
+//	parked  shard type id                                       the server has something to do, and cannot do it now
 //	label   label                                               a counter to watch: a row was set below it
 //	        label type id                                       as parked, of a server with that label; or it was pinned just now
 //	trouble type id                                             the server has dead letters, or has halted; or had
-//	bell    type shard                                          a counter to watch: a mark of the shard was set
+//	bell    shard                                               a counter to watch: a mark of the shard was set
 //	process id  record | bell | mail …                          a process that waits for replies, and its mailbox
 //	process id  ability type                                    what its consumers can handle
 //	            holds consumer                                  the beat of a consumer that holds locks
@@ -78,8 +78,16 @@ const (
 	keyPulse   = "h"
 )
 
-// Shards is how many bells a type has. It is part of the stored format.
-const Shards = 8
+// A store has a fixed number of shards, each with a bell, an alarm, and its part of the marks, of those that are parked and of
+// what is due. The servers of a type are spread over shardsOfType of them, a group, so that no counter is written by each push
+// of a busy type; and types share groups, so that a consumer of many types watches no more than all shards. These numbers are
+// part of the stored format.
+const (
+	shardsOfType = 8
+	groups       = 16
+
+	Shards = shardsOfType * groups
+)
 
 // Keys makes the keys of one server. It begins with the type, so that two types never share a server.
 type Keys struct{ Key backend.Key }
@@ -113,32 +121,38 @@ func (t Keys) headAndQueue() backend.Range {
 	return backend.Range{Begin: t.Head(), End: t.Queue().Rows().End}
 }
 
-// ShardOf spreads the servers of a type over its bells.
-func ShardOf(id string) int64 {
+// ShardOf is the shard of a server.
+func ShardOf(r Ref) int64 { return firstShard(r.Type) + int64(hash(r.ID)%shardsOfType) }
+
+// ShardsOf is the shards of a type.
+func ShardsOf(typ string) []int64 {
+	shards := make([]int64, shardsOfType)
+	for i := range shards {
+		shards[i] = firstShard(typ) + int64(i)
+	}
+	return shards
+}
+
+func firstShard(typ string) int64 { return shardsOfType * int64(hash(typ)%groups) }
+
+func hash(s string) uint32 {
 	h := fnv.New32a()
-	h.Write([]byte(id))
-	return int64(h.Sum32() % Shards)
+	h.Write([]byte(s))
+	return h.Sum32()
 }
 
-func ReadyShard(typ string, shard int64) backend.Key {
-	return backend.Key(nil).Str(KeyReady, typ).Int(shard)
-}
+func ReadyShard(shard int64) backend.Key     { return backend.Key(nil).Str(KeyReady).Int(shard) }
+func ReadyServer(r Ref) backend.Key          { return ReadyShard(ShardOf(r)).Str(r.Type, r.ID) }
+func ReadyMark(r Ref) backend.Key            { return ReadyServer(r).Str(keyMark) }
+func ReadyClaims(r Ref) backend.Key          { return ReadyServer(r).Str(keyClaim) }
+func ReadyClaim(r Ref, p string) backend.Key { return ReadyClaims(r).Str(p) }
 
-func ReadyServer(r Ref) backend.Key { return ReadyShard(r.Type, ShardOf(r.ID)).Str(r.ID) }
-func ReadyMark(r Ref) backend.Key   { return ReadyShard(r.Type, ShardOf(r.ID)).Str(r.ID, keyMark) }
-func ReadyClaims(r Ref) backend.Key {
-	return ReadyShard(r.Type, ShardOf(r.ID)).Str(r.ID, keyClaim)
-}
-func ReadyClaim(r Ref, process string) backend.Key {
-	return ReadyShard(r.Type, ShardOf(r.ID)).Str(r.ID, keyClaim, process)
-}
-
-func ParkedShard(typ string, shard int64) backend.Key { return backend.NewKey(KeyParked, typ, shard) }
+func ParkedShard(shard int64) backend.Key { return backend.NewKey(KeyParked, shard) }
 
 // ParkedRow is where a server of a label is parked. Those that are not pinned have an index of their own.
 func ParkedRow(r Ref, label string) backend.Key {
 	if label == "" {
-		return ParkedShard(r.Type, ShardOf(r.ID)).Str(r.ID)
+		return ParkedShard(ShardOf(r)).Str(r.Type, r.ID)
 	}
 	return LabelRow(label, r)
 }
@@ -150,11 +164,8 @@ func LabelRow(label string, r Ref) backend.Key {
 	return backend.Key(nil).Str(KeyLabel, label, r.Type, r.ID)
 }
 
-func Bell(typ string, shard int64) backend.Key { return backend.Key(nil).Str(KeyBell, typ).Int(shard) }
-
-func DueBell(typ string, shard int64) backend.Key {
-	return backend.Key(nil).Str(KeyAlarm, typ).Int(shard)
-}
+func Bell(shard int64) backend.Key    { return backend.Key(nil).Str(KeyBell).Int(shard) }
+func DueBell(shard int64) backend.Key { return backend.Key(nil).Str(KeyAlarm).Int(shard) }
 
 // Presence makes the keys of a process.
 type Presence struct{ Key backend.Key }

@@ -10,7 +10,7 @@ import (
 // SetReady makes consumers look at a server.
 func SetReady(tx backend.Tx, r Ref) {
 	tx.Set(ReadyMark(r), nil)
-	tx.Add(Bell(r.Type, ShardOf(r.ID)), 1)
+	tx.Add(Bell(ShardOf(r)), 1)
 }
 
 // ClearReady removes what leads consumers to a server that is not pinned.
@@ -37,7 +37,7 @@ func ClaimOf(key backend.Key) (ref Ref, process string, ok bool) {
 	if err != nil || len(elements) != 6 || elements[0] != KeyReady || elements[4] != keyClaim {
 		return ref, "", false
 	}
-	typ, isType := elements[1].(string)
+	typ, isType := elements[2].(string)
 	id, isID := elements[3].(string)
 	process, isProcess := elements[5].(string)
 	return Ref{typ, id}, process, isType && isID && isProcess
@@ -45,36 +45,36 @@ func ClaimOf(key backend.Key) (ref Ref, process string, ok bool) {
 
 // ParseMark finds the server of a ready mark among the rows of a shard. A claim, which stands among them, is no mark. Its
 // error is backend.ErrCorrupt.
-func ParseMark(shard, key backend.Key) (id string, isMark bool, err error) {
-	rest, _ := key.CutPrefix(shard)
-	elements, err := rest.Elements()
-	if err != nil {
-		return "", false, err
+func ParseMark(shard, key backend.Key) (ref Ref, isMark bool, err error) {
+	ref, rest, ok := parseRow(shard, key)
+	switch {
+	case ok && len(rest) > 0 && rest[0] == keyClaim:
+		return ref, false, nil
+	case ok && len(rest) == 1 && rest[0] == keyMark:
+		return ref, true, nil
 	}
-	if len(elements) > 1 && elements[1] == keyClaim {
-		return "", false, nil
-	}
-	if len(elements) == 2 && elements[1] == keyMark {
-		if id, ok := elements[0].(string); ok {
-			return id, true, nil
-		}
-	}
-	return "", false, fmt.Errorf("%w: the ready mark %v", backend.ErrCorrupt, key)
+	return ref, false, fmt.Errorf("%w: the ready mark %v", backend.ErrCorrupt, key)
 }
 
 // ParseParked finds the server of a row in the index of those that wait. Its error is backend.ErrCorrupt.
-func ParseParked(shard, key backend.Key) (id string, err error) {
-	rest, _ := key.CutPrefix(shard)
-	elements, err := rest.Elements()
-	if err != nil {
-		return "", err
+func ParseParked(shard, key backend.Key) (Ref, error) {
+	ref, rest, ok := parseRow(shard, key)
+	if !ok || len(rest) > 0 {
+		return ref, fmt.Errorf("%w: the row %v in the index of servers that wait", backend.ErrCorrupt, key)
 	}
-	if len(elements) == 1 {
-		if id, ok := elements[0].(string); ok {
-			return id, nil
-		}
+	return ref, nil
+}
+
+// parseRow reads a key of a type and an id below prefix, and what follows them.
+func parseRow(prefix, key backend.Key) (ref Ref, rest []any, ok bool) {
+	suffix, _ := key.CutPrefix(prefix)
+	elements, err := suffix.Elements()
+	if err != nil || len(elements) < 2 {
+		return ref, nil, false
 	}
-	return "", fmt.Errorf("%w: the row %v in the index of servers that wait", backend.ErrCorrupt, key)
+	typ, isType := elements[0].(string)
+	id, isID := elements[1].(string)
+	return Ref{typ, id}, elements[2:], isType && isID
 }
 
 // ParseClaim reads a claim of a server, and whose it is. One of an older form names nobody who could be asked for.

@@ -98,18 +98,10 @@ func CheckLabel(label string) error {
 }
 
 // ParseLabelRow finds the server of a row below a label's bell. Its error is backend.ErrCorrupt.
-func ParseLabelRow(bell, key backend.Key) (r Ref, err error) {
-	rest, _ := key.CutPrefix(bell)
-	elements, err := rest.Elements()
-	if err != nil {
-		return r, err
+func ParseLabelRow(bell, key backend.Key) (Ref, error) {
+	ref, rest, ok := parseRow(bell, key)
+	if !ok || len(rest) > 0 {
+		return ref, fmt.Errorf("%w: the row %v in the index of a label", backend.ErrCorrupt, key)
 	}
-	if len(elements) == 2 {
-		typ, isType := elements[0].(string)
-		id, isID := elements[1].(string)
-		if isType && isID {
-			return Ref{typ, id}, nil
-		}
-	}
-	return r, fmt.Errorf("%w: the row %v in the index of a label", backend.ErrCorrupt, key)
+	return ref, nil
 }

@@ -28,19 +28,12 @@ func (t Keys) setTrouble(tx backend.Tx) {
 }
 
 // ParseTrouble finds the server of a row. Its error is backend.ErrCorrupt.
-func ParseTrouble(key backend.Key) (r Ref, err error) {
-	elements, err := key.Elements()
-	if err != nil {
-		return r, err
+func ParseTrouble(key backend.Key) (Ref, error) {
+	ref, rest, ok := parseRow(backend.NewKey(KeyTrouble), key)
+	if !ok || len(rest) > 0 {
+		return ref, fmt.Errorf("%w: the row %v in the index of trouble", backend.ErrCorrupt, key)
 	}
-	if len(elements) == 3 {
-		typ, isType := elements[1].(string)
-		id, isID := elements[2].(string)
-		if isType && isID {
-			return Ref{typ, id}, nil
-		}
-	}
-	return r, fmt.Errorf("%w: the row %v in the index of trouble", backend.ErrCorrupt, key)
+	return ref, nil
 }
 
 // ClearTrouble removes the row of a server that has no trouble of its kinds.
