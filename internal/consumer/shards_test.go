@@ -1,9 +1,11 @@
 package consumer
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dserver-go/dserver/backend/backendtest"
@@ -61,14 +63,16 @@ func neighbours(n int) (names []string) {
 // The marks of types that are not run here are passed by, however many they are, and those of all that are run are found.
 func TestForeignTypesInAShardArePassedBy(t *testing.T) {
 	names := neighbours(5)
-	c := newConsumer(backendtest.NewModel(), Options{}, named(names[0], names[2], names[4])...)
+	reads := 0
+	db := &readMeddled{backendtest.NewModel(), func() { reads++ }}
+	c := newConsumer(db, Options{}, named(names[0], names[2], names[4])...)
 	c.max = 0 // it has no workers
 	shard := tenant.ShardsOf(names[0])[0]
 	var all []tenant.Ref
 	for _, name := range names {
 		n := 3
 		if name == names[1] || name == names[3] {
-			n = tenant.MaxScan + 100
+			n = 3 * tenant.MaxScan
 		}
 		for i := 0; n > 0; i++ {
 			if ref := (tenant.Ref{Type: name, ID: fmt.Sprint(i)}); tenant.ShardOf(ref) == shard {
@@ -81,6 +85,35 @@ func TestForeignTypesInAShardArePassedBy(t *testing.T) {
 	if found := scanned(t, c, shard).found; found != 9 || c.waiting() != 9 {
 		t.Errorf("%d marks were found, and %d servers woken", found, c.waiting())
 	}
+	if reads != 3 { // one for each type that is run, with what follows it
+		t.Errorf("it took %d reads", reads)
+	}
+}
+
+// A consumer moves what is due in its shards, of types as well that it does not run: their rows would be in its way.
+func TestWhatIsDueOfANeighbourIsMoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, defs := backendtest.NewModel(), named(neighbours(2)...)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- Run(ctx, db, Options{}, defs[1]) }()
+		if err := handleOf(db, defs[0]).Cast(ctx, toil, tenant.How{After: time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			wait   time.Duration
+			queued int64
+		}{{59 * time.Second, 0}, {2 * time.Second, 1}} {
+			<-time.After(c.wait)
+			if status, err := operatorOf(db, defs[0]).Status(ctx); err != nil || status.Queued != c.queued {
+				t.Errorf("%v later %d are queued, %v", c.wait, status.Queued, err)
+			}
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // Bells that ring for others cost a look each until it is known that they do; one ring that finds something is heard at once.
