@@ -25,7 +25,10 @@ import (
 // The loads run against the cluster of the default cluster file, in directories that are removed afterwards.
 var (
 	durableFDB    = entry{"DServer on FoundationDB", openDurableFDB}
-	remoteFDB     = entry{"DServer on FoundationDB, consumer in another process", openRemoteFDB}
+	remoteFDB     = entry{"DServer on FoundationDB, consumer in another process", openRemoteFDB(1)}
+	twoFDB        = entry{"DServer on FoundationDB, 2 consumer processes", openRemoteFDB(2)}
+	fourFDB       = entry{"DServer on FoundationDB, 4 consumer processes", openRemoteFDB(4)}
+	eightFDB      = entry{"DServer on FoundationDB, 8 consumer processes", openRemoteFDB(8)}
 	singleFDB     = entry{"(a) FoundationDB, transaction per increment", openSingleFDB}
 	queuedFDB     = entry{"(d) FoundationDB, an item a transaction", openForerunner}
 	queuedAwayFDB = entry{"(d) FoundationDB, consumer in another process", openForerunnerAway}
@@ -68,6 +71,10 @@ func loadsFDB() []load {
 			name: "remote1", title: "1 caller in another process, 1 server", callers: 1, counters: 1,
 			subject: remoteFDB, baseline: singleFDB, median: 3,
 		},
+		{
+			name: "crowd64", title: "64 callers in one process, 8 consumers in others, 1 server", callers: 64, counters: 1,
+			subject: eightFDB, baseline: remoteFDB, atLeast: 0.9, others: []entry{twoFDB, fourFDB},
+		},
 	}
 }
 
@@ -89,12 +96,15 @@ func openDurableFDB(ctx context.Context, dir string, n int) (contender, error) {
 	return removing{s, dir}, nil
 }
 
-func openRemoteFDB(ctx context.Context, dir string, n int) (contender, error) {
-	r, err := openRemote(ctx, nameFDB(dir), n, 1)
-	if err != nil {
-		return nil, err
+// openRemoteFDB has consumers in so many other processes.
+func openRemoteFDB(consumers int) func(ctx context.Context, dir string, n int) (contender, error) {
+	return func(ctx context.Context, dir string, n int) (contender, error) {
+		r, err := openRemote(ctx, nameFDB(dir), n, consumers)
+		if err != nil {
+			return nil, err
+		}
+		return removing{r, dir}, nil
 	}
-	return removing{r, dir}, nil
 }
 
 // openPlace is a store of FoundationDB.

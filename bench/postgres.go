@@ -25,6 +25,7 @@ var (
 	remotePG  = entry{"DServer on PostgreSQL, consumer in another process", openRemotePG(1)}
 	twoPG     = entry{"DServer on PostgreSQL, 2 consumer processes", openRemotePG(2)}
 	fourPG    = entry{"DServer on PostgreSQL, 4 consumer processes", openRemotePG(4)}
+	eightPG   = entry{"DServer on PostgreSQL, 8 consumer processes", openRemotePG(8)}
 	singlePG  = entry{"(a) PostgreSQL, UPDATE per increment", openSinglePG}
 	groupPG   = entry{"(b) PostgreSQL, group commit by hand", openGroupPG}
 )
@@ -61,6 +62,10 @@ func loadsPG() []load {
 		{
 			name: "remote256", title: "256 callers in one process, consumers in others, 1,000 servers", callers: 256, counters: 1000,
 			subject: remotePG, baseline: singlePG, others: []entry{twoPG, fourPG},
+		},
+		{
+			name: "crowd64", title: "64 callers in one process, 8 consumers in others, 1 server", callers: 64, counters: 1,
+			subject: eightPG, baseline: remotePG, atLeast: 0.9, others: []entry{twoPG, fourPG},
 		},
 		{
 			name: "cast64", title: "64 senders cast to 1 server, until all are handled", callers: 64, counters: 1, casts: true,

@@ -18,9 +18,9 @@ import (
 const (
 	takeoverConsumers = 3
 	takeoverCallers   = 8
-	takeoverSettles   = 5 * time.Second        // until all consumers know of each other
+	takeoverSettles   = 3 * time.Second        // until all consumers know of each other
 	takeoverLooks     = 300 * time.Millisecond // to find the one that works
-	takeoverWatched   = 2 * time.Second        // after its end
+	takeoverWatched   = time.Second            // after its end
 
 	maxKillP50 = 150 * time.Millisecond
 	maxKillP99 = 500 * time.Millisecond
