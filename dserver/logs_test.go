@@ -233,6 +233,42 @@ func TestWithoutALoggerAConsumerWarnsThroughSlog(t *testing.T) {
 	}
 }
 
+// A consumer writes to the logger of slog that it is given, as its level says; and it takes one logger.
+func TestConsumerLogsToSlog(t *testing.T) {
+	for _, c := range []struct {
+		level slog.Level
+		want  []string
+	}{
+		{slog.LevelInfo, []string{"consumer started", "a message was refused, and set aside", "consumer stopped"}},
+		{slog.LevelWarn, []string{"a message was refused, and set aside"}},
+	} {
+		var mu sync.Mutex
+		var lines bytes.Buffer
+		logger := slog.New(slog.NewJSONHandler(lockedWriter{&mu, &lines}, &slog.HandlerOptions{Level: c.level})).With("program", "ours")
+		db := newStore(t, journal).Open()
+		stop := run(t, dserver.Consumer{Slog: logger}, db, journals)
+		must(t, journals.At(db, "a").Cast(within(t), Reject{"it"}))
+		eventually(t, "it is refused", func() bool { return statusOf(t, journals.At(db, "a")).DeadLetters == 1 })
+		stop()
+		var said []string
+		for line := range bytes.Lines(lines.Bytes()) {
+			fields, err := parseOnce(line)
+			must(t, err)
+			if fields["program"] != "ours" {
+				t.Errorf("it lost what the logger has: %s", line)
+			}
+			said = append(said, fmt.Sprint(fields["msg"]))
+		}
+		if !slices.Equal(said, c.want) {
+			t.Errorf("at %v it said %q", c.level, said)
+		}
+	}
+	both := dserver.Consumer{Slog: slog.Default(), Logger: zerolog.Nop()}
+	if err := both.Run(t.Context(), newStore(t, journal).Open(), journals); err == nil || !strings.Contains(err.Error(), "give it one of them") {
+		t.Errorf("with two loggers: %v", err)
+	}
+}
+
 type lockedWriter struct {
 	mu *sync.Mutex
 	to *bytes.Buffer

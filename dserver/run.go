@@ -2,7 +2,9 @@ package dserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"time"
 
@@ -23,6 +25,7 @@ type Consumer struct {
 	Cache  int64          // bytes of state kept; 64 MiB
 	Labels []string       // whose servers it runs (DServer.Pin); nil is []string{""}, those that are not pinned
 	Logger zerolog.Logger // the zero value warns through slog.Default; zerolog.Nop() is silent
+	Slog   *slog.Logger   // instead of Logger, for programs that log with log/slog; its level decides what is written
 
 	// Grace is how long Run waits for turns in hand and for locked work after its ctx ended; 10 seconds. The context of
 	// locked work ends a tenth of it before, and at most a second. Two seconds later Run returns in any case, so what ends
@@ -36,9 +39,9 @@ func Run(ctx context.Context, db backend.Database, types ...Type) error {
 }
 
 // Run serves the types until ctx ends, finishes the turns in hand and returns nil. It returns an error when the database
-// has ended (backend.ErrClosed), a label cannot be one, or Grace is negative, and panics when it is given no types, two of
-// one name, or one without a handler. Damaged data (backend.ErrCorrupt) does not end it: what cannot be read is logged and
-// left alone, and all else goes on.
+// has ended (backend.ErrClosed), a label cannot be one, Grace is negative, or both loggers are given, and panics when it is
+// given no types, two of one name, or one without a handler. Damaged data (backend.ErrCorrupt) does not end it: what cannot be
+// read is logged and left alone, and all else goes on.
 //
 // The end of ctx is a graceful shutdown. No locked work is begun any more. Run waits for the turns in hand and for locked
 // work, for Grace: 10 seconds, unless it is set, and the context of locked work ends after 9 of them. Then it gives up the
@@ -60,18 +63,28 @@ func (c Consumer) Run(ctx context.Context, db backend.Database, types ...Type) e
 	if c.Grace < 0 {
 		return fmt.Errorf("dserver: Run is given a Consumer.Grace of %v, which is negative", c.Grace)
 	}
+	logger, err := c.logger()
+	if err != nil {
+		return err
+	}
 	o := consumer.Options{
-		Turns: c.Turns, Work: c.Work, Cache: c.Cache, Grace: c.Grace, Labels: c.Labels, Logger: loggerOf(c.Logger),
+		Turns: c.Turns, Work: c.Work, Cache: c.Cache, Grace: c.Grace, Labels: c.Labels, Logger: logger,
 	}
 	return public(consumer.Run(ctx, db, o, definitions(types)...))
 }
 
-// loggerOf is the logger that a consumer was given. One that was given none warns through slog.Default: what has to be
-// acted on must not be silent because nobody thought of a logger. Silence is zerolog.Nop(), which differs from the zero
-// value in that it says so.
-func loggerOf(given zerolog.Logger) zerolog.Logger {
-	if reflect.ValueOf(given).IsZero() {
-		return logs.Default()
+// logger is the logger that it was given. One that was given none warns through slog.Default: what has to be acted on must
+// not be silent because nobody thought of a logger. Silence is zerolog.Nop(), which differs from the zero value in that it
+// says so.
+func (c Consumer) logger() (zerolog.Logger, error) {
+	isGiven := !reflect.ValueOf(c.Logger).IsZero()
+	switch {
+	case isGiven && c.Slog != nil:
+		return c.Logger, errors.New("dserver: Run is given a Consumer with both Logger and Slog: give it one of them")
+	case isGiven:
+		return c.Logger, nil
+	case c.Slog != nil:
+		return logs.ToSlog(c.Slog), nil
 	}
-	return given
+	return logs.Default(), nil
 }

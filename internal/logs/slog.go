@@ -15,12 +15,18 @@ import (
 // Default warns through slog.Default. It is the logger of who was given none.
 func Default() zerolog.Logger { return zerolog.New(slogWriter{}).Level(zerolog.WarnLevel) }
 
-// slogWriter gives lines of zerolog to slog.Default, as it is when they come.
-type slogWriter struct{}
+// ToSlog writes to a logger of slog, whose level decides.
+func ToSlog(to *slog.Logger) zerolog.Logger { return zerolog.New(slogWriter{to.Handler()}) }
+
+// slogWriter gives lines of zerolog to a handler of slog: nil is that of slog.Default, as it is when they come.
+type slogWriter struct{ to slog.Handler }
 
 // WriteLevel is called by zerolog with one line.
-func (slogWriter) WriteLevel(level zerolog.Level, line []byte) (int, error) {
-	to, at := slog.Default().Handler(), slogLevel(level)
+func (w slogWriter) WriteLevel(level zerolog.Level, line []byte) (int, error) {
+	to, at := w.to, slogLevel(level)
+	if to == nil {
+		to = slog.Default().Handler()
+	}
 	if !to.Enabled(context.Background(), at) {
 		return len(line), nil
 	}
