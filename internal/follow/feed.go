@@ -18,7 +18,8 @@ import (
 //  2. The leader looks: it sets the watch and reads the version in one snapshot, with the rows if they are others. What it
 //     found is shown to all, and all are woken.
 //  3. When what was found is no news to it, it waits for the watch, for one who has joined, or for mailbox.LookInterval, and
-//     looks again. After an error it waits for mailbox.RetryInterval.
+//     looks again. After an error it waits for mailbox.RetryInterval. A watch that fires soon after a look waits until pace is
+//     over: what changes all the time is not read all the time.
 //  4. When it is, or when its context ends, it gives the lead away, with the watch. Whoever waits next has it. A watch that
 //     fires meanwhile has fired then.
 type feed struct {
@@ -27,7 +28,8 @@ type feed struct {
 	asked chan struct{} // has room for one: somebody has joined
 
 	watch backend.Watch // the leader's; nil when nothing is watched
-	fired bool          // the leader's: the last look was for a watch that fired
+	fired bool          // the leader's: the look is for a watch that fired
+	began time.Time     // the leader's: the last look
 
 	mu        sync.Mutex
 	followers int // guarded by feeds.mu as well
@@ -37,6 +39,10 @@ type feed struct {
 	found     sight
 	news      chan struct{} // closed with the next look
 }
+
+// pace is from one look for a watch to the next, at least. It is short for whoever watches a page. A server at full speed would
+// cause a thousand looks each second, of which all its followers decode what they find.
+const pace = 10 * time.Millisecond
 
 // sight is what a look found. Nobody changes its rows: they are cloned for each follower.
 type sight struct {
@@ -144,6 +150,22 @@ func (f *feed) await(ctx context.Context, last sight) {
 	case <-ctx.Done():
 	case <-watch:
 		f.fired = true
+		f.rest(ctx)
+	case <-f.asked:
+	case <-timer.C:
+	}
+}
+
+// rest waits until pace is over, or for one who has joined.
+func (f *feed) rest(ctx context.Context) {
+	left := pace - time.Since(f.began)
+	if left <= 0 {
+		return
+	}
+	timer := time.NewTimer(left)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
 	case <-f.asked:
 	case <-timer.C:
 	}
@@ -152,6 +174,7 @@ func (f *feed) await(ctx context.Context, last sight) {
 // look is step 2. Where ctx ended meanwhile, nothing was found, and the next leader looks.
 func (f *feed) look(ctx context.Context) {
 	f.unwatch()
+	f.began = time.Now()
 	f.mu.Lock()
 	select {
 	case <-f.asked: // who has joined until now is served by this look
