@@ -399,6 +399,12 @@ func TestFollowEnds(t *testing.T) {
 	for range visits.Follow(t.Context()) {
 		break
 	}
+	func() {
+		defer func() { _ = recover() }()
+		for range dserver.FollowQuery(t.Context(), visits, Value{}) {
+			panic("the body of the loop")
+		}
+	}()
 	closed := make(chan error, 1)
 	go func() { closed <- db.Close() }()
 	byClose.fails(backend.ErrClosed, true)
