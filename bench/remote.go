@@ -147,6 +147,9 @@ func runChild(ctx context.Context, role string, args []string) error {
 		return err
 	}
 	defer db.Close()
+	if count, is := isFollowers(role); is {
+		return beFollowers(ctx, db, count)
+	}
 	switch role {
 	case roleConsumer:
 		return beConsumer(ctx, db)

@@ -46,5 +46,9 @@ func loads() []load {
 			name: "crowd64", title: "64 callers in one process, 8 consumers in others, 1 server", callers: 64, counters: 1,
 			subject: crowd(8), baseline: remote, atLeast: 0.9, others: []entry{crowd(2), crowd(4)},
 		},
+		{
+			name: "follow64", title: "64 callers, 1 server that is followed in another process", callers: 64, counters: 1,
+			subject: followed(1), baseline: durable, others: []entry{followed(100)},
+		},
 	}
 }

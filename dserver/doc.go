@@ -71,6 +71,10 @@
 // producer waits and tries again (backpressure). What handlers send is never refused, nor what was acknowledged before.
 // [DServer.Status] tells how long a queue is.
 //
+// A program reads a server's state, or asks a handler that only reads, past the queue ([DServer.State], [Query]); and it is
+// told of each change, now and from then on, by a loop ([DServer.Follow], [FollowQuery]): a page that is live, a cache, a
+// process that waits for something.
+//
 // What a program may ask for beside that:
 //
 //   - [Once] gives a message an idempotency key, [After] delays it, [Priority] sends it ahead of the others.
@@ -114,6 +118,7 @@
 //	the time of a turn's handlers                 4 s, or less by Settings.HandlerLimit
 //	messages of one turn                          256
 //	servers that one consumer handles at a time   128 per CPU, or Consumer.Turns; of one type, Settings.Turns
+//	states that a follower sees of one server     100/s, for all followers of a process together
 //	messages that wait for one server             no limit, or Settings.MaxQueued, which N senders at once may pass by
 //	                                              N - 1 messages, and what must not be refused by any number
 //

@@ -24,8 +24,13 @@ func Query[S, R any](ctx context.Context, s *DServer[S], m Request[R]) (R, error
 	if err != nil {
 		return reply, public(err)
 	}
+	return decodedReply[R](s.at.Ref, body)
+}
+
+// decodedReply is the reply of a query.
+func decodedReply[R any](of tenant.Ref, body []byte) (reply R, err error) {
 	if err := wire.Decode(body, &reply); err != nil {
-		return reply, fmt.Errorf("dserver: decode the reply of %v: %w", s.Ref(), err)
+		return reply, fmt.Errorf("dserver: decode the reply of %v: %w", of, err)
 	}
 	return reply, nil
 }
@@ -44,12 +49,17 @@ func (s *DServer[S]) State(ctx context.Context) (S, error) {
 	if st.Version.IsZero() {
 		return none, public(tenant.Because(tenant.ErrNotFound, "%v has no state", s.Ref()))
 	}
+	return s.typed(st)
+}
+
+// typed is a state that was read, as its Go type.
+func (s *DServer[S]) typed(st turn.State) (state S, err error) {
 	if s.at.Def.Form == nil {
 		return genericState[S](st.Rows)
 	}
 	value, err := st.Decode(s.at.Def)
 	if err != nil {
-		return none, public(tenant.Doing("read the state", s.at.Ref, err))
+		return state, public(tenant.Doing("read the state", s.at.Ref, err))
 	}
 	return *value.(*S), nil
 }

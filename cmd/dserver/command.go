@@ -17,6 +17,7 @@ type commandLine struct {
 	Later  laterCommand  `cmd:"" help:"List what was sent to a server with After and is not due yet, each with its id."`
 	Dead   deadCommand   `cmd:"" help:"List the messages of a server that were set aside, oldest first; --all lists those of all servers."`
 	Show   showCommand   `cmd:"" help:"Print a message, waiting or set aside, whole."`
+	Tail   tailCommand   `cmd:"" help:"Print what becomes of a server's messages, as it happens, until it is interrupted."`
 	Delete deleteCommand `cmd:"" aliases:"withdraw" help:"Delete a message that waits, on the queue or for its time. Its caller, if there is one, is told."`
 
 	Retry   retryCommand   `cmd:"" help:"Send a message that was set aside again, or all that --code, --message or --all choose."`

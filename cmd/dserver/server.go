@@ -154,10 +154,16 @@ func (c *statusCommand) Run(ctx context.Context, t *tool) error {
 }
 
 // stateCommand prints a server's state.
-type stateCommand struct{ shown }
+type stateCommand struct {
+	shown
+	Follow bool `help:"Print it again after each change, until interrupted."`
+}
 
 // Run prints it, the fields in the order of their names.
 func (c *stateCommand) Run(ctx context.Context, t *tool) error {
+	if c.Follow {
+		return t.followState(ctx, c.Server.At(t.db))
+	}
 	state, err := c.Server.At(t.db).State(ctx)
 	if errors.Is(err, dserver.ErrNotFound) {
 		return fmt.Errorf("%v has no state: it has handled no message, or was reset; %s ls lists the servers", c.Server, t.self())

@@ -390,6 +390,7 @@ func TestAWrongCommandLineIsExitCode2(t *testing.T) {
 		{[]string{"--db", "x.db", "retry", "counter/visits"}, "--code"},
 		{[]string{"--db", "x.db", "retry", "counter/visits", strings.Repeat("0a", 12), "--all"}, "--code"},
 		{[]string{"--db", "x.db", "edit", "counter/visits", "--all"}, "--body"},
+		{[]string{"--db", "x.db", "tail", "counter/visits", "--every", "0s"}, "--every"},
 		{[]string{"--db", "x.db", "dead"}, "--all"},
 		{[]string{"--db", "x.db", "dead", "counter/visits", "--all"}, "--all"},
 		{[]string{"--db", "x.db", "show", "counter/visits", "12"}, "24 hexadecimal digits"},

@@ -14,33 +14,71 @@ import (
 
 // Query runs the handler of a message on a snapshot of the committed state. It fails when the handler changes anything.
 func Query(ctx context.Context, db backend.Database, def *Definition, ref tenant.Ref, message tenant.Message) ([]byte, error) {
-	handler := def.Handlers[message.Name]
-	if handler == nil || !handler.Replies {
-		return nil, tenant.Because(tenant.ErrNoHandler, "this definition of %q has no HandleCall for %s: query through the one that has", def.Name, message.Name)
+	a, err := Ask(ctx, db, def, ref, message)
+	if err != nil {
+		return nil, err
 	}
-	var reply []byte
-	var answer error // the handler's, or what is wrong with it
+	return a.Reply, a.Err
+}
+
+// Answer is what a query found in one state: a reply, or why there is none.
+type Answer struct {
+	Reply []byte
+	Err   error // the handler's, or what is wrong with it, or why the state could not be read by this program
+}
+
+// IsAs reports whether both say the same.
+func (a Answer) IsAs(b Answer) bool {
+	if a.Err != nil && b.Err != nil {
+		return a.Err.Error() == b.Err.Error()
+	}
+	return a.Err == nil && b.Err == nil && bytes.Equal(a.Reply, b.Reply)
+}
+
+// Ask is Query, which tells an answer from an error of the store.
+func Ask(ctx context.Context, db backend.Database, def *Definition, ref tenant.Ref, message tenant.Message) (a Answer, err error) {
+	if err := def.Replies(message.Name); err != nil {
+		return a, err
+	}
 	keys := tenant.KeysOf(ref)
-	err := db.Read(ctx, func(tx backend.ReadTx) error {
+	err = db.Read(ctx, func(tx backend.ReadTx) error {
 		st, err := committed(tx, keys, def)
 		if err != nil {
 			return err
 		}
-		value, err := st.Decode(def)
-		if err != nil {
-			return err
-		}
 		entries := &Loader{root: keys.State(), tx: tx}
-		if err := st.bind(def, value, entries); err != nil {
-			return err
-		}
-		reply, answer = runQuery(ctx, def, ref, handler, message, st, value)
+		a = st.ask(ctx, def, ref, message, entries)
 		return entries.failure()
 	})
-	if err != nil {
-		return nil, tenant.Doing("query", ref, err)
+	return a, tenant.Doing("query", ref, err)
+}
+
+// AskWhole is Ask of a state of which all rows are there. It reads nothing, and takes the rows for itself.
+func AskWhole(ctx context.Context, st State, def *Definition, ref tenant.Ref, message tenant.Message) Answer {
+	if err := def.Replies(message.Name); err != nil {
+		return Answer{Err: err}
 	}
-	return reply, answer
+	return st.ask(ctx, def, ref, message, &Loader{})
+}
+
+// Replies is ErrNoHandler where no query of a message can be answered.
+func (d *Definition) Replies(name string) error {
+	if handler := d.Handlers[name]; handler != nil && handler.Replies {
+		return nil
+	}
+	return tenant.Because(tenant.ErrNoHandler, "this definition of %q has no HandleCall for %s: query through the one that has", d.Name, name)
+}
+
+func (s State) ask(ctx context.Context, def *Definition, ref tenant.Ref, message tenant.Message, entries *Loader) Answer {
+	value, err := s.Decode(def)
+	if err == nil {
+		err = s.bind(def, value, entries)
+	}
+	if err != nil {
+		return Answer{Err: tenant.Doing("query", ref, err)}
+	}
+	reply, err := runQuery(ctx, def, ref, def.Handlers[message.Name], message, s, value)
+	return Answer{reply, err}
 }
 
 func runQuery(ctx context.Context, def *Definition, ref tenant.Ref, handler *Handler, m tenant.Message, st State, value any) ([]byte, error) {
@@ -103,8 +141,13 @@ func readState(tx backend.Reader, keys tenant.Keys, where func(schema int) []bac
 func Whole(ctx context.Context, db backend.Database, ref tenant.Ref) (st State, err error) {
 	keys := tenant.KeysOf(ref)
 	err = db.Read(ctx, func(tx backend.ReadTx) (err error) {
-		st, err = readState(tx, keys, func(int) []backend.Range { return AllRows(keys) })
+		st, err = ReadWhole(tx, keys)
 		return err
 	})
 	return st, tenant.Doing("read the state", ref, err)
+}
+
+// ReadWhole reads the committed state. The version tells whether it is still the same.
+func ReadWhole(tx backend.Reader, keys tenant.Keys) (State, error) {
+	return readState(tx, keys, func(int) []backend.Range { return AllRows(keys) })
 }
