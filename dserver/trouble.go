@@ -31,7 +31,7 @@ func Troubles(ctx context.Context, db backend.Database) iter.Seq2[Trouble, error
 				yield(Trouble{}, public(err))
 				return
 			}
-			if !yield(Trouble{Ref(t.Ref), Status(t.Status)}, nil) {
+			if !yield(Trouble{Ref(t.Ref), publicStatus(t.Status)}, nil) {
 				return
 			}
 		}

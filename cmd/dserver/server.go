@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/dserver-go/dserver/dserver"
@@ -23,6 +24,7 @@ type status struct {
 	Delayed     int       `json:"delayed,omitempty"` // by After; at most 1,000 are counted
 	DeadLetters int64     `json:"dead_letters"`
 	Attempts    int       `json:"attempts,omitempty"` // of the message at the head
+	Failing     []failing `json:"failing,omitempty"`  // what is tried again, or has halted the server
 	Locked      bool      `json:"locked,omitempty"`
 	Halted      bool      `json:"halted,omitempty"`
 	Unreadable  string    `json:"unreadable,omitempty"` // why a consumer could not read the state
@@ -34,9 +36,69 @@ type status struct {
 	Unhandled string `json:"unhandled,omitempty"` // the next message, when no consumer handles it
 }
 
+// failing is a message, or locked work, that fails, as JSON has it.
+type failing struct {
+	Stamp       string    `json:"stamp"`
+	Message     string    `json:"message"`
+	Lane        string    `json:"lane,omitempty"`
+	Locked      bool      `json:"locked,omitempty"` // it is under the lock
+	Attempts    int       `json:"attempts"`
+	MaxAttempts int       `json:"max_attempts,omitempty"`
+	Error       string    `json:"error,omitempty"`
+	Stack       string    `json:"stack,omitempty"`
+	Since       time.Time `json:"since,omitzero"` // of the last attempt
+	Next        time.Time `json:"next,omitzero"`  // when it is tried again
+}
+
+func newFailing(f dserver.Failing) failing {
+	o := failing{
+		Stamp: f.Stamp.String(), Message: jsonName(f.Message), Locked: f.Locked, Attempts: f.Attempts, MaxAttempts: f.MaxAttempts,
+		Error: jsonText(f.Error), Stack: jsonText(f.Stack), Since: f.Since, Next: f.Next,
+	}
+	if !f.Locked {
+		o.Lane = lane(f.Priority)
+	}
+	return o
+}
+
+// failingFields is what fails, for people: what, why and where.
+func failingFields(f dserver.Failing) []field {
+	what := fmt.Sprintf("%s %v, attempts: %s", name(f.Message), f.Stamp, tries(f))
+	if f.Locked {
+		what = "locked work of " + what
+	}
+	fields := []field{{"fails", what}}
+	if f.Error != "" {
+		fields = append(fields, field{"error", f.Error})
+	}
+	if !f.Since.IsZero() {
+		fields = append(fields, field{"failed at", moment(f.Since)})
+	}
+	if !f.Next.IsZero() {
+		fields = append(fields, field{"next attempt", moment(f.Next)})
+	}
+	if f.Stack != "" {
+		fields = append(fields, field{"stack", shownLines(f.Stack)})
+	}
+	return fields
+}
+
+// tries is how many attempts there were, of how many.
+func tries(f dserver.Failing) string {
+	if f.MaxAttempts == 0 {
+		return strconv.Itoa(f.Attempts)
+	}
+	return fmt.Sprintf("%d of %d", f.Attempts, f.MaxAttempts)
+}
+
 func newStatus(r dserver.Ref, s dserver.Status) status {
+	var all []failing
+	for _, f := range s.Failing {
+		all = append(all, newFailing(f))
+	}
 	return status{
-		Server: jsonName(r.String()), Queued: s.Queued, DeadLetters: s.DeadLetters, Attempts: s.Attempts, Locked: s.Locked,
+		Failing: all,
+		Server:  jsonName(r.String()), Queued: s.Queued, DeadLetters: s.DeadLetters, Attempts: s.Attempts, Locked: s.Locked,
 		Halted: s.Halted, Unreadable: jsonName(s.Unreadable), Created: s.Created, Version: s.Version, Unhandled: jsonName(s.Unhandled), Label: jsonName(s.Label), Unlisted: s.Unlisted, Delayed: s.Delayed,
 	}
 }
@@ -134,7 +196,7 @@ func (c *statusCommand) Run(ctx context.Context, t *tool) error {
 	if err != nil {
 		return err
 	}
-	if found == (dserver.Status{}) {
+	if found.IsZero() {
 		return fmt.Errorf("there is nothing of %v; %s ls lists the servers", c.Server, t.self())
 	}
 	s := newStatus(c.Server.Ref, found)
@@ -149,6 +211,9 @@ func (c *statusCommand) Run(ctx context.Context, t *tool) error {
 	}
 	if s.Unreadable != "" {
 		fields = append(fields, field{"why", s.Unreadable})
+	}
+	for _, f := range found.Failing {
+		fields = append(fields, failingFields(f)...)
 	}
 	return t.out.fields(s, fields...)
 }

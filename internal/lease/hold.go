@@ -253,6 +253,11 @@ func (h *holder) change(fn func(tx backend.Tx, keys tenant.Keys) error) error {
 	})
 }
 
+// failure is why an attempt failed, as it is stored.
+func (h *holder) failure(f *turn.Fault) tenant.Failure {
+	return tenant.NewFailure(h.lock.Record.Stamp, h.def.Settings.MaxAttempts, f.Text, f.Stack)
+}
+
 // again counts a failed attempt. The lock stays.
 func (h *holder) again(f *turn.Fault) bool {
 	r := h.lock.Record
@@ -264,6 +269,7 @@ func (h *holder) again(f *turn.Fault) bool {
 	}
 	err := h.change(func(tx backend.Tx, keys tenant.Keys) error {
 		keys.SetLock(tx, r)
+		keys.SetLockFailure(tx, h.failure(f))
 		return nil
 	})
 	if err != nil {

@@ -14,15 +14,16 @@ import (
 // ofServer is what is checked of a server, by the name below its key. Each part reads one snapshot.
 func (c *checker) ofServer() map[string]func(*glimpse, tenant.Ref) error {
 	return map[string]func(*glimpse, tenant.Ref) error{
-		tenant.KeyHead:  c.head,
-		tenant.KeyQueue: c.queue,
-		tenant.KeyState: c.state,
-		tenant.KeyDead:  c.letters,
-		tenant.KeyLater: c.delayed,
-		tenant.KeySent:  c.sent,
-		tenant.KeyOnce:  c.onces,
-		tenant.KeyTimer: c.timers,
-		tenant.KeyWork:  c.work,
+		tenant.KeyHead:    c.head,
+		tenant.KeyQueue:   c.queue,
+		tenant.KeyState:   c.state,
+		tenant.KeyDead:    c.letters,
+		tenant.KeyFailure: c.failures,
+		tenant.KeyLater:   c.delayed,
+		tenant.KeySent:    c.sent,
+		tenant.KeyOnce:    c.onces,
+		tenant.KeyTimer:   c.timers,
+		tenant.KeyWork:    c.work,
 	}
 }
 
@@ -113,6 +114,37 @@ func (*checker) head(g *glimpse, ref tenant.Ref) error {
 			return err
 		} else if !waits {
 			return damage("attempts of the message %v, which does not wait", backend.Versionstamp(a.Stamp))
+		}
+	}
+	return nil
+}
+
+// failures checks why messages failed: each is of attempts that are counted, or of a lock that is held.
+func (*checker) failures(g *glimpse, ref tenant.Ref) error {
+	keys := tenant.KeysOf(ref)
+	pairs, err := g.GetRange(keys.Key.Str(tenant.KeyFailure).Tree(), backend.RangeOptions{Limit: tenant.HeadRecords, Snapshot: true}).Get()
+	if err != nil || len(pairs) == 0 {
+		return err
+	}
+	records, err := g.GetRange(keys.Head().Tree(), backend.RangeOptions{Limit: tenant.HeadRecords, Snapshot: true}).Get()
+	if err != nil {
+		return err
+	}
+	var h tenant.Head
+	if err := h.Records(keys.Head(), records); err != nil {
+		return err
+	}
+	for _, pair := range pairs {
+		rest, _ := pair.Key.CutPrefix(keys.Key.Str(tenant.KeyFailure))
+		of, isPlace, isLock := tenant.FailurePlace(rest)
+		var f tenant.Failure
+		switch err := tenant.DecodeRecord(pair.Value, &f); {
+		case err != nil:
+			return err
+		case !isPlace:
+			return damage("the record %v belongs to nothing", pair.Key)
+		case isLock && (!h.Lock.IsHeld() || h.Lock.Record.Stamp != f.Stamp), !isLock && h.Attempts[of].Stamp != f.Stamp:
+			return damage("why the message %v failed, which has no attempts", backend.Versionstamp(f.Stamp))
 		}
 	}
 	return nil

@@ -91,11 +91,12 @@ func (s Server) Resume(ctx context.Context) error {
 			return tenant.Because(tenant.ErrNotFound, "%v has not halted", ref)
 		}
 		for _, lane := range halted {
-			tx.Clear(keys.Attempts(lane).Only())
+			keys.ClearAttempt(tx, lane)
 		}
 		if r := held.Record; r.Halted {
 			r.Halted, r.Attempt, r.Wait = false, 1, 0
 			keys.SetLock(tx, r)
+			keys.ClearLockFailure(tx)
 			keys.Vacate(tx)
 		}
 		tenant.SetReady(tx, ref)

@@ -92,7 +92,7 @@ func (s Server) Withdraw(ctx context.Context, stamp backend.Versionstamp) error 
 		}
 		keys.Queue().Remove(tx, item)
 		if faulted.IsOf(item) {
-			tx.Clear(keys.Attempts(item.Lane).Only())
+			keys.ClearAttempt(tx, item.Lane)
 		}
 		tenant.SetReady(tx, s.Ref) // the next message may have waited for this one's back-off
 		return answers.Write(tx, keys)

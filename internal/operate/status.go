@@ -15,6 +15,7 @@ type Status struct {
 	Delayed             int // sends with After that are not due yet; at most 1,000 are counted
 	Locked, Halted      bool
 	Attempts            int       // of a message that faulted and is tried again, or of locked work
+	Failing             []Failing // what faulted and is tried again, or has halted the server: the lanes' heads, then locked work
 	Version             int       // of the state's schema
 	Unreadable          string    // why a consumer could not read the state, and what to do; "" when none has said so
 	Label               string    // of the consumers that run it; "" when it is not pinned
@@ -90,6 +91,9 @@ func statusOf(tx backend.Reader, keys tenant.Keys) (s Status, isNew bool, err er
 		Label: h.Pin.Label}
 	if h.Meta.Created != 0 {
 		s.Created = time.UnixMilli(h.Meta.Created)
+	}
+	if s.Failing, err = failingOf(tx, keys, &h); err != nil {
+		return Status{}, false, err
 	}
 	if s.Queued, err = keys.Queue().Len(tx).Get(); err != nil {
 		return Status{}, false, err

@@ -21,6 +21,7 @@ import (
 //	                 later word                                 messages sent with After
 //	                 sent word                                  the stamp of the commit that sent them
 //	                 once key                                   an idempotency key, with the outcome
+//	                 failure lane | 2                           why the head of a lane, or locked work, failed last
 //	                 timer name                                 a timer that is set
 //	due     type shard time id kind name word                   when a server has to be told of one of the last three
 //	alarm   type shard                                          a counter to watch: something due was set
@@ -47,15 +48,16 @@ const (
 	KeyLabel   = "l"
 	KeyTrouble = "x"
 
-	KeyLater = "a"
-	KeySent  = "b"
-	KeyDead  = "d"
-	KeyOnce  = "e"
-	KeyHead  = "h" // nothing may be between this and the queue: they are read as one range
-	KeyQueue = "q"
-	KeyState = "s"
-	KeyTimer = "t"
-	KeyWork  = "w"
+	KeyLater   = "a"
+	KeySent    = "b"
+	KeyDead    = "d"
+	KeyOnce    = "e"
+	KeyFailure = "f"
+	KeyHead    = "h" // nothing may be between this and the queue: they are read as one range
+	KeyQueue   = "q"
+	KeyState   = "s"
+	KeyTimer   = "t"
+	KeyWork    = "w"
 
 	keyAttempts = "a"
 	keyBeat     = "b"

@@ -77,6 +77,7 @@ func (t Keys) ClearLock(tx backend.Tx) {
 	tx.Clear(t.Beat().Only())
 	tx.Clear(t.Fence().Only())
 	tx.Clear(t.LockedMessage().Tree())
+	t.ClearLockFailure(tx)
 }
 
 // LockedItems is the message that the lock was taken for, if there is one; a change is a conflict.

@@ -30,7 +30,7 @@ func (t *Turn) Count(w Work, f *Fault) (n Counted, err error) {
 		if last && !n.Halts {
 			return t.giveUp(tx, w, f, count)
 		}
-		t.Keys.SetAttempts(tx, w.Item.Lane, tenant.Attempts{Stamp: w.Item.Stamp, Count: count, Wait: n.Wait, Halts: last})
+		t.Keys.SetAttempts(tx, w.Item.Lane, tenant.Attempts{Stamp: w.Item.Stamp, Count: count, Wait: n.Wait, Halts: last}, t.failure(w, f))
 		return nil
 	})
 	return n, err
@@ -47,7 +47,7 @@ func (t *Turn) giveUp(tx backend.Tx, w Work, f *Fault, count int) error {
 		return err
 	}
 	t.Keys.Queue().Remove(tx, *w.Item)
-	tx.Clear(t.Keys.Attempts(w.Item.Lane).Only())
+	t.Keys.ClearAttempt(tx, w.Item.Lane)
 	if err := t.Keys.WriteLetter(tx, w.Item, tenant.NewLetter(w.Item.Body, end.Err, f.Stack, count)); err != nil {
 		return err
 	}
@@ -67,8 +67,13 @@ func (t *Turn) EndMessage(tx backend.Tx, w Work, f *Fault, count int) (Counted, 
 	if !n.Halts {
 		return n, t.giveUp(tx, w, f, count)
 	}
-	t.Keys.SetAttempts(tx, w.Item.Lane, tenant.Attempts{Stamp: w.Item.Stamp, Count: count, Halts: true})
+	t.Keys.SetAttempts(tx, w.Item.Lane, tenant.Attempts{Stamp: w.Item.Stamp, Count: count, Halts: true}, t.failure(w, f))
 	return n, nil
+}
+
+// failure is why an attempt of a message failed, as it is stored.
+func (t *Turn) failure(w Work, f *Fault) tenant.Failure {
+	return tenant.NewFailure(w.Item.Stamp, t.Def.Settings.MaxAttempts, f.Text, f.Stack)
 }
 
 // Unchanged reads the attempts of a message, so that a change of them, its disappearance, a pin or a kill is a conflict. It
