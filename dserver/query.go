@@ -44,11 +44,17 @@ func (s *DServer[S]) State(ctx context.Context) (S, error) {
 	if st.Version.IsZero() {
 		return none, public(tenant.Because(tenant.ErrNotFound, "%v has no state", s.Ref()))
 	}
+	return s.decode(st)
+}
+
+// decode is a state that was read whole.
+func (s *DServer[S]) decode(st turn.State) (S, error) {
 	if s.at.Def.Form == nil {
 		return genericState[S](st.Rows)
 	}
 	value, err := st.Decode(s.at.Def)
 	if err != nil {
+		var none S
 		return none, public(tenant.Doing("read the state", s.at.Ref, err))
 	}
 	return *value.(*S), nil

@@ -15,6 +15,9 @@ type Status struct {
 	Locked, Halted      bool
 	Attempts            int       // of a message that faulted and is tried again, or of locked work
 	Failing             []Failing // what faulted and is tried again, or has halted the server: at most one of each lane, and locked work
+	Paused              bool      // by an operator, until Resume
+	PausedBy            string    // who did it, if that was said (WithActor)
+	PausedSince         time.Time // zero when it is not paused
 	Version             int       // of the state's schema
 	Unreadable          string    // why a consumer could not read the state, and what to do; "" when none has said so
 	Label               string    // of the consumers that run it (Pin); "" when it is not pinned
@@ -46,7 +49,7 @@ type Failing struct {
 
 // IsZero reports whether nothing is stored of the server.
 func (s Status) IsZero() bool {
-	return s.Queued == 0 && s.DeadLetters == 0 && s.Delayed == 0 && !s.Locked && !s.Halted && s.Attempts == 0 && len(s.Failing) == 0 &&
+	return s.Queued == 0 && s.DeadLetters == 0 && s.Delayed == 0 && !s.Locked && !s.Halted && !s.Paused && s.Attempts == 0 && len(s.Failing) == 0 &&
 		s.Version == 0 && s.Unreadable == "" && s.Label == "" && s.Created.IsZero() && s.Unhandled == "" && !s.Unlisted
 }
 
@@ -54,6 +57,7 @@ func (s Status) IsZero() bool {
 func publicStatus(s operate.Status) Status {
 	public := Status{
 		Queued: s.Queued, DeadLetters: s.DeadLetters, Delayed: s.Delayed, Locked: s.Locked, Halted: s.Halted, Attempts: s.Attempts,
+		Paused: s.Paused, PausedBy: s.PausedBy, PausedSince: s.PausedSince,
 		Version: s.Version, Unreadable: s.Unreadable, Label: s.Label, Created: s.Created, Unhandled: s.Unhandled, Unlisted: s.Unlisted,
 	}
 	for _, f := range s.Failing {
@@ -67,7 +71,7 @@ func (s *DServer[S]) Status(ctx context.Context) (Status, error) {
 	if err := s.check(ctx, "Status"); err != nil {
 		return Status{}, err
 	}
-	status, err := s.operated().Status(ctx)
+	status, err := s.operated(ctx).Status(ctx)
 	if err != nil {
 		return Status{}, public(err)
 	}

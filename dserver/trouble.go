@@ -8,7 +8,7 @@ import (
 	"github.com/dserver-go/dserver/internal/operate"
 )
 
-// Trouble is a server that needs a person: it has dead letters; it has halted; its next message, or its locked work, failed and
+// Trouble is a server that needs a person: it has dead letters; it has halted, or is paused; its next message, or its locked work, failed and
 // is tried again; no consumer handles its next message, can read its state or lists its label; or more than 10,000 messages
 // wait. Its Status says which.
 type Trouble struct {

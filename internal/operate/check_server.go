@@ -85,7 +85,7 @@ func (c *checker) queueInPages(ref tenant.Ref) error {
 
 // head checks the records of a server.
 func (*checker) head(g *glimpse, ref tenant.Ref) error {
-	known := append([]string{tenant.RecordVersion, tenant.RecordMeta, tenant.RecordKilled, tenant.RecordLock, tenant.RecordFence, tenant.RecordBeat, tenant.RecordOwner, tenant.RecordPin, tenant.RecordUnread}, tenant.RecordAttempts[:]...)
+	known := append([]string{tenant.RecordVersion, tenant.RecordMeta, tenant.RecordKilled, tenant.RecordLock, tenant.RecordFence, tenant.RecordBeat, tenant.RecordOwner, tenant.RecordPin, tenant.RecordPaused, tenant.RecordUnread}, tenant.RecordAttempts[:]...)
 	keys := tenant.KeysOf(ref)
 	pairs, err := g.GetRange(keys.Head().Tree(), backend.RangeOptions{Limit: tenant.HeadRecords}).Get()
 	if err != nil {
@@ -103,8 +103,8 @@ func (*checker) head(g *glimpse, ref tenant.Ref) error {
 	if h.Version.IsZero() != (h.Meta.Created == 0) {
 		return damage("version %v, and created at %d", h.Version, h.Meta.Created)
 	}
-	if h.Attempts[0].Halts || h.Attempts[1].Halts || h.Lock.Record.Halted {
-		g.expect(damage("it has halted, and has no row in the index of trouble"), tenant.TroubleRow(ref))
+	if h.Attempts[0].Halts || h.Attempts[1].Halts || h.Lock.Record.Halted || h.Paused.Is() {
+		g.expect(damage("it has halted or is paused, and has no row in the index of trouble"), tenant.TroubleRow(ref))
 	}
 	for _, a := range h.Attempts {
 		if a == (tenant.Attempts{}) || !h.Killed.IsZero() {

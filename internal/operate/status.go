@@ -16,6 +16,9 @@ type Status struct {
 	Locked, Halted      bool
 	Attempts            int       // of a message that faulted and is tried again, or of locked work
 	Failing             []Failing // what faulted and is tried again, or has halted the server: the lanes' heads, then locked work
+	Paused              bool      // by an operator, until Resume
+	PausedBy            string    // who did it; "" when it was not said
+	PausedSince         time.Time // zero when it is not
 	Version             int       // of the state's schema
 	Unreadable          string    // why a consumer could not read the state, and what to do; "" when none has said so
 	Label               string    // of the consumers that run it; "" when it is not pinned
@@ -89,6 +92,9 @@ func statusOf(tx backend.Reader, keys tenant.Keys) (s Status, isNew bool, err er
 		Unreadable: h.Unreadable.Text,
 		Halted:     h.Attempts[0].Halts || h.Attempts[1].Halts || h.Lock.Record.Halted, Version: h.Meta.Schema,
 		Label: h.Pin.Label}
+	if s.Paused = h.Paused.Is(); s.Paused {
+		s.PausedBy, s.PausedSince = h.Paused.By, time.UnixMilli(h.Paused.Since)
+	}
 	if h.Meta.Created != 0 {
 		s.Created = time.UnixMilli(h.Meta.Created)
 	}

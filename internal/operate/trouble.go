@@ -24,7 +24,7 @@ func (s Status) isTrouble() bool {
 	if s.Locked { // work begins with its first attempt
 		retried--
 	}
-	return s.DeadLetters > 0 || s.Halted || retried > 0 || s.Unlisted || s.Unhandled != "" || s.Unreadable != "" || s.Queued > MaxBacklog
+	return s.DeadLetters > 0 || s.Halted || s.Paused || retried > 0 || s.Unlisted || s.Unhandled != "" || s.Unreadable != "" || s.Queued > MaxBacklog
 }
 
 // Troubles yields the servers in trouble. It looks at those with dead letters or that halt, whose index it tidies up, and at
@@ -37,8 +37,8 @@ func Troubles(ctx context.Context, db backend.Database) iter.Seq2[Trouble, error
 				return true, nil
 			}
 			seen[ref] = struct{}{}
-			status, err := Server{db, ref}.Status(ctx)
-			if err == nil && isIndexed && status.DeadLetters == 0 && !status.Halted {
+			status, err := Server{DB: db, Ref: ref}.Status(ctx)
+			if err == nil && isIndexed && status.DeadLetters == 0 && !status.Halted && !status.Paused {
 				err = db.Transact(ctx, func(tx backend.Tx) error { return tenant.ClearTrouble(tx, ref) })
 			}
 			if err != nil || !status.isTrouble() {

@@ -1,6 +1,7 @@
 package turn
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
@@ -76,10 +77,10 @@ func (t *Turn) failure(w Work, f *Fault) tenant.Failure {
 	return tenant.NewFailure(w.Item.Stamp, t.Def.Settings.MaxAttempts, f.Text, f.Stack)
 }
 
-// Unchanged reads the attempts of a message, so that a change of them, its disappearance, a pin or a kill is a conflict. It
-// reports false when the message is not there, was tried meanwhile, or is another consumer's now.
+// Unchanged reads the attempts of a message, so that a change of them, its disappearance, a pin, a pause or a kill is a
+// conflict. It reports false when the message is not there, was tried or changed meanwhile, or may not be handled here now.
 func (t *Turn) Unchanged(tx backend.Tx, w Work) (tenant.Attempts, bool, error) {
-	_, found, err := t.Keys.Queue().Find(tx, w.Item.Stamp)
+	item, found, err := t.Keys.Queue().Find(tx, w.Item.Stamp)
 	if err != nil {
 		return tenant.Attempts{}, false, err
 	}
@@ -91,8 +92,13 @@ func (t *Turn) Unchanged(tx backend.Tx, w Work) (tenant.Attempts, bool, error) {
 	if err != nil {
 		return tenant.Attempts{}, false, err
 	}
+	paused, err := t.Keys.ReadPaused(tx)
+	if err != nil {
+		return tenant.Attempts{}, false, err
+	}
 	killed, err := t.Keys.KilledAt(tx)
-	return now, found && killed.IsZero() && pin == t.Head.Pin && now == t.Head.Attempts[w.Item.Lane], err
+	found = found && bytes.Equal(item.Body, w.Item.Body)
+	return now, found && killed.IsZero() && !paused.Is() && pin == t.Head.Pin && now == t.Head.Attempts[w.Item.Lane], err
 }
 
 // Vanished is the fault of a message whose consumers vanished.
