@@ -15,6 +15,7 @@ type Status struct {
 	Locked, Halted      bool
 	Attempts            int       // of a message that faulted and is tried again, or of locked work
 	Failing             []Failing // what faulted and is tried again, or has halted the server: at most one of each lane, and locked work
+	Lock                Lock      // what it is locked for; zero when it is not
 	Paused              bool      // by an operator, until Resume
 	PausedBy            string    // who did it, if that was said (WithActor)
 	PausedSince         time.Time // zero when it is not paused
@@ -47,6 +48,15 @@ type Failing struct {
 	Next        time.Time            // when the next one is due, by that clock; zero when the server has halted
 }
 
+// Lock is what a server is locked for (HandleLocked).
+type Lock struct {
+	Stamp   backend.Versionstamp // names the message
+	Message string               // its name
+	Since   time.Time            // when the lock was taken for it, by the clock of the consumer that did
+	Attempt int                  // that runs, or is due
+	Process string               // of the holder, as Consumers lists it; "" when the lock was given up, and nobody has taken it yet
+}
+
 // IsZero reports whether nothing is stored of the server.
 func (s Status) IsZero() bool {
 	return s.Queued == 0 && s.DeadLetters == 0 && s.Delayed == 0 && !s.Locked && !s.Halted && !s.Paused && s.Attempts == 0 && len(s.Failing) == 0 &&
@@ -57,7 +67,7 @@ func (s Status) IsZero() bool {
 func publicStatus(s operate.Status) Status {
 	public := Status{
 		Queued: s.Queued, DeadLetters: s.DeadLetters, Delayed: s.Delayed, Locked: s.Locked, Halted: s.Halted, Attempts: s.Attempts,
-		Paused: s.Paused, PausedBy: s.PausedBy, PausedSince: s.PausedSince,
+		Lock: Lock(s.Lock), Paused: s.Paused, PausedBy: s.PausedBy, PausedSince: s.PausedSince,
 		Version: s.Version, Unreadable: s.Unreadable, Label: s.Label, Created: s.Created, Unhandled: s.Unhandled, Unlisted: s.Unlisted,
 	}
 	for _, f := range s.Failing {

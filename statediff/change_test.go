@@ -81,13 +81,13 @@ func TestAChangeWithoutTheTypeIsWhatTheTypeReads(t *testing.T) {
 		"Notes|x/y":      {statediff.Change{Remove: true}, func(w *wares) { w.Notes = map[string]person{} }},
 		"Years|1999":     {statediff.Change{Value: "bad"}, func(w *wares) { w.Years[1999] = "bad" }},
 		"Years|2000":     {statediff.Change{Value: "new", Create: true}, func(w *wares) { w.Years[2000] = "new" }},
-		"Name ":          {statediff.Change{Remove: true}, func(w *wares) { w.Name = "" }},
+		"Name|":          {statediff.Change{Remove: true}, func(w *wares) { w.Name = "" }},
 		"Extra|Name":     {statediff.Change{Value: "ada"}, func(w *wares) { w.Extra.Name = "ada" }},
 	} {
 		t.Run(path, func(t *testing.T) {
 			v := someWares()
 			schema, rows := stored(t, &v)
-			c.change.Path = strings.Split(strings.TrimSpace(path), "|")
+			c.change.Path = strings.Split(strings.Trim(path, "| "), "|")
 			edits, was, err := c.change.Of(rows)
 			if err != nil || len(edits) != 1 || (was == nil) != c.change.Create {
 				t.Fatalf("%v, was %v, %v", edits, was, err)
@@ -125,7 +125,7 @@ func TestAChangeWithoutTheTypeRefusesWhatTheTypeMightNotRead(t *testing.T) {
 		"Lines|2":          {statediff.Change{Value: map[string]any{"SKU": "x"}, Create: true}, statediff.ErrPath},
 		"Lines|9|Amount":   {statediff.Change{Value: int64(1)}, statediff.ErrNoPath},
 		"Lines":            {statediff.Change{Value: []any{}}, statediff.ErrPath},
-		"Nmae":             {statediff.Change{Value: "typo"}, statediff.ErrNoPath},
+		"Names":            {statediff.Change{Value: "typo"}, statediff.ErrNoPath},
 		"Notes|new":        {statediff.Change{Value: map[string]any{"Name": "x"}, Create: true}, statediff.ErrPath},
 		"Years|x":          {statediff.Change{Value: "no number", Create: true}, statediff.ErrNotKind},
 		"Owner|Years|Deep": {statediff.Change{Value: int64(1), Create: true}, statediff.ErrNoPath},

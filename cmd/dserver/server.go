@@ -26,6 +26,10 @@ type status struct {
 	Attempts    int       `json:"attempts,omitempty"` // of the message at the head
 	Failing     []failing `json:"failing,omitempty"`  // what is tried again, or has halted the server
 	Locked      bool      `json:"locked,omitempty"`
+	Lock        *lock     `json:"lock,omitempty"`
+	Paused      bool      `json:"paused,omitempty"`
+	PausedBy    string    `json:"paused_by,omitempty"`
+	PausedSince time.Time `json:"paused_since,omitzero"`
 	Halted      bool      `json:"halted,omitempty"`
 	Unreadable  string    `json:"unreadable,omitempty"` // why a consumer could not read the state
 	Created     time.Time `json:"created,omitzero"`
@@ -97,8 +101,8 @@ func newStatus(r dserver.Ref, s dserver.Status) status {
 		all = append(all, newFailing(f))
 	}
 	return status{
-		Failing: all,
-		Server:  jsonName(r.String()), Queued: s.Queued, DeadLetters: s.DeadLetters, Attempts: s.Attempts, Locked: s.Locked,
+		Failing: all, Paused: s.Paused, PausedBy: jsonName(s.PausedBy), PausedSince: s.PausedSince, Lock: newLock(s),
+		Server: jsonName(r.String()), Queued: s.Queued, DeadLetters: s.DeadLetters, Attempts: s.Attempts, Locked: s.Locked,
 		Halted: s.Halted, Unreadable: jsonName(s.Unreadable), Created: s.Created, Version: s.Version, Unhandled: jsonName(s.Unhandled), Label: jsonName(s.Label), Unlisted: s.Unlisted, Delayed: s.Delayed,
 	}
 }
@@ -108,6 +112,10 @@ func (s status) word() string {
 	switch {
 	case s.Unreadable != "":
 		return "unreadable"
+	case s.Paused && s.PausedBy != "":
+		return "paused by " + s.PausedBy
+	case s.Paused:
+		return "paused"
 	case s.Halted:
 		return fmt.Sprintf("halted, attempts: %d", s.Attempts)
 	case s.Unlisted:
@@ -192,16 +200,27 @@ type statusCommand struct{ shown }
 
 // Run prints it.
 func (c *statusCommand) Run(ctx context.Context, t *tool) error {
-	found, err := c.Server.At(t.db).Status(ctx)
+	found, err := t.statusOf(ctx, c.Server)
 	if err != nil {
 		return err
 	}
-	if found.IsZero() {
-		return fmt.Errorf("there is nothing of %v; %s ls lists the servers", c.Server, t.self())
+	return t.out.fields(newStatus(c.Server.Ref, found), statusFields(c.Server, found)...)
+}
+
+// statusOf is the status of a server of which there is something.
+func (t *tool) statusOf(ctx context.Context, at server) (dserver.Status, error) {
+	found, err := at.At(t.db).Status(ctx)
+	if err == nil && found.IsZero() {
+		err = fmt.Errorf("there is nothing of %v; %s ls lists the servers%s", at, t.self(), t.near(ctx, at.Ref))
 	}
-	s := newStatus(c.Server.Ref, found)
+	return found, err
+}
+
+// statusFields is a status for people.
+func statusFields(at server, found dserver.Status) []field {
+	s := newStatus(at.Ref, found)
 	fields := []field{
-		{"server", c.Server.Ref}, {"status", s.word()}, {"queued", s.Queued}, {"delayed", s.Delayed}, {"dead letters", s.DeadLetters},
+		{"server", at.Ref}, {"status", s.word()}, {"queued", s.Queued}, {"delayed", s.Delayed}, {"dead letters", s.DeadLetters},
 	}
 	if !s.Created.IsZero() {
 		fields = append(fields, field{"created", moment(s.Created)}, field{"schema version", s.Version})
@@ -212,29 +231,21 @@ func (c *statusCommand) Run(ctx context.Context, t *tool) error {
 	if s.Unreadable != "" {
 		fields = append(fields, field{"why", s.Unreadable})
 	}
+	if found.Paused {
+		fields = append(fields, field{"paused since", moment(s.PausedSince)})
+	}
+	if found.Locked {
+		fields = append(fields, field{"locked for", fmt.Sprintf("%s %v, attempt %d, by %s", name(found.Lock.Message), found.Lock.Stamp, found.Lock.Attempt, orNobody(found.Lock.Process))},
+			field{"locked since", moment(found.Lock.Since)})
+	}
 	for _, f := range found.Failing {
 		fields = append(fields, failingFields(f)...)
 	}
-	return t.out.fields(s, fields...)
-}
-
-// stateCommand prints a server's state.
-type stateCommand struct{ shown }
-
-// Run prints it, the fields in the order of their names.
-func (c *stateCommand) Run(ctx context.Context, t *tool) error {
-	state, err := c.Server.At(t.db).State(ctx)
-	if errors.Is(err, dserver.ErrNotFound) {
-		return fmt.Errorf("%v has no state: it has handled no message, or was reset; %s ls lists the servers", c.Server, t.self())
-	}
-	if err != nil {
-		return err
-	}
-	return t.out.line(plain(state), "%s", block(indented(plain(state))))
+	return fields
 }
 
 // self is how this program was called, for what to do next.
-func (t *tool) self() string { return "dserver --db " + t.name }
+func (t *tool) self() string { return "dserver --db " + word(t.name) }
 
 // moment is a time for people.
 func moment(t time.Time) string {
@@ -260,14 +271,25 @@ func (c *unlockCommand) Run(ctx context.Context, t *tool) error {
 		c.Server, t.self(), c.Server)
 }
 
-// resumeCommand lets a server go on that has halted.
+// pauseCommand stops a server.
+type pauseCommand struct{ shown }
+
+// Run does it.
+func (c *pauseCommand) Run(ctx context.Context, t *tool) error {
+	if err := c.Server.At(t.db).Pause(ctx); err != nil {
+		return err
+	}
+	return t.out.line(map[string]string{"paused": jsonName(c.Server.Ref.String())}, "paused %v; %s resume %v lets it go on", c.Server, t.self(), c.Server)
+}
+
+// resumeCommand lets a server go on that is paused or has halted.
 type resumeCommand struct{ shown }
 
 // Run does it.
 func (c *resumeCommand) Run(ctx context.Context, t *tool) error {
 	err := c.Server.At(t.db).Resume(ctx)
 	if errors.Is(err, dserver.ErrNotFound) {
-		return fmt.Errorf("%v has not halted; %s status %v tells how it is", c.Server, t.self(), c.Server)
+		return fmt.Errorf("%v has not halted, nor is it paused; %s status %v tells how it is", c.Server, t.self(), c.Server)
 	}
 	if err != nil {
 		return err
@@ -319,7 +341,7 @@ type resetCommand struct {
 
 // Run does it.
 func (c *resetCommand) Run(ctx context.Context, t *tool) error {
-	if err := c.confirmed("forget the state of %v, and leave its queue and its dead letters", c.Server); err != nil {
+	if err := c.confirmed(t, "forget the state of %v, and leave its queue and its dead letters", c.Server); err != nil {
 		return err
 	}
 	if err := c.Server.At(t.db).Reset(ctx); err != nil {
@@ -336,23 +358,11 @@ type killCommand struct {
 
 // Run does it.
 func (c *killCommand) Run(ctx context.Context, t *tool) error {
-	if err := c.confirmed("remove the state, the queue and the dead letters of %v", c.Server); err != nil {
+	if err := c.confirmed(t, "remove the state, the queue and the dead letters of %v", c.Server); err != nil {
 		return err
 	}
 	if err := c.Server.At(t.db).Kill(ctx); err != nil {
 		return err
 	}
 	return t.out.line(map[string]string{"killed": jsonName(c.Server.Ref.String())}, "killed %v", c.Server)
-}
-
-// sure is asked for by what cannot be taken back.
-type sure struct {
-	Yes bool `help:"Do it: it cannot be taken back."`
-}
-
-func (s sure) confirmed(what string, args ...any) error {
-	if s.Yes {
-		return nil
-	}
-	return fmt.Errorf("nothing was done; with --yes it will "+what, args...)
 }

@@ -115,6 +115,15 @@ func parseHolder(name string) (p Presence, consumer string, ok bool) {
 	return PresenceOf(process), consumer, true
 }
 
+// Holder is the process and the consumer whose name stands in a lock; "" of one that nobody holds, or whose holder has no name.
+func (l Lock) Holder() (process, consumer string) {
+	if _, _, ok := parseHolder(l.Beat); !ok {
+		return "", ""
+	}
+	process, consumer, _ = strings.Cut(strings.TrimPrefix(l.Beat, HolderMark), "/")
+	return process, consumer
+}
+
 // HolderKeys is where a holder beats and where it is rung for.
 func HolderKeys(name string) (beat, bell backend.Key, ok bool) {
 	p, consumer, ok := parseHolder(name)
