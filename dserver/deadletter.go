@@ -38,7 +38,7 @@ func (s *DServer[S]) DeadLetter(ctx context.Context, stamp backend.Versionstamp)
 	if err := s.check(ctx, "DeadLetter"); err != nil {
 		return DeadLetter{}, err
 	}
-	d, err := s.operated().DeadLetter(ctx, stamp)
+	d, err := s.operated(ctx).DeadLetter(ctx, stamp)
 	if err != nil {
 		return DeadLetter{}, public(err)
 	}
@@ -72,7 +72,7 @@ func (s *DServer[S]) Requeue(ctx context.Context, d DeadLetter, opts ...Option) 
 	if err := s.check(ctx, "Retry"); err != nil {
 		return backend.Versionstamp{}, err
 	}
-	stamp, err := s.operated().Retry(ctx, d.Stamp, message, how.Lane())
+	stamp, err := s.operated(ctx).Retry(ctx, d.Stamp, message, how.Lane())
 	return stamp, public(err)
 }
 

@@ -64,8 +64,8 @@
 //
 // A dead letter is a message that was set aside: taken off the queue and kept beside it, with the reason. So nothing is
 // dropped, and the queue goes on. Operators list dead letters, and retry, edit or discard them ([DServer.DeadLetters],
-// [DServer.Retry]). They see and withdraw messages that wait ([DServer.Queue], [DServer.Withdraw]), and end a server
-// ([DServer.Reset], [DServer.Kill]). Command dserver does the same without the program's types.
+// [DServer.Retry]). They see, withdraw and mend messages that wait ([DServer.Queue], [DServer.Withdraw], [DServer.Mend]), stop a
+// server for a while ([DServer.Pause]), set its state ([DServer.SetState]), and end it ([DServer.Reset], [DServer.Kill]). Command dserver does the same without the program's types.
 //
 // A queue has no bound unless its type has Settings.MaxQueued: then a send to a queue that is full is [ErrQueueFull], and a
 // producer waits and tries again (backpressure). What handlers send is never refused, nor what was acknowledged before.
@@ -141,6 +141,9 @@
 //	killed, or taken off the queue by an          errors.Is(err, dserver.ErrKilled), dserver.ErrWithdrawn; the message
 //	  operator, while a call waited               took no effect
 //	this program cannot read the state            errors.Is(err, dserver.ErrState): it says what to write
+//	what an operator changes was changed since    errors.Is(err, dserver.ErrChanged): read it again
+//	  it was read (Mend, SetState)
+//	Info of a server that an operator paused      errors.Is(err, dserver.ErrPaused)
 //	the server has no state; the message or       errors.Is(err, dserver.ErrNotFound)
 //	  dead letter is gone
 //	a message that is too large                   errors.Is(err, backend.ErrTooLarge); nothing was sent

@@ -26,8 +26,21 @@ func (s *DServer[S]) Unlock(ctx context.Context) error {
 	return s.change(ctx, "Unlock", func(s operate.Server) error { return s.Unlock(ctx) })
 }
 
-// Resume makes a server go on that halted (Settings.Halt): its message has all its attempts again. It is ErrNotFound
-// when the server has not halted. Withdraw and Unlock make it go on without the message.
+// Pause stops the server until Resume: from the moment that Pause returns, no message of it is handled, whatever its lane, and
+// nothing of a turn that was under way is committed. What is sent waits, timers and messages with After go on the queue when
+// they are due, and nobody is refused but Info, which is ErrPaused. Locked work that has begun may end, and its result is
+// applied, since another system has done what it was asked; it is not begun anew. Queries and State read as ever, and operators
+// may do all that they do: mend the queue, set the state, retry.
+//
+// A server that is paused is in Troubles, so that none is forgotten. Pause need not find a server, and does nothing where it is
+// paused already, so it may be called again. Kill ends it with all else.
+func (s *DServer[S]) Pause(ctx context.Context) error {
+	return s.change(ctx, "Pause", func(s operate.Server) error { return s.Pause(ctx) })
+}
+
+// Resume makes a server go on that was paused, or that halted (Settings.Halt): the message that halted it has all its attempts
+// again. It is ErrNotFound when the server is neither. Withdraw and Unlock make a halted one go on without the message, and Mend
+// with a better one.
 func (s *DServer[S]) Resume(ctx context.Context) error {
 	return s.change(ctx, "Resume", func(s operate.Server) error { return s.Resume(ctx) })
 }

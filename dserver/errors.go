@@ -44,6 +44,16 @@ var (
 	// same send may be tried again, after a pause, and succeeds when consumers have made room.
 	ErrQueueFull = &Error{Code: "dserver/queue-full", Text: "dserver: queue full"}
 
+	// When calling: a reply was asked for, and the message has none. It has taken effect. A definition with handlers knows that
+	// beforehand, and sends nothing then.
+	ErrNoReply = &Error{Code: "dserver/no-reply", Text: "dserver: the message has no reply"}
+
+	// When asking with Info: an operator has paused the server. Nothing has happened: send a Call, which waits for its Resume.
+	ErrPaused = &Error{Code: "dserver/paused", Text: "dserver: the server is paused"}
+
+	// When changing what was read (Mend, SetState): it was changed meanwhile, and nothing was written. Read it again.
+	ErrChanged = &Error{Code: "dserver/changed", Text: "dserver: it was changed meanwhile"}
+
 	// When asking with Info: the server is pinned to a label that no consumer of this process lists. Nothing has happened: send
 	// a Call, which is handled where the server runs.
 	ErrElsewhere = &Error{Code: "dserver/elsewhere", Text: "dserver: the server runs elsewhere"}

@@ -135,6 +135,7 @@ func fillCarts(t *testing.T, db, other backend.Database) {
 	giveUp(t, func(ctx context.Context) error {
 		return carts.At(other, "bob").Call(ctx, AddLine{"jam", 300}, nil)
 	})
+	must(t, carts.At(db, "bob").Pause(dserver.WithActor(t.Context(), "ada@ops")))
 }
 
 // giveUp makes a call that nobody answers in time.

@@ -5,17 +5,32 @@ import (
 	"iter"
 
 	"github.com/dserver-go/dserver/internal/operate"
+	"github.com/dserver-go/dserver/internal/tenant"
 )
 
+// actorKey is the key of the actor in a context.
+type actorKey struct{}
+
+// WithActor says who operates, for what is done with the context: a person, perhaps with the host, such as "ada@ops-1". Each act
+// (Withdraw, Mend, Retry, Discard, Unlock, Pause, Resume, Pin, Reset, Kill, SetState and the like) is then written down in its
+// own commit, with what was before and after, and Audit lists it. Without an actor nothing is written down. The name is not
+// checked: it is for those who trust each other. At most 1 KiB of it is kept.
+func WithActor(ctx context.Context, actor string) context.Context {
+	return context.WithValue(ctx, actorKey{}, tenant.Truncate(actor, tenant.MaxNameBytes))
+}
+
 // operated is the server for its operators.
-func (s *DServer[S]) operated() operate.Server { return operate.Server{DB: s.at.DB, Ref: s.at.Ref} }
+func (s *DServer[S]) operated(ctx context.Context) operate.Server {
+	actor, _ := ctx.Value(actorKey{}).(string)
+	return operate.Server{DB: s.at.DB, Ref: s.at.Ref, Actor: actor}
+}
 
 // change checks a handle before an operator's transaction.
 func (s *DServer[S]) change(ctx context.Context, verb string, change func(operate.Server) error) error {
 	if err := s.check(ctx, verb); err != nil {
 		return err
 	}
-	return public(change(s.operated()))
+	return public(change(s.operated(ctx)))
 }
 
 // listed is what the room below lists, as users see it.
@@ -28,7 +43,7 @@ func listed[S, From, To any](
 			yield(none, err)
 			return
 		}
-		for item, err := range list(s.operated()) {
+		for item, err := range list(s.operated(ctx)) {
 			if err != nil {
 				yield(none, public(err))
 				return

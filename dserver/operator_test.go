@@ -242,7 +242,7 @@ func TestStateWithoutItsGoType(t *testing.T) {
 		if status.Version != 1 || time.Since(status.Created) > time.Minute || status.Queued != 0 {
 			t.Fatalf("%+v", status)
 		}
-		if none := statusOf(t, counters.At(db, "none")); none != (dserver.Status{}) {
+		if none := statusOf(t, counters.At(db, "none")); !none.IsZero() {
 			t.Fatalf("%+v", none)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/internal/operate"
+	"github.com/dserver-go/dserver/internal/tenant"
 )
 
 // Queued is a message that waits on a server's queue.
@@ -33,11 +34,28 @@ func (s *DServer[S]) Queued(ctx context.Context, stamp backend.Versionstamp) (Qu
 	if err := s.check(ctx, "Queued"); err != nil {
 		return Queued{}, err
 	}
-	q, err := s.operated().Queued(ctx, stamp)
+	q, err := s.operated(ctx).Queued(ctx, stamp)
 	if err != nil {
 		return Queued{}, public(err)
 	}
 	return publicQueued(q), nil
+}
+
+// Mend puts m in the place of a message that waits, as Queue or Queued returned it: a poison message is mended where it stands,
+// and those behind it keep their order. The message keeps its stamp, its lane, its caller, its idempotency key and its timer,
+// and has all its attempts again; what it halted goes on. m is a message of the program, or a Message; its caller gets the
+// reply to m.
+//
+// It is ErrNotFound when the message does not wait any more: either Mend changes a message or the turn that takes it comes
+// first, never both. It is ErrChanged when somebody else has mended it since it was read: read it again. A message under a lock
+// is not on the queue: Unlock makes it a dead letter, which Retry sends again. After backend.ErrCommitUnknown call it again: it
+// is done, ErrChanged or ErrNotFound.
+func (s *DServer[S]) Mend(ctx context.Context, q Queued, m any) error {
+	message, _, err := s.prepare(ctx, "Mend", m, nil)
+	if err != nil {
+		return err
+	}
+	return public(s.operated(ctx).Mend(ctx, q.Stamp, tenant.Message(q.Message), message))
 }
 
 // Withdraw takes the message of this stamp off the queue, unhandled. The caller that waits for it, if any, gets

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ func troubled(t testing.TB, db backend.Database) (ids []string) {
 	t.Helper()
 	for found, err := range dserver.Troubles(within(t), db) {
 		must(t, err)
-		if got := statusOf(t, found.Ref.At(db)); got != found.Status {
+		if got := statusOf(t, found.Ref.At(db)); !reflect.DeepEqual(got, found.Status) {
 			t.Errorf("%v is listed with %+v, and is %+v", found.Ref, found.Status, got)
 		}
 		ids = append(ids, found.Ref.ID)

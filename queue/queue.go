@@ -12,11 +12,12 @@
 //
 //	prefix 0 stamp   rows of the priority lane, which is taken first
 //	prefix 1 stamp   rows of the normal lane
+//	         stamp n row n of a large item that was put in the place of another one
 //	prefix 2         how many items were ever pushed, a counter
 //	prefix 3         how many items were ever removed, a counter
 //
 // An item that is larger than a row is cut into consecutive rows of one transaction (package chunk); its stamp is the
-// first one's.
+// first one's. One that was replaced (Replace) has its other rows below the first: the stamps after it may be other items'.
 //
 // A consumer reads Rows as a snapshot, together with what else it needs, gives what it got to Parse, and removes what
 // it handled with Remove, which conflicts on just those items: of two consumers that took one item only one commits,
@@ -124,11 +125,8 @@ func (q Queue) join(lane Lane, stamp backend.Versionstamp, pairs []backend.KeyVa
 	}
 	rows := make([][]byte, len(pairs))
 	for i, pair := range pairs {
-		of, at, err := q.place(pair.Key)
-		if err != nil {
-			return Item{}, err
-		}
-		if of != lane || at != following(stamp, i) {
+		at, isRow := q.isRow(item, i, pair.Key)
+		if !isRow {
 			return Item{}, fmt.Errorf("%w: queue: item %v lacks its row %d", backend.ErrCorrupt, stamp, i)
 		}
 		rows[i], item.last = pair.Value, at
@@ -144,6 +142,15 @@ func (q Queue) join(lane Lane, stamp backend.Versionstamp, pairs []backend.KeyVa
 // following is the stamp of the row i after the first: rows of an item have consecutive numbers in one commit.
 func following(stamp backend.Versionstamp, i int) backend.Versionstamp {
 	return stamp.WithOrder(stamp.Order() + uint16(i))
+}
+
+// isRow reports whether a key is that of an item's row i, and the stamp in it.
+func (q Queue) isRow(item Item, i int, key backend.Key) (at backend.Versionstamp, is bool) {
+	if i > 0 && key.Compare(q.key(item).Int(int64(i))) == 0 {
+		return item.Stamp, true
+	}
+	at, isStamp := key.CutStamp(q.prefix.Int(int64(item.Lane)))
+	return at, isStamp && at == following(item.Stamp, i)
 }
 
 func (q Queue) place(key backend.Key) (Lane, backend.Versionstamp, error) {
@@ -251,7 +258,7 @@ func (q Queue) Remove(tx backend.Tx, items ...Item) {
 		last := items[n-1]
 		tx.Clear(backend.Range{
 			Begin: q.key(items[0]),
-			End:   q.prefix.Int(int64(last.Lane)).Stamp(last.last).Only().End,
+			End:   q.end(last),
 		})
 		items = items[n:]
 	}
@@ -262,9 +269,36 @@ func (q Queue) Remove(tx backend.Tx, items ...Item) {
 func (q Queue) Drop(tx backend.Tx, last Item, n int) {
 	tx.Clear(backend.Range{
 		Begin: q.prefix.Int(int64(Priority)),
-		End:   q.prefix.Int(int64(last.Lane)).Stamp(last.last).Only().End,
+		End:   q.end(last),
 	})
 	tx.Add(q.prefix.Int(pops), int64(n))
+}
+
+// Replace gives an item that was read another body, in its place: its stamp and the order of the queue stay. It conflicts
+// with whoever else replaces or removes the item. Stores that compare values see that only where the first row of the new body
+// is another one than that of the old, which its caller takes care of. A body over MaxItemBytes is backend.ErrTooLarge, and
+// nothing was replaced.
+func (q Queue) Replace(tx backend.Tx, item Item, body []byte) error {
+	if len(body) > MaxItemBytes {
+		return fmt.Errorf("%w: an item of %d bytes; at most %d", backend.ErrTooLarge, len(body), MaxItemBytes)
+	}
+	rows, err := chunk.Split(body)
+	if err != nil {
+		return fmt.Errorf("%w: %w", backend.ErrTooLarge, err)
+	}
+	key := q.key(item)
+	tx.Conflict(key)
+	tx.Clear(backend.Range{Begin: key, End: q.end(item)})
+	tx.Set(key, rows[0])
+	for i, row := range rows[1:] {
+		tx.Set(key.Int(int64(i+1)), row)
+	}
+	return nil
+}
+
+// end is behind all rows of an item.
+func (q Queue) end(item Item) backend.Key {
+	return q.prefix.Int(int64(item.Lane)).Stamp(item.last).Tree().End
 }
 
 func (q Queue) key(item Item) backend.Key { return q.prefix.Int(int64(item.Lane)).Stamp(item.Stamp) }

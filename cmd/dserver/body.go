@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/big"
 	"strconv"
@@ -25,14 +23,9 @@ var encoder = func() cbor.EncMode {
 // encodeBody turns JSON into CBOR. JSON has fewer types, so the old body tells what is meant: text is bytes or a time
 // where the old body has them.
 func encodeBody(text, old []byte) ([]byte, error) {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	var edited any
-	if err := d.Decode(&edited); err != nil {
-		return nil, fmt.Errorf("not JSON: %w", err)
-	}
-	if d.More() {
-		return nil, errors.New("not JSON: something follows it")
+	edited, err := decodeJSON(text)
+	if err != nil {
+		return nil, err
 	}
 	var was any
 	if err := decoder.Unmarshal(old, &was); err != nil {

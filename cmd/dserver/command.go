@@ -1,6 +1,8 @@
 package main
 
 import (
+	"github.com/alecthomas/kong"
+
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/dserver"
 )
@@ -9,26 +11,39 @@ import (
 type commandLine struct {
 	DB   string `required:"" env:"DSERVER_DB" placeholder:"NAME" help:"The database: FILE, sqlite:FILE or fdb:CLUSTERFILE?dir=NAME."`
 	JSON bool   `help:"Print JSON: one object per line."`
+	As   text   `env:"DSERVER_ACTOR" placeholder:"NAME" help:"Who does this, for what audit lists; user@host if it is not given."`
 
-	Ls     lsCommand     `cmd:"" help:"List the servers, of one type or of all."`
-	Status statusCommand `cmd:"" help:"Tell how a server is."`
-	State  stateCommand  `cmd:"" help:"Print a server's state."`
-	Queue  queueCommand  `cmd:"" help:"List the messages that wait, in the order in which they will be handled."`
-	Later  laterCommand  `cmd:"" help:"List what was sent to a server with After and is not due yet, each with its id."`
-	Dead   deadCommand   `cmd:"" help:"List the messages of a server that were set aside, oldest first; --all lists those of all servers."`
-	Show   showCommand   `cmd:"" help:"Print a message, waiting or set aside, whole."`
-	Tail   tailCommand   `cmd:"" help:"Print what becomes of a server's messages, as it happens, until it is interrupted."`
-	Delete deleteCommand `cmd:"" aliases:"withdraw" help:"Delete a message that waits, on the queue or for its time. Its caller, if there is one, is told."`
+	Version kong.VersionFlag `help:"Print the version."`
+
+	Ls      lsCommand      `cmd:"" help:"List the servers, of one type or of all."`
+	Stats   statsCommand   `cmd:"" help:"Count servers, messages and troubles, by type."`
+	Status  statusCommand  `cmd:"" help:"Tell how a server is."`
+	State   stateCommand   `cmd:"" help:"Print a server's state, or a place in it; state set changes one."`
+	Queue   queueCommand   `cmd:"" help:"List the messages that wait, in the order in which they will be handled."`
+	Later   laterCommand   `cmd:"" help:"List what was sent to a server with After and is not due yet, each with its id."`
+	Dead    deadCommand    `cmd:"" help:"List the messages of a server that were set aside, oldest first; --all lists those of all servers."`
+	Timers  timersCommand  `cmd:"" help:"List the timers that a server has set."`
+	Locks   locksCommand   `cmd:"" help:"List the servers that are locked: for what, since when, and by whom."`
+	Show    showCommand    `cmd:"" help:"Print all of a server on one page, or one of its messages, waiting or set aside, whole."`
+	Tail    tailCommand    `cmd:"" help:"Print what becomes of a server's messages, as it happens, until it is interrupted."`
+	Message messageCommand `cmd:"" help:"Print a message, waiting or set aside, whole."`
+
+	Delete deleteCommand `cmd:"" aliases:"withdraw" help:"Delete a message that waits, on the queue or for its time, or all that --message or --all choose. Callers are told."`
 
 	Retry   retryCommand   `cmd:"" help:"Send a message that was set aside again, or all that --code, --message or --all choose."`
-	Edit    editCommand    `cmd:"" help:"Change a message that was set aside, or all that are chosen, and send it again."`
-	Discard discardCommand `cmd:"" help:"Remove a message that was set aside."`
+	Edit    editCommand    `cmd:"" help:"Change a message that waits, in its place; or one that was set aside, or all that are chosen, and send it again. Without --body and --name in $EDITOR."`
+	Discard discardCommand `cmd:"" help:"Remove a message that was set aside, or all that --code, --message or --all choose."`
 	Unlock  unlockCommand  `cmd:"" help:"End locked work: its message is set aside, its caller told, its result refused."`
-	Resume  resumeCommand  `cmd:"" help:"Let a server go on that has halted: its message has all its attempts again."`
+	Pause   pauseCommand   `cmd:"" help:"Stop a server until resume: nothing of it is handled, and what is sent to it waits."`
+	Resume  resumeCommand  `cmd:"" help:"Let a server go on that is paused, or has halted: its message has all its attempts again."`
 	Pin     pinCommand     `cmd:"" help:"Move a server to the consumers that list a label."`
 	Reset   resetCommand   `cmd:"" help:"Forget a server's state; its queue stays."`
 	Kill    killCommand    `cmd:"" help:"Remove a server, with its queue. Callers that wait are told."`
 
+	Cast castCommand `cmd:"" help:"Send a message to a server."`
+	Call callCommand `cmd:"" help:"Send a message to a server, wait until it has taken effect, and print the answer."`
+
+	Audit     auditCommand     `cmd:"" help:"List what operators did: when, who, to what. The latest is first."`
 	Consumers consumersCommand `cmd:"" help:"List the processes that run consumers: where, since when, and what each has in hand."`
 
 	Check checkCommand `cmd:"" help:"Compare all that is stored with itself, and list what is wrong."`
@@ -39,6 +54,7 @@ type tool struct {
 	db   backend.Database
 	name string // of the database, as it was given
 	out  printer
+	ask  func(question string) (yes, asked bool)
 }
 
 // server is an argument: type/id.
@@ -54,7 +70,7 @@ func (s *server) UnmarshalText(text []byte) error {
 }
 
 // String is how it is shown.
-func (s server) String() string { return quoted(s.Ref.String()) }
+func (s server) String() string { return word(s.Ref.String()) }
 
 // stamp is an argument: 24 hexadecimal digits.
 type stamp struct{ backend.Versionstamp }

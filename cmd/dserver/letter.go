@@ -130,12 +130,6 @@ func (t *tool) showLetter(found dserver.DeadLetter) error {
 	return t.out.fields(d, fields...)
 }
 
-// dead finds a message that was set aside.
-func (t *tool) dead(ctx context.Context, m message) (dserver.DeadLetter, error) {
-	d, err := m.Server.At(t.db).DeadLetter(ctx, m.Stamp.Versionstamp)
-	return d, t.noDead(err, m)
-}
-
 // noDead says what to do when it is gone.
 func (t *tool) noDead(err error, m message) error {
 	if errors.Is(err, dserver.ErrNotFound) {
@@ -144,17 +138,23 @@ func (t *tool) noDead(err error, m message) error {
 	return err
 }
 
-// discardCommand removes a message that was set aside.
-type discardCommand struct{ message }
+// discardCommand removes what was set aside.
+type discardCommand struct {
+	chosen
+	sure
+}
 
-// Run removes it and says so.
+// Run removes it and says so. Several are asked about.
 func (c *discardCommand) Run(ctx context.Context, t *tool) error {
-	d, err := t.dead(ctx, c.message)
-	if err != nil {
-		return err
+	if c.Stamp.IsZero() && !c.DryRun {
+		if err := c.confirmed(t, "remove all messages of %v that were set aside and are chosen", c.Server); err != nil {
+			return err
+		}
 	}
-	if err := t.noDead(c.Server.At(t.db).Discard(ctx, d), c.message); err != nil {
-		return err
-	}
-	return t.out.line(map[string]string{"discarded": c.Stamp.String()}, "discarded %v of %v", c.Stamp, c.Server)
+	return c.each(ctx, t, "discard", func(d *dserver.DeadLetter) error {
+		if err := c.Server.At(t.db).Discard(ctx, *d); err != nil {
+			return err
+		}
+		return t.out.line(map[string]string{"discarded": d.Stamp.String()}, "discarded %v of %v", d.Stamp, c.Server)
+	})
 }

@@ -3,8 +3,9 @@
 //
 //	dserver --db counter.db ls
 //	dserver --db counter.db queue counter/visits
+//	dserver --db counter.db show counter/visits
 //	dserver --db counter.db show counter/visits 0000000000000a0100000000
-//	dserver --db counter.db delete counter/visits 0000000000000a0100000000
+//	dserver --db counter.db edit counter/visits 0000000000000a0100000000
 //	dserver --db counter.db state counter/visits
 //
 // A database is named by its path, or with its kind: sqlite:counter.db, fdb:/etc/foundationdb/fdb.cluster?dir=app. A
@@ -21,9 +22,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"os/user"
+	"runtime/debug"
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/dserver-go/dserver/dserver"
 )
 
 // Exit codes.
@@ -47,6 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	parser, err := kong.New(&line,
 		kong.Name("dserver"),
 		kong.Description(description),
+		kong.Vars{"version": version()},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helped = true }), // kong calls it after it printed the help
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
@@ -77,8 +83,38 @@ func perform(ctx context.Context, command *kong.Context, line *commandLine, stdo
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	command.BindTo(ctx, (*context.Context)(nil))
-	return command.Run(&tool{db: db, name: line.DB, out: printer{stdout, stderr, line.JSON}})
+	command.BindTo(dserver.WithActor(ctx, line.actor()), (*context.Context)(nil))
+	return command.Run(&tool{db: db, name: line.DB, out: printer{stdout, stderr, line.JSON}, ask: askTerminal})
+}
+
+// version is that of the module, and of the source that it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "dserver (unknown)"
+	}
+	version := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			version += " " + s.Value
+		}
+	}
+	return "dserver " + version + " " + info.GoVersion
+}
+
+// actor is who uses the tool.
+func (l *commandLine) actor() string {
+	if l.As != "" {
+		return string(l.As)
+	}
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if host, err := os.Hostname(); err == nil {
+		name += "@" + host
+	}
+	return name
 }
 
 const description = `Looks into a database of durable servers, and mends it, while the application runs or not.

@@ -126,11 +126,16 @@ func kind(call bool) string {
 	return "cast"
 }
 
-// showCommand prints one message, wherever it is.
-type showCommand struct{ message }
+// messageCommand prints one message, wherever it is.
+type messageCommand struct{ message }
 
-// Run prints all that is known of it.
-func (c *showCommand) Run(ctx context.Context, t *tool) error {
+// Run prints it.
+func (c *messageCommand) Run(ctx context.Context, t *tool) error {
+	return t.showMessage(ctx, c.message)
+}
+
+// showMessage prints all that is known of a message.
+func (t *tool) showMessage(ctx context.Context, c message) error {
 	waits, err := c.Server.At(t.db).Queued(ctx, c.Stamp.Versionstamp)
 	if err == nil {
 		q := newQueued(waits)
@@ -142,7 +147,7 @@ func (c *showCommand) Run(ctx context.Context, t *tool) error {
 	}
 	dead, err := c.Server.At(t.db).DeadLetter(ctx, c.Stamp.Versionstamp)
 	if errors.Is(err, dserver.ErrNotFound) {
-		return t.noMessage(c.message)
+		return t.noMessage(c)
 	}
 	if err != nil {
 		return err
@@ -163,37 +168,92 @@ func (t *tool) noMessage(m message) error {
 		m.Server, m.Stamp, t.self(), m.Server)
 }
 
-// deleteCommand removes a message that waits, on the queue or for its time.
+// deleteCommand removes a message that waits, on the queue or for its time, or those of the queue that are chosen.
 type deleteCommand struct {
 	shown
-	Message string `arg:"" help:"The message's stamp, as queue shows it, or its id, as later does."`
+	ID      string `arg:"" optional:"" name:"message" help:"The message's stamp, as queue shows it, or its id, as later does."`
+	Message text   `help:"Those on the queue of this name." placeholder:"NAME"`
+	All     bool   `help:"All that are on the queue."`
+	DryRun  bool   `help:"Say what would be done, and do nothing."`
+	sure
 }
 
-// Run removes it and says so.
+// Validate is called by the command line's parser.
+func (c *deleteCommand) Validate() error {
+	if (c.ID != "") == (c.All || c.Message != "") {
+		return errors.New("give the stamp or the id of one <message>, or choose several with --message or --all")
+	}
+	return nil
+}
+
+// Run removes it and says so. Several are asked about.
 func (c *deleteCommand) Run(ctx context.Context, t *tool) error {
+	if c.ID == "" {
+		return c.deleteSeveral(ctx, t)
+	}
 	var s stamp
-	if s.UnmarshalText([]byte(c.Message)) != nil {
+	if s.UnmarshalText([]byte(c.ID)) != nil {
 		return c.deleteLater(ctx, t)
 	}
-	err := c.Server.At(t.db).Withdraw(ctx, s.Versionstamp)
+	q, err := c.Server.At(t.db).Queued(ctx, s.Versionstamp)
+	if err == nil {
+		err = c.deleteOne(ctx, t, q)
+	}
 	if errors.Is(err, dserver.ErrNotFound) {
 		return t.noMessage(message{c.shown, s})
 	}
-	if err != nil {
+	return err
+}
+
+func (c *deleteCommand) deleteOne(ctx context.Context, t *tool, q dserver.Queued) error {
+	if c.DryRun {
+		return t.would("delete", c.Server, q.Stamp, q.Message.Name)
+	}
+	if err := c.Server.At(t.db).Withdraw(ctx, q.Stamp); err != nil {
 		return err
 	}
-	return t.out.line(map[string]string{"deleted": s.String()}, "deleted %v from the queue of %v", s, c.Server)
+	return t.out.line(map[string]string{"deleted": q.Stamp.String()}, "deleted %v from the queue of %v", q.Stamp, c.Server)
+}
+
+func (c *deleteCommand) deleteSeveral(ctx context.Context, t *tool) error {
+	if !c.DryRun {
+		if err := c.confirmed(t, "take all messages that are chosen off the queue of %v, and tell their callers", c.Server); err != nil {
+			return err
+		}
+	}
+	done := 0
+	for q, err := range c.Server.At(t.db).Queue(ctx) {
+		if err != nil {
+			return err
+		}
+		if c.Message != "" && string(c.Message) != q.Message.Name {
+			continue
+		}
+		switch err := c.deleteOne(ctx, t, q); {
+		case err == nil:
+			done++
+		case !errors.Is(err, dserver.ErrNotFound): // somebody else has taken it meanwhile
+			return fmt.Errorf("%v: %w; before it were deleted: %d", q.Stamp, err, done)
+		}
+	}
+	if done == 0 {
+		return fmt.Errorf("nothing that waits for %v is so; %s queue %v lists what does", c.Server, t.self(), c.Server)
+	}
+	return nil
 }
 
 func (c *deleteCommand) deleteLater(ctx context.Context, t *tool) error {
-	err := c.Server.At(t.db).WithdrawDelayed(ctx, c.Message)
+	if c.DryRun {
+		return t.out.line(map[string]string{"would": "delete", "id": c.ID}, "would delete %v, which is delayed, of %v", c.ID, c.Server)
+	}
+	err := c.Server.At(t.db).WithdrawDelayed(ctx, c.ID)
 	if errors.Is(err, dserver.ErrNotFound) {
-		return fmt.Errorf("%v has no message %v: %s queue %v (or later, or dead) lists what there is", c.Server, quoted(c.Message), t.self(), c.Server)
+		return fmt.Errorf("%v has no message %v: %s queue %v (or later, or dead) lists what there is", c.Server, quoted(c.ID), t.self(), c.Server)
 	}
 	if err != nil {
 		return err
 	}
-	return t.out.line(map[string]string{"deleted": c.Message}, "deleted %v, which was delayed, of %v", c.Message, c.Server)
+	return t.out.line(map[string]string{"deleted": c.ID}, "deleted %v, which was delayed, of %v", c.ID, c.Server)
 }
 
 // delayed is what waits for its time, as JSON has it.

@@ -13,7 +13,8 @@ import (
 // it could move the cursor, turn the direction of what follows, or make rows that are none.
 //
 // A name is shown as it is when all of it can be seen. Else it is quoted as a Go string, as an argument is taken, too:
-// what is shown can be given back, whatever bytes it has. Other texts have only what cannot be seen escaped.
+// what is shown can be given back, whatever bytes it has. A server's name is shown as a word of a shell, in single quotes where
+// it has to be: what is shown can be typed. Other texts have only what cannot be seen escaped.
 
 // quoted is a name as it is shown, and as an argument takes it.
 func quoted(name string) string {
@@ -23,8 +24,29 @@ func quoted(name string) string {
 	return name
 }
 
-// unquoted reads what quoted returns.
+// word is a name as a shell takes it as one argument. What has a single quote is a Go string, in which there is none.
+func word(name string) string {
+	shown := quoted(name)
+	switch {
+	case strings.IndexFunc(shown, isSpecial) < 0 && shown != "":
+		return shown
+	case strings.Contains(shown, "'"):
+		shown = strings.ReplaceAll(strconv.Quote(name), "'", `\x27`)
+	}
+	return "'" + shown + "'"
+}
+
+// isSpecial reports whether a letter may mean something to a shell.
+func isSpecial(r rune) bool {
+	isPlain := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r > utf8.RuneSelf && strconv.IsPrint(r)
+	return !isPlain && !strings.ContainsRune("_-./:@%+,", r)
+}
+
+// unquoted reads what quoted and word return, whether or not a shell has taken the single quotes away.
 func unquoted(text string) (string, error) {
+	if len(text) > 1 && text[0] == '\'' && text[len(text)-1] == '\'' {
+		text = text[1 : len(text)-1]
+	}
 	if !strings.HasPrefix(text, `"`) {
 		return text, nil
 	}
@@ -81,7 +103,7 @@ func shownValue(v any) any {
 	case block:
 		return v
 	case dserver.Ref:
-		return quoted(v.String())
+		return word(v.String())
 	case server:
 		return v.String()
 	case error:
@@ -96,7 +118,7 @@ func shownValue(v any) any {
 
 // jsonName is a name in JSON: as it is, or quoted where JSON could not say it, or it would look so.
 func jsonName(name string) string {
-	if !utf8.ValidString(name) || strings.HasPrefix(name, `"`) {
+	if !utf8.ValidString(name) || strings.HasPrefix(name, `"`) || strings.HasPrefix(name, "'") {
 		return strconv.Quote(name)
 	}
 	return name

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -53,7 +56,8 @@ func TestWhatLsShowsNamesTheServer(t *testing.T) {
 		ref := dserver.Ref{Type: "t", ID: id}
 		shown := quoted(ref.String())
 		expectNothingRaw(r, shown)
-		for _, text := range []string{shown, jsonName(ref.String())} {
+		expectNothingRaw(r, word(ref.String()))
+		for _, text := range []string{shown, word(ref.String()), jsonName(ref.String())} {
 			var back server
 			if err := back.UnmarshalText([]byte(text)); err != nil || back.Ref != ref {
 				r.Fatalf("%q is shown as %s, which names %q, %v", ref, text, back.Ref, err)
@@ -66,6 +70,49 @@ func TestWhatLsShowsNamesTheServer(t *testing.T) {
 			r.Fatalf("%s is read as %q, %v", line, o.Server, err)
 		}
 	})
+}
+
+// hostile is ids that somebody may have chosen: for a terminal, for a shell, for who reads, or for lack of a bound.
+var hostile = append([]string{
+	"it's", "$(touch pwned)", "`touch pwned`", "a b", "*", "~", "#x", "; touch pwned", "x && y", "a|b", "x>pwned", "!!", "\"", "'", "''", "a=b",
+	"\u202ecod.exe", strings.Repeat("x", 1<<10), strings.Repeat("\x1b", 1<<10), strings.Repeat("\xff'", 1<<9),
+}, nasty...)
+
+// Each server of a hostile name: what a list shows is copied into a shell, and is the argument that names it.
+func TestWhatIsListedIsCopiedAndTyped(t *testing.T) {
+	dir := t.TempDir()
+	db, err := sqlite.Open(filepath.Join(dir, "app.db"), sqlite.Relaxed())
+	must(t, err)
+	defer db.Close()
+	want := map[string]bool{}
+	for _, id := range hostile {
+		must(t, dserver.Ref{Type: "t", ID: id}.At(db).Cast(t.Context(), dserver.Message{Name: "m", Body: []byte{0xa0}}))
+		want[id] = true
+	}
+	program, err := os.Executable()
+	must(t, err)
+	row := regexp.MustCompile(`^(t/.*|'.*'|"t/.*") +1 +0 +has work$`)
+	for _, line := range strings.Split(strings.TrimSpace(tooled(t, filepath.Join(dir, "app.db"), "ls")), "\n")[1:] {
+		cells := row.FindStringSubmatch(line)
+		if cells == nil {
+			t.Errorf("%q is no row", line)
+			continue
+		}
+		shell := exec.Command("sh", "-c", `"$TOOL" --db app.db pause `+strings.TrimRight(cells[1], " "))
+		shell.Dir = dir
+		shell.Env = append(os.Environ(), "TOOL="+program, asTool+"=1", "GORACE=atexit_sleep_ms=0")
+		if out, err := shell.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v, %s", cells[1], err, out)
+		}
+	}
+	for id := range want {
+		if !statusOf(t, db, dserver.Ref{Type: "t", ID: id}).Paused {
+			t.Errorf("%q was not named", id)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "pwned")); err == nil {
+		t.Error("a shell ran what is a name")
+	}
 }
 
 // Each command, of servers, messages, codes and texts of anybody's making, shows rows of its own alone.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/dserver"
@@ -16,8 +14,8 @@ type chosen struct {
 	shown
 	Stamp stamp `arg:"" optional:"" help:"The message's stamp, as dead shows it."`
 	filter
-	All      bool `help:"All that were set aside."`
-	Priority bool `help:"Ahead of the queue, not at its end."`
+	All    bool `help:"All that were set aside."`
+	DryRun bool `help:"Say what would be done, and do nothing."`
 }
 
 // Validate is called by the command line's parser.
@@ -29,83 +27,50 @@ func (c *chosen) Validate() error {
 	return nil
 }
 
-// retryCommand sends what was set aside again.
-type retryCommand struct{ chosen }
-
-// Run sends it as it is.
-func (c *retryCommand) Run(ctx context.Context, t *tool) error {
-	return c.send(ctx, t, func(*dserver.DeadLetter) error { return nil })
-}
-
-// editCommand changes what was set aside, and sends it again.
-type editCommand struct {
-	chosen
-	Name text   `help:"Another name for the message." placeholder:"NAME"`
-	Body string `help:"The new body, as show prints it; - reads it from standard input." placeholder:"JSON"`
-}
-
-// Validate is called by the command line's parser.
-func (c *editCommand) Validate() error {
-	if c.Name == "" && c.Body == "" {
-		return errors.New("nothing is to be changed: give --body, --name or both, or use retry")
-	}
-	return c.chosen.Validate()
-}
-
-// Run sends it. What was bytes or a time in the old body is so in the new one.
-func (c *editCommand) Run(ctx context.Context, t *tool) (err error) {
-	text := []byte(c.Body)
-	if c.Body == "-" {
-		if text, err = io.ReadAll(os.Stdin); err != nil {
-			return err
-		}
-	}
-	return c.send(ctx, t, func(d *dserver.DeadLetter) error { return c.change(d, text) })
-}
-
-func (c *editCommand) change(d *dserver.DeadLetter, text []byte) (err error) {
-	if c.Body != "" {
-		if d.Message.Body, err = encodeBody(text, d.Message.Body); err != nil {
-			return fmt.Errorf("the body: %w; nothing was sent", err)
-		}
-	}
-	if c.Name != "" {
-		d.Message.Name = string(c.Name)
-	}
-	if d.Message.Name == "" {
-		return errors.New("the message is damaged and has no name: give it one with --name; nothing was sent")
-	}
-	return nil
-}
-
-// send sends each chosen message again after change, each in a transaction of its own.
-func (c *chosen) send(ctx context.Context, t *tool, change func(d *dserver.DeadLetter) error) error {
+// each does something to each chosen message, each in a transaction of its own.
+func (c *chosen) each(ctx context.Context, t *tool, verb string, do func(d *dserver.DeadLetter) error) error {
 	if !c.Stamp.IsZero() {
-		m := message{c.shown, c.Stamp}
-		return t.noDead(c.sendOne(ctx, t, c.Stamp.Versionstamp, change), m)
+		return t.noDead(c.one(ctx, t, verb, c.Stamp.Versionstamp, do), message{c.shown, c.Stamp})
 	}
 	stamps, err := c.stamps(ctx, t)
 	if err != nil {
 		return err
 	}
-	sent := 0
+	done := 0
 	for _, s := range stamps {
-		err := c.sendOne(ctx, t, s, change)
+		err := c.one(ctx, t, verb, s, do)
 		if errors.Is(err, dserver.ErrNotFound) { // somebody else has taken it meanwhile
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("%v: %w; before it were sent: %d", s, err, sent)
+			return fmt.Errorf("%v: %w; before it were done: %d", s, err, done)
 		}
-		sent++
+		done++
 	}
-	if sent == 0 {
+	if done == 0 {
 		return fmt.Errorf("nothing of %v that was set aside is so; %s dead %v lists what was", c.Server, t.self(), c.Server)
 	}
 	return nil
 }
 
-// stamps finds the chosen messages before any is sent: one that is set aside anew is not sent again.
+// one does it to one message, or says that it would.
+func (c *chosen) one(ctx context.Context, t *tool, verb string, s backend.Versionstamp, do func(d *dserver.DeadLetter) error) error {
+	d, err := c.Server.At(t.db).DeadLetter(ctx, s)
+	if err != nil {
+		return err
+	}
+	if c.DryRun {
+		return t.would(verb, c.Server, s, d.Message.Name)
+	}
+	return do(&d)
+}
+
+// would says what is not done.
+func (t *tool) would(verb string, at server, s backend.Versionstamp, message string) error {
+	return t.out.line(map[string]any{"would": verb, "stamp": s.String(), "message": jsonName(message)}, "would %s %v of %v, %s", verb, s, at, name(message))
+}
+
+// stamps finds the chosen messages before anything is done: one that is set aside anew is not taken again.
 func (c *chosen) stamps(ctx context.Context, t *tool) (stamps []backend.Versionstamp, err error) {
 	for d, err := range c.Server.At(t.db).DeadLetters(ctx) {
 		if err != nil {
@@ -118,22 +83,26 @@ func (c *chosen) stamps(ctx context.Context, t *tool) (stamps []backend.Versions
 	return stamps, nil
 }
 
-func (c *chosen) sendOne(ctx context.Context, t *tool, s backend.Versionstamp, change func(d *dserver.DeadLetter) error) error {
-	srv := c.Server.At(t.db)
-	d, err := srv.DeadLetter(ctx, s)
-	if err != nil {
-		return err
-	}
-	if err := change(&d); err != nil {
-		return err
-	}
+// retryCommand sends what was set aside again.
+type retryCommand struct {
+	chosen
+	Priority bool `help:"Ahead of the queue, not at its end."`
+}
+
+// Run sends it as it is.
+func (c *retryCommand) Run(ctx context.Context, t *tool) error {
+	return c.each(ctx, t, "retry", func(d *dserver.DeadLetter) error { return t.retry(ctx, c.Server, *d, c.Priority) })
+}
+
+// retry sends one message again.
+func (t *tool) retry(ctx context.Context, at server, d dserver.DeadLetter, priority bool) error {
 	where, options := "at the end of", []dserver.Option(nil)
-	if c.Priority {
+	if priority {
 		where, options = "ahead of", []dserver.Option{dserver.Priority()}
 	}
-	now, err := srv.Requeue(ctx, d, options...)
+	now, err := at.At(t.db).Requeue(ctx, d, options...)
 	if err != nil {
 		return err
 	}
-	return t.out.line(map[string]string{"retried": s.String(), "stamp": now.String()}, "%v is %s the queue of %v again, as %v", s, where, c.Server, now)
+	return t.out.line(map[string]string{"retried": d.Stamp.String(), "stamp": now.String()}, "%v is %s the queue of %v again, as %v", d.Stamp, where, at, now)
 }

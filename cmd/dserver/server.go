@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/dserver-go/dserver/dserver"
@@ -23,7 +24,12 @@ type status struct {
 	Delayed     int       `json:"delayed,omitempty"` // by After; at most 1,000 are counted
 	DeadLetters int64     `json:"dead_letters"`
 	Attempts    int       `json:"attempts,omitempty"` // of the message at the head
+	Failing     []failing `json:"failing,omitempty"`  // what is tried again, or has halted the server
 	Locked      bool      `json:"locked,omitempty"`
+	Lock        *lock     `json:"lock,omitempty"`
+	Paused      bool      `json:"paused,omitempty"`
+	PausedBy    string    `json:"paused_by,omitempty"`
+	PausedSince time.Time `json:"paused_since,omitzero"`
 	Halted      bool      `json:"halted,omitempty"`
 	Unreadable  string    `json:"unreadable,omitempty"` // why a consumer could not read the state
 	Created     time.Time `json:"created,omitzero"`
@@ -34,8 +40,68 @@ type status struct {
 	Unhandled string `json:"unhandled,omitempty"` // the next message, when no consumer handles it
 }
 
+// failing is a message, or locked work, that fails, as JSON has it.
+type failing struct {
+	Stamp       string    `json:"stamp"`
+	Message     string    `json:"message"`
+	Lane        string    `json:"lane,omitempty"`
+	Locked      bool      `json:"locked,omitempty"` // it is under the lock
+	Attempts    int       `json:"attempts"`
+	MaxAttempts int       `json:"max_attempts,omitempty"`
+	Error       string    `json:"error,omitempty"`
+	Stack       string    `json:"stack,omitempty"`
+	Since       time.Time `json:"since,omitzero"` // of the last attempt
+	Next        time.Time `json:"next,omitzero"`  // when it is tried again
+}
+
+func newFailing(f dserver.Failing) failing {
+	o := failing{
+		Stamp: f.Stamp.String(), Message: jsonName(f.Message), Locked: f.Locked, Attempts: f.Attempts, MaxAttempts: f.MaxAttempts,
+		Error: jsonText(f.Error), Stack: jsonText(f.Stack), Since: f.Since, Next: f.Next,
+	}
+	if !f.Locked {
+		o.Lane = lane(f.Priority)
+	}
+	return o
+}
+
+// failingFields is what fails, for people: what, why and where.
+func failingFields(f dserver.Failing) []field {
+	what := fmt.Sprintf("%s %v, attempts: %s", name(f.Message), f.Stamp, tries(f))
+	if f.Locked {
+		what = "locked work of " + what
+	}
+	fields := []field{{"fails", what}}
+	if f.Error != "" {
+		fields = append(fields, field{"error", f.Error})
+	}
+	if !f.Since.IsZero() {
+		fields = append(fields, field{"failed at", moment(f.Since)})
+	}
+	if !f.Next.IsZero() {
+		fields = append(fields, field{"next attempt", moment(f.Next)})
+	}
+	if f.Stack != "" {
+		fields = append(fields, field{"stack", shownLines(f.Stack)})
+	}
+	return fields
+}
+
+// tries is how many attempts there were, of how many.
+func tries(f dserver.Failing) string {
+	if f.MaxAttempts == 0 {
+		return strconv.Itoa(f.Attempts)
+	}
+	return fmt.Sprintf("%d of %d", f.Attempts, f.MaxAttempts)
+}
+
 func newStatus(r dserver.Ref, s dserver.Status) status {
+	var all []failing
+	for _, f := range s.Failing {
+		all = append(all, newFailing(f))
+	}
 	return status{
+		Failing: all, Paused: s.Paused, PausedBy: jsonName(s.PausedBy), PausedSince: s.PausedSince, Lock: newLock(s),
 		Server: jsonName(r.String()), Queued: s.Queued, DeadLetters: s.DeadLetters, Attempts: s.Attempts, Locked: s.Locked,
 		Halted: s.Halted, Unreadable: jsonName(s.Unreadable), Created: s.Created, Version: s.Version, Unhandled: jsonName(s.Unhandled), Label: jsonName(s.Label), Unlisted: s.Unlisted, Delayed: s.Delayed,
 	}
@@ -46,6 +112,10 @@ func (s status) word() string {
 	switch {
 	case s.Unreadable != "":
 		return "unreadable"
+	case s.Paused && s.PausedBy != "":
+		return "paused by " + s.PausedBy
+	case s.Paused:
+		return "paused"
 	case s.Halted:
 		return fmt.Sprintf("halted, attempts: %d", s.Attempts)
 	case s.Unlisted:
@@ -130,16 +200,27 @@ type statusCommand struct{ shown }
 
 // Run prints it.
 func (c *statusCommand) Run(ctx context.Context, t *tool) error {
-	found, err := c.Server.At(t.db).Status(ctx)
+	found, err := t.statusOf(ctx, c.Server)
 	if err != nil {
 		return err
 	}
-	if found == (dserver.Status{}) {
-		return fmt.Errorf("there is nothing of %v; %s ls lists the servers", c.Server, t.self())
+	return t.out.fields(newStatus(c.Server.Ref, found), statusFields(c.Server, found)...)
+}
+
+// statusOf is the status of a server of which there is something.
+func (t *tool) statusOf(ctx context.Context, at server) (dserver.Status, error) {
+	found, err := at.At(t.db).Status(ctx)
+	if err == nil && found.IsZero() {
+		err = fmt.Errorf("there is nothing of %v; %s ls lists the servers%s", at, t.self(), t.near(ctx, at.Ref))
 	}
-	s := newStatus(c.Server.Ref, found)
+	return found, err
+}
+
+// statusFields is a status for people.
+func statusFields(at server, found dserver.Status) []field {
+	s := newStatus(at.Ref, found)
 	fields := []field{
-		{"server", c.Server.Ref}, {"status", s.word()}, {"queued", s.Queued}, {"delayed", s.Delayed}, {"dead letters", s.DeadLetters},
+		{"server", at.Ref}, {"status", s.word()}, {"queued", s.Queued}, {"delayed", s.Delayed}, {"dead letters", s.DeadLetters},
 	}
 	if !s.Created.IsZero() {
 		fields = append(fields, field{"created", moment(s.Created)}, field{"schema version", s.Version})
@@ -150,32 +231,21 @@ func (c *statusCommand) Run(ctx context.Context, t *tool) error {
 	if s.Unreadable != "" {
 		fields = append(fields, field{"why", s.Unreadable})
 	}
-	return t.out.fields(s, fields...)
-}
-
-// stateCommand prints a server's state.
-type stateCommand struct {
-	shown
-	Follow bool `help:"Print it again after each change, until interrupted."`
-}
-
-// Run prints it, the fields in the order of their names.
-func (c *stateCommand) Run(ctx context.Context, t *tool) error {
-	if c.Follow {
-		return t.followState(ctx, c.Server.At(t.db))
+	if found.Paused {
+		fields = append(fields, field{"paused since", moment(s.PausedSince)})
 	}
-	state, err := c.Server.At(t.db).State(ctx)
-	if errors.Is(err, dserver.ErrNotFound) {
-		return fmt.Errorf("%v has no state: it has handled no message, or was reset; %s ls lists the servers", c.Server, t.self())
+	if found.Locked {
+		fields = append(fields, field{"locked for", fmt.Sprintf("%s %v, attempt %d, by %s", name(found.Lock.Message), found.Lock.Stamp, found.Lock.Attempt, orNobody(found.Lock.Process))},
+			field{"locked since", moment(found.Lock.Since)})
 	}
-	if err != nil {
-		return err
+	for _, f := range found.Failing {
+		fields = append(fields, failingFields(f)...)
 	}
-	return t.out.line(plain(state), "%s", block(indented(plain(state))))
+	return fields
 }
 
 // self is how this program was called, for what to do next.
-func (t *tool) self() string { return "dserver --db " + t.name }
+func (t *tool) self() string { return "dserver --db " + word(t.name) }
 
 // moment is a time for people.
 func moment(t time.Time) string {
@@ -201,14 +271,25 @@ func (c *unlockCommand) Run(ctx context.Context, t *tool) error {
 		c.Server, t.self(), c.Server)
 }
 
-// resumeCommand lets a server go on that has halted.
+// pauseCommand stops a server.
+type pauseCommand struct{ shown }
+
+// Run does it.
+func (c *pauseCommand) Run(ctx context.Context, t *tool) error {
+	if err := c.Server.At(t.db).Pause(ctx); err != nil {
+		return err
+	}
+	return t.out.line(map[string]string{"paused": jsonName(c.Server.Ref.String())}, "paused %v; %s resume %v lets it go on", c.Server, t.self(), c.Server)
+}
+
+// resumeCommand lets a server go on that is paused or has halted.
 type resumeCommand struct{ shown }
 
 // Run does it.
 func (c *resumeCommand) Run(ctx context.Context, t *tool) error {
 	err := c.Server.At(t.db).Resume(ctx)
 	if errors.Is(err, dserver.ErrNotFound) {
-		return fmt.Errorf("%v has not halted; %s status %v tells how it is", c.Server, t.self(), c.Server)
+		return fmt.Errorf("%v has not halted, nor is it paused; %s status %v tells how it is", c.Server, t.self(), c.Server)
 	}
 	if err != nil {
 		return err
@@ -260,7 +341,7 @@ type resetCommand struct {
 
 // Run does it.
 func (c *resetCommand) Run(ctx context.Context, t *tool) error {
-	if err := c.confirmed("forget the state of %v, and leave its queue and its dead letters", c.Server); err != nil {
+	if err := c.confirmed(t, "forget the state of %v, and leave its queue and its dead letters", c.Server); err != nil {
 		return err
 	}
 	if err := c.Server.At(t.db).Reset(ctx); err != nil {
@@ -277,23 +358,11 @@ type killCommand struct {
 
 // Run does it.
 func (c *killCommand) Run(ctx context.Context, t *tool) error {
-	if err := c.confirmed("remove the state, the queue and the dead letters of %v", c.Server); err != nil {
+	if err := c.confirmed(t, "remove the state, the queue and the dead letters of %v", c.Server); err != nil {
 		return err
 	}
 	if err := c.Server.At(t.db).Kill(ctx); err != nil {
 		return err
 	}
 	return t.out.line(map[string]string{"killed": jsonName(c.Server.Ref.String())}, "killed %v", c.Server)
-}
-
-// sure is asked for by what cannot be taken back.
-type sure struct {
-	Yes bool `help:"Do it: it cannot be taken back."`
-}
-
-func (s sure) confirmed(what string, args ...any) error {
-	if s.Yes {
-		return nil
-	}
-	return fmt.Errorf("nothing was done; with --yes it will "+what, args...)
 }

@@ -84,12 +84,15 @@ func stateText(state any) string {
 	return indented(plain(state))
 }
 
-// followState prints a state now and after each change, until ctx ends.
-func (t *tool) followState(ctx context.Context, s *dserver.DServer[any]) error {
+// followState prints a place in a state now and after each change, until ctx ends.
+func (t *tool) followState(ctx context.Context, s *dserver.DServer[any], path place) error {
 	l := &tail{tool: t}
 	for state, err := range s.Follow(ctx) {
 		if ctx.Err() != nil {
 			return nil
+		}
+		if err == nil {
+			state, err = path.in(state)
 		}
 		if err == nil {
 			err = t.out.line(plain(state), "%s\n%s", moment(time.Now()), block(stateText(state)))

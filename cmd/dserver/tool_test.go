@@ -41,7 +41,7 @@ func dserverTool(t *testing.T, dir string, args ...string) (stdout, stderr strin
 	command.Dir = dir
 	command.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DSERVER_DB=") })
 	// The race detector would wait a second at the end of each process for reports of other goroutines.
-	command.Env = append(command.Env, "TZ=UTC", "GORACE=atexit_sleep_ms=0", asTool+"=1")
+	command.Env = append(command.Env, "TZ=UTC", "GORACE=atexit_sleep_ms=0", "DSERVER_ACTOR=ada@ops", "TERM=", asTool+"=1")
 	var out, errs bytes.Buffer
 	command.Stdout, command.Stderr = &out, &errs
 	err = command.Run()
@@ -193,7 +193,7 @@ func populate(t *testing.T, db backend.Database) {
 var (
 	aStamp = regexp.MustCompile(`[0-9a-f]{24}`)
 	aTime  = regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \+0000`)
-	jsTime = regexp.MustCompile(`"(sent|since|created)":"[^"]*"`)
+	jsTime = regexp.MustCompile(`"(sent|since|created|at|next|due|paused_since)":"[^"]*"`)
 )
 
 // steady replaces what differs from run to run, by as many characters.
@@ -220,21 +220,34 @@ func TestGoldenTranscript(t *testing.T) {
 	var transcript strings.Builder
 	for _, args := range [][]string{
 		{"ls"}, {"ls", "--json"}, {"ls", "cart"}, {"ls", "ship"},
-		{"status", "counter/visits"}, {"status", "mailbox/ada", "--json"}, {"status", "counter/nobody"},
+		{"status", "counter/visits"}, {"status", "mailbox/ada", "--json"}, {"status", "counter/nobody"}, {"status", "countr/vists"},
+		{"show", "counter/visits"}, {"show", "mailbox/ada", "--json"}, {"show", "counter/visitz"}, {"stats"}, {"stats", "mailbox", "--json"},
 		{"state", "counter/visits"}, {"state", "cart/ada/1"}, {"state", "cart/ada/1", "--json"}, {"state", "mailbox/ada"},
+		{"state", "cart/ada/1", "Lines/0/Number"}, {"state", "cart/ada/1", "Lines/9"}, {"state", "set", "cart/ada/1", "Owner", `"Eve"`, "--dry-run"},
+		{"state", "set", "cart/ada/1", "Owner", `"Eve"`}, {"state", "set", "cart/ada/1", "Owner", "7"}, {"state", "set", "cart/ada/1", "Photo", `"BAUG"`, "--json"},
+		{"state", "set", "cart/ada/1", "Onwer", `"x"`}, {"state", "set", "cart/ada/1", "Lines/0", "--remove"}, {"state", "set", "mailbox/ada", "Read", "1"},
 		{"queue", "mailbox/ada"}, {"queue", "mailbox/ada", "--json"}, {"queue", "mailbox/ada", "--limit", "1"}, {"queue", "counter/visits"},
 		{"show", "mailbox/ada", stamps[0]}, {"show", "mailbox/ada", stamps[0], "--json"}, {"show", "mailbox/ada", stamps[2]},
 		{"dead", "counter/visits"}, {"dead", "counter/visits", "--json"}, {"dead", "mailbox/ada"},
 		{"show", "counter/visits", dead[0]},
 		{"delete", "mailbox/ada", stamps[2]}, {"delete", "mailbox/ada", stamps[2]}, {"delete", "mailbox/ada", stamps[1], "--json"},
 		{"queue", "mailbox/ada"},
+		{"pause", "mailbox/ada"}, {"pause", "mailbox/ada", "--json"}, {"ls", "--trouble"}, {"status", "mailbox/ada"}, {"resume", "mailbox/ada"},
+		{"edit", "mailbox/ada", stamps[0], "--body", `{"From": "Bob", "Text": "good bye"}`, "--dry-run"},
+		{"edit", "mailbox/ada", stamps[0], "--body", `{"From": "Bob", "Text": "good bye"}`}, {"message", "mailbox/ada", stamps[0]},
+		{"timers", "mailbox/ada"}, {"locks"}, {"locks", "--json"}, {"cast", "mailbox/ada", "letter", `{"From": "Tool"}`}, {"cast", "mailbox/ada", "letter", "{"},
+		{"call", "counter/visits", "add", `{"By": 0}`}, {"call", "mailbox/ada", "letter", "--timeout", "2s"},
+		{"delete", "mailbox/ada", "--message", "letter"}, {"delete", "mailbox/ada", "--message", "letter", "--dry-run"},
+		{"delete", "mailbox/ada", "--message", "letter", "--yes"}, {"delete", "mailbox/ada", "--all", "--yes"},
 		{"later", "mailbox/ada"}, {"retry", "counter/visits", stamps[0]}, {"edit", "counter/visits", dead[0], "--body", "{By: 1}"},
 		{"dead", "--all"}, {"dead", "--all", "--code", "other"}, {"retry", "counter/visits", "--code", "other"},
+		{"retry", "counter/visits", "--all", "--dry-run"}, {"discard", "counter/visits", "--code", "refused"}, {"discard", "counter/visits", "--code", "other", "--yes"},
 		{"edit", "counter/visits", dead[0], "--body", `{"By": 1}`, "--name", "add"}, {"dead", "counter/visits"}, {"dead", "--all"},
 		{"discard", "counter/visits", dead[0]},
 		{"unlock", "cart/ada/1"}, {"resume", "cart/ada/1"}, {"check"},
 		{"reset", "cart/ada/1"}, {"reset", "cart/ada/1", "--yes"}, {"state", "cart/ada/1"},
 		{"kill", "mailbox/ada"}, {"kill", "mailbox/ada", "--yes"}, {"queue", "mailbox/ada"}, {"status", "mailbox/ada"},
+		{"audit"}, {"audit", "cart/ada/1", "--json"}, {"audit", "--by", "bob"}, {"audit", "--limit", "1"}, {"audit", "mailbox/ada", "--json", "--limit", "1"},
 	} {
 		stdout, stderr, code := dserverTool(t, dir, append([]string{"--db", "app.db"}, args...)...)
 		fmt.Fprintf(&transcript, "$ dserver --db app.db %s\n%s%s", shellWords(args), stdout, stderr)
@@ -250,7 +263,7 @@ func TestGoldenTranscript(t *testing.T) {
 func shellWords(args []string) string {
 	words := make([]string, len(args))
 	for i, a := range args {
-		if words[i] = a; strings.ContainsAny(a, " {") {
+		if words[i] = a; strings.ContainsAny(a, " {\"") {
 			words[i] = "'" + a + "'"
 		}
 	}
@@ -391,6 +404,10 @@ func TestAWrongCommandLineIsExitCode2(t *testing.T) {
 		{[]string{"--db", "x.db", "retry", "counter/visits", strings.Repeat("0a", 12), "--all"}, "--code"},
 		{[]string{"--db", "x.db", "edit", "counter/visits", "--all"}, "--body"},
 		{[]string{"--db", "x.db", "tail", "counter/visits", "--every", "0s"}, "--every"},
+		{[]string{"--db", "x.db", "delete", "counter/visits", "--all", strings.Repeat("0a", 12)}, "--all"},
+		{[]string{"--db", "x.db", "state", "set", "counter/visits", "Count"}, "--remove"},
+		{[]string{"--db", "x.db", "state", "set", "counter/visits", `"Count`, "1"}, "no Go string"},
+		{[]string{"--db", "x.db", "cast", "counter/visits"}, "<name>"},
 		{[]string{"--db", "x.db", "dead"}, "--all"},
 		{[]string{"--db", "x.db", "dead", "counter/visits", "--all"}, "--all"},
 		{[]string{"--db", "x.db", "show", "counter/visits", "12"}, "24 hexadecimal digits"},

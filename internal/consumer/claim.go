@@ -158,7 +158,7 @@ func (t *visit) lookIn(tx backend.Tx, mine *claimed) (l claimLook, err error) {
 		return l, err
 	}
 	works := t.Ready(tenant.MaxBatch)
-	if len(works) == 0 || !t.Head.Killed.IsZero() || !t.Def.Reads(t.Head.Meta.Schema) || t.IsElsewhere() || t.s.IsBlind(t.Head.Version) != nil {
+	if len(works) == 0 || !t.Head.Killed.IsZero() || t.Head.Paused.Is() || !t.Def.Reads(t.Head.Meta.Schema) || t.IsElsewhere() || t.s.IsBlind(t.Head.Version) != nil {
 		return claimLook{nothing: true}, nil
 	}
 	if record, err := own.Get(); err != nil || record == nil {

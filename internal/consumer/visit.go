@@ -81,7 +81,7 @@ func (t *visit) run() nextTurn {
 			return t.faulted(t.Batch.Faulted)
 		case errors.Is(err, turn.ErrLost):
 			return t.lost()
-		case t.Info != nil && errors.Is(err, tenant.ErrElsewhere):
+		case t.Info != nil && (errors.Is(err, tenant.ErrElsewhere) || errors.Is(err, tenant.ErrPaused)):
 			t.locals[0].Done <- turn.Outcome{Err: err}
 			return nextTurn{}
 		case (turn.IsTooMuch(err) || errors.Is(err, tenant.ErrKeyReused)) && handled > 1:
@@ -235,6 +235,8 @@ func (t *visit) idle() nextTurn {
 		return nextTurn{now: true}
 	}
 	switch {
+	case t.Head.Paused.Is() && (len(t.Head.Items) > 0 || t.Head.Lock.IsHeld()): // whoever resumes it makes us look
+		return nextTurn{}
 	case t.Head.Lock.IsHeld():
 		return t.watchLock()
 	case t.Waits == turn.Forever:

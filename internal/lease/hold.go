@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,6 +72,7 @@ type holder struct {
 
 var (
 	errUnread = errors.New("dserver: the state could not be read for locked work")
+	errPaused = errors.New("dserver: the server is paused")
 	errStops  = errors.New("dserver: the consumer stops")
 )
 
@@ -136,7 +138,7 @@ func (h *holder) run() {
 			h.sleep(mailbox.RetryInterval)
 			h.vacate()
 			return
-		case err != nil, f != nil && h.ctx.Err() != nil: // it is no attempt: its consumer stops
+		case err != nil, f != nil && h.ctx.Err() != nil: // it is no attempt: its consumer stops, or the server is paused
 			h.vacate()
 			return
 		case f == nil:
@@ -162,6 +164,9 @@ func (h *holder) run() {
 func (h *holder) attempt() (turn.Ending, error) {
 	if !h.backOff(h.lock.Record.Wait) {
 		return turn.Ending{}, errStops
+	}
+	if paused, err := h.isPaused(); err != nil || paused {
+		return turn.Ending{}, cmp.Or(err, errPaused)
 	}
 	if err := h.reload(); err != nil {
 		return turn.Ending{}, fmt.Errorf("%w: %w", errUnread, err)
@@ -253,6 +258,11 @@ func (h *holder) change(fn func(tx backend.Tx, keys tenant.Keys) error) error {
 	})
 }
 
+// failure is why an attempt failed, as it is stored.
+func (h *holder) failure(f *turn.Fault) tenant.Failure {
+	return tenant.NewFailure(h.lock.Record.Stamp, h.def.Settings.MaxAttempts, f.Text, f.Stack)
+}
+
 // again counts a failed attempt. The lock stays.
 func (h *holder) again(f *turn.Fault) bool {
 	r := h.lock.Record
@@ -264,6 +274,7 @@ func (h *holder) again(f *turn.Fault) bool {
 	}
 	err := h.change(func(tx backend.Tx, keys tenant.Keys) error {
 		keys.SetLock(tx, r)
+		keys.SetLockFailure(tx, h.failure(f))
 		return nil
 	})
 	if err != nil {
@@ -285,6 +296,20 @@ func (h *holder) reload() error {
 		h.state, err = st.Decode(h.def)
 	}
 	return err
+}
+
+// isPaused reports whether an operator has paused the server, so that no attempt may begin. A failure to look is no reason to
+// run work.
+func (h *holder) isPaused() (paused bool, err error) {
+	err = h.k.env.DB.Read(h.ctx, func(tx backend.ReadTx) error {
+		p, err := tenant.KeysOf(h.ref).ReadPaused(tx)
+		paused = p.Is()
+		return err
+	})
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errUnread, err)
+	}
+	return paused, err
 }
 
 // vacate gives the lock up without an attempt, so that another consumer takes it at once.

@@ -117,6 +117,9 @@ func (h *holder) take(tx backend.Tx, name string, seen tenant.Lock, beat string)
 		h.lock.Record.Halted = h.def.Settings.Halt
 	}
 	keys.Take(tx, h.lock.Record, name)
+	if seen.Beat != tenant.Vacant {
+		keys.SetLockFailure(tx, h.failure(vanished))
+	}
 	told.Write(tx)
 	return tx.Version(), nil
 }
@@ -133,3 +136,6 @@ func hasStoodStill(tx backend.Reader, holder, beat string) error {
 	}
 	return err
 }
+
+// vanished is why an attempt failed whose holder was taken for dead.
+var vanished = &turn.Fault{Text: "the consumer vanished while it worked"}

@@ -42,7 +42,7 @@ func TestKillEndsAmongSendersThatNeverPause(t *testing.T) {
 		}
 	}
 	push()
-	if err := (Server{&meddling{db, push}, ref}).Kill(ctx); err != nil {
+	if err := (Server{DB: &meddling{db, push}, Ref: ref}).Kill(ctx); err != nil {
 		t.Errorf("after %d messages meanwhile: %v", sent, err)
 	}
 	if sent > 100 {

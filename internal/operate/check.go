@@ -69,6 +69,7 @@ func (c *checker) all() error {
 		tenant.KeyParked:  c.waits,
 		tenant.KeyLabel:   c.labels,
 		tenant.KeyTrouble: c.troubles,
+		tenant.KeyActs:    c.acts,
 		tenant.KeyBell:    c.bells,
 		tenant.KeyDue:     c.dues,
 		tenant.KeyAlarm:   c.bells,
@@ -148,6 +149,17 @@ func (c *checker) troubles(prefix backend.Key) error {
 	return c.each(prefix, func(key backend.Key, _ []any, _ []byte) error {
 		_, err := tenant.ParseTrouble(key)
 		return err
+	})
+}
+
+// acts checks what operators did.
+func (c *checker) acts(prefix backend.Key) error {
+	return c.each(prefix, func(key backend.Key, _ []any, value []byte) error {
+		if _, isAct := key.CutStamp(prefix); !isAct {
+			return damage("%v is no act of an operator", key)
+		}
+		var a tenant.Act
+		return tenant.DecodeRecord(value, &a)
 	})
 }
 

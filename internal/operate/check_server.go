@@ -14,15 +14,16 @@ import (
 // ofServer is what is checked of a server, by the name below its key. Each part reads one snapshot.
 func (c *checker) ofServer() map[string]func(*glimpse, tenant.Ref) error {
 	return map[string]func(*glimpse, tenant.Ref) error{
-		tenant.KeyHead:  c.head,
-		tenant.KeyQueue: c.queue,
-		tenant.KeyState: c.state,
-		tenant.KeyDead:  c.letters,
-		tenant.KeyLater: c.delayed,
-		tenant.KeySent:  c.sent,
-		tenant.KeyOnce:  c.onces,
-		tenant.KeyTimer: c.timers,
-		tenant.KeyWork:  c.work,
+		tenant.KeyHead:    c.head,
+		tenant.KeyQueue:   c.queue,
+		tenant.KeyState:   c.state,
+		tenant.KeyDead:    c.letters,
+		tenant.KeyFailure: c.failures,
+		tenant.KeyLater:   c.delayed,
+		tenant.KeySent:    c.sent,
+		tenant.KeyOnce:    c.onces,
+		tenant.KeyTimer:   c.timers,
+		tenant.KeyWork:    c.work,
 	}
 }
 
@@ -84,7 +85,7 @@ func (c *checker) queueInPages(ref tenant.Ref) error {
 
 // head checks the records of a server.
 func (*checker) head(g *glimpse, ref tenant.Ref) error {
-	known := append([]string{tenant.RecordVersion, tenant.RecordMeta, tenant.RecordKilled, tenant.RecordLock, tenant.RecordFence, tenant.RecordBeat, tenant.RecordOwner, tenant.RecordPin, tenant.RecordUnread}, tenant.RecordAttempts[:]...)
+	known := append([]string{tenant.RecordVersion, tenant.RecordMeta, tenant.RecordKilled, tenant.RecordLock, tenant.RecordFence, tenant.RecordBeat, tenant.RecordOwner, tenant.RecordPin, tenant.RecordPaused, tenant.RecordUnread}, tenant.RecordAttempts[:]...)
 	keys := tenant.KeysOf(ref)
 	pairs, err := g.GetRange(keys.Head().Tree(), backend.RangeOptions{Limit: tenant.HeadRecords}).Get()
 	if err != nil {
@@ -102,8 +103,8 @@ func (*checker) head(g *glimpse, ref tenant.Ref) error {
 	if h.Version.IsZero() != (h.Meta.Created == 0) {
 		return damage("version %v, and created at %d", h.Version, h.Meta.Created)
 	}
-	if h.Attempts[0].Halts || h.Attempts[1].Halts || h.Lock.Record.Halted {
-		g.expect(damage("it has halted, and has no row in the index of trouble"), tenant.TroubleRow(ref))
+	if h.Attempts[0].Halts || h.Attempts[1].Halts || h.Lock.Record.Halted || h.Paused.Is() {
+		g.expect(damage("it has halted or is paused, and has no row in the index of trouble"), tenant.TroubleRow(ref))
 	}
 	for _, a := range h.Attempts {
 		if a == (tenant.Attempts{}) || !h.Killed.IsZero() {
@@ -113,6 +114,37 @@ func (*checker) head(g *glimpse, ref tenant.Ref) error {
 			return err
 		} else if !waits {
 			return damage("attempts of the message %v, which does not wait", backend.Versionstamp(a.Stamp))
+		}
+	}
+	return nil
+}
+
+// failures checks why messages failed: each is of attempts that are counted, or of a lock that is held.
+func (*checker) failures(g *glimpse, ref tenant.Ref) error {
+	keys := tenant.KeysOf(ref)
+	pairs, err := g.GetRange(keys.Key.Str(tenant.KeyFailure).Tree(), backend.RangeOptions{Limit: tenant.HeadRecords, Snapshot: true}).Get()
+	if err != nil || len(pairs) == 0 {
+		return err
+	}
+	records, err := g.GetRange(keys.Head().Tree(), backend.RangeOptions{Limit: tenant.HeadRecords, Snapshot: true}).Get()
+	if err != nil {
+		return err
+	}
+	var h tenant.Head
+	if err := h.Records(keys.Head(), records); err != nil {
+		return err
+	}
+	for _, pair := range pairs {
+		rest, _ := pair.Key.CutPrefix(keys.Key.Str(tenant.KeyFailure))
+		of, isPlace, isLock := tenant.FailurePlace(rest)
+		var f tenant.Failure
+		switch err := tenant.DecodeRecord(pair.Value, &f); {
+		case err != nil:
+			return err
+		case !isPlace:
+			return damage("the record %v belongs to nothing", pair.Key)
+		case isLock && (!h.Lock.IsHeld() || h.Lock.Record.Stamp != f.Stamp), !isLock && h.Attempts[of].Stamp != f.Stamp:
+			return damage("why the message %v failed, which has no attempts", backend.Versionstamp(f.Stamp))
 		}
 	}
 	return nil

@@ -103,7 +103,7 @@ func (s Server) Retry(ctx context.Context, stamp backend.Versionstamp, m tenant.
 	}
 	unread := bytes.Clone(m.Body) // of one without a Name
 	var version backend.Future[backend.Versionstamp]
-	err := s.change(ctx, "Retry", func(tx backend.Tx, keys tenant.Keys) error {
+	err := s.change(ctx, "Retry", func(tx backend.Tx, keys tenant.Keys, act *tenant.Act) error {
 		l, err := keys.FindLetter(tx, stamp)
 		if err != nil {
 			return err
@@ -115,6 +115,9 @@ func (s Server) Retry(ctx context.Context, stamp backend.Versionstamp, m tenant.
 				return errNameless
 			}
 		}
+		was, _ := tenant.Readable(l.Item)
+		is, _ := tenant.Readable(again)
+		act.Stamp, act.Before, act.After = stamp, tenant.KeepMessage(was), tenant.KeepMessage(is)
 		keys.RemoveLetter(tx, stamp)
 		tenant.SetReady(tx, s.Ref)
 		version = tx.Version()
@@ -130,14 +133,13 @@ var errNameless = errors.New("a message that was edited needs a Name")
 
 // Discard removes a dead letter. It is ErrNotFound when the letter is gone.
 func (s Server) Discard(ctx context.Context, stamp backend.Versionstamp) error {
-	return s.change(ctx, "Discard", func(tx backend.Tx, keys tenant.Keys) error {
-		value, err := tx.Get(keys.Dead().Stamp(stamp)).Get()
-		if err != nil {
+	return s.change(ctx, "Discard", func(tx backend.Tx, keys tenant.Keys, act *tenant.Act) error {
+		l, err := keys.FindLetter(tx, stamp)
+		if err != nil && !errors.Is(err, backend.ErrCorrupt) { // one that is damaged is discarded as well
 			return err
 		}
-		if value == nil {
-			return tenant.NoLetter(stamp)
-		}
+		was, _ := tenant.Readable(l.Item)
+		act.Stamp, act.Before = stamp, tenant.KeepMessage(was)
 		keys.RemoveLetter(tx, stamp)
 		return nil
 	})

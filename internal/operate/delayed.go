@@ -69,7 +69,8 @@ func (s Server) delayedPage(ctx context.Context, rest backend.Range) (page tenan
 
 // WithdrawDelayed removes what was sent with After, by its ID, and tells its caller.
 func (s Server) WithdrawDelayed(ctx context.Context, id string) error {
-	return s.change(ctx, "WithdrawDelayed", func(tx backend.Tx, keys tenant.Keys) error {
+	return s.change(ctx, "WithdrawDelayed", func(tx backend.Tx, keys tenant.Keys, act *tenant.Act) error {
+		act.Detail = id
 		d, err := keys.FindDelayed(tx, id)
 		if err != nil {
 			return err

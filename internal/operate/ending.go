@@ -12,7 +12,7 @@ import (
 // Kill removes everything of the server, and tells the callers of what waits (package tenant says how).
 func (s Server) Kill(ctx context.Context) error {
 	ref, runs, buried := s.Ref, 0, false
-	err := s.change(ctx, "Kill", func(tx backend.Tx, keys tenant.Keys) (err error) {
+	err := s.change(ctx, "Kill", func(tx backend.Tx, keys tenant.Keys, _ *tenant.Act) (err error) {
 		runs++
 		buried, err = tenant.Kill(tx, keys, ref, runs <= patientRuns)
 		return err
@@ -30,10 +30,21 @@ func (s Server) Kill(ctx context.Context) error {
 // patientRuns is how often a kill tries to find the queue quiet, before it takes the way on which pushes don't matter.
 const patientRuns = 3
 
+// Pause makes the server handle nothing until it is resumed (package tenant says how). One that is paused stays so.
+func (s Server) Pause(ctx context.Context) error {
+	return s.change(ctx, "Pause", func(tx backend.Tx, keys tenant.Keys, _ *tenant.Act) error {
+		p, err := keys.ReadPaused(tx)
+		if err == nil && !p.Is() {
+			keys.Pause(tx, s.Actor)
+		}
+		return err
+	})
+}
+
 // Reset removes the state, the lock and the timers. The queue stays.
 func (s Server) Reset(ctx context.Context) error {
 	ref := s.Ref
-	return s.change(ctx, "Reset", func(tx backend.Tx, keys tenant.Keys) error {
+	return s.change(ctx, "Reset", func(tx backend.Tx, keys tenant.Keys, _ *tenant.Act) error {
 		held, err := tenant.ReadLock(tx, keys)
 		if err != nil {
 			return err
@@ -52,7 +63,7 @@ func (s Server) Reset(ctx context.Context) error {
 // Unlock ends locked work: its message becomes a dead letter.
 func (s Server) Unlock(ctx context.Context) error {
 	ref := s.Ref
-	return s.change(ctx, "Unlock", func(tx backend.Tx, keys tenant.Keys) error {
+	return s.change(ctx, "Unlock", func(tx backend.Tx, keys tenant.Keys, act *tenant.Act) error {
 		held, err := tenant.ReadLock(tx, keys)
 		if err != nil {
 			return err
@@ -65,14 +76,15 @@ func (s Server) Unlock(ctx context.Context) error {
 			return err
 		}
 		end.SetsAside = true
+		act.Stamp, act.Detail = held.Record.Stamp, held.Record.Name
 		return end.Write(tx, keys, ref)
 	})
 }
 
-// Resume makes a server go on that halted.
+// Resume makes a server go on that halted or was paused.
 func (s Server) Resume(ctx context.Context) error {
 	ref := s.Ref
-	return s.change(ctx, "Resume", func(tx backend.Tx, keys tenant.Keys) error {
+	return s.change(ctx, "Resume", func(tx backend.Tx, keys tenant.Keys, _ *tenant.Act) error {
 		held, err := tenant.ReadLock(tx, keys)
 		if err != nil {
 			return err
@@ -87,15 +99,23 @@ func (s Server) Resume(ctx context.Context) error {
 				halted = append(halted, lane)
 			}
 		}
-		if len(halted) == 0 && !held.Record.Halted {
-			return tenant.Because(tenant.ErrNotFound, "%v has not halted", ref)
+		paused, err := keys.ReadPaused(tx)
+		if err != nil {
+			return err
+		}
+		if len(halted) == 0 && !held.Record.Halted && !paused.Is() {
+			return tenant.Because(tenant.ErrNotFound, "%v has neither halted nor is it paused", ref)
+		}
+		if paused.Is() {
+			tx.Clear(keys.Paused().Only())
 		}
 		for _, lane := range halted {
-			tx.Clear(keys.Attempts(lane).Only())
+			keys.ClearAttempt(tx, lane)
 		}
 		if r := held.Record; r.Halted {
 			r.Halted, r.Attempt, r.Wait = false, 1, 0
 			keys.SetLock(tx, r)
+			keys.ClearLockFailure(tx)
 			keys.Vacate(tx)
 		}
 		tenant.SetReady(tx, ref)

@@ -13,7 +13,8 @@ func (s Server) Pin(ctx context.Context, label string) error {
 		return err
 	}
 	ref := s.Ref
-	return s.change(ctx, "Pin", func(tx backend.Tx, keys tenant.Keys) error {
+	return s.change(ctx, "Pin", func(tx backend.Tx, keys tenant.Keys, act *tenant.Act) error {
+		act.Detail = label
 		return keys.PinTo(tx, ref, label)
 	})
 }

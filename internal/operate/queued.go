@@ -1,7 +1,9 @@
 package operate
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"iter"
 	"time"
 
@@ -75,9 +77,10 @@ func (s Server) Queued(ctx context.Context, stamp backend.Versionstamp) (q Queue
 	return q, err
 }
 
-// Withdraw takes the message of a stamp off the queue, unhandled, and tells its caller.
-func (s Server) Withdraw(ctx context.Context, stamp backend.Versionstamp) error {
-	return s.change(ctx, "Withdraw", func(tx backend.Tx, keys tenant.Keys) error {
+// Mend puts another message in the place of one that waits, if that still is as it was seen. The message keeps its place, its
+// caller, its idempotency key and its timer, and has all its attempts.
+func (s Server) Mend(ctx context.Context, stamp backend.Versionstamp, seen, mended tenant.Message) error {
+	return s.change(ctx, "Mend", func(tx backend.Tx, keys tenant.Keys, act *tenant.Act) error {
 		item, err := keys.Waiting(tx, stamp)
 		if err != nil {
 			return err
@@ -86,13 +89,52 @@ func (s Server) Withdraw(ctx context.Context, stamp backend.Versionstamp) error 
 		if err != nil {
 			return err
 		}
+		claims, err := tx.GetRange(tenant.ReadyClaims(s.Ref).Tree(), backend.RangeOptions{Limit: maxQueued, Snapshot: true}).Get()
+		if err != nil {
+			return err
+		}
+		was, env := tenant.Readable(item.Body)
+		if was.Name != seen.Name || !bytes.Equal(was.Body, seen.Body) {
+			return tenant.Because(tenant.ErrChanged, "the message %v of %v is not as it was seen", stamp, s.Ref)
+		}
+		env.Name, env.Body, env.Edit = mended.Name, mended.Body, rand.Text()
+		if err := keys.Queue().Replace(tx, item, env.Encode()); err != nil {
+			return err
+		}
+		if faulted.IsOf(item) {
+			keys.ClearAttempt(tx, item.Lane)
+		}
+		for _, pair := range claims { // those of the dead that name it count as attempts
+			if c, _, isClaim := tenant.ParseClaim(s.Ref, pair); isClaim && c.Names(item) {
+				tx.Clear(pair.Key.Only())
+			}
+		}
+		act.Stamp, act.Before, act.After = stamp, tenant.KeepMessage(was), tenant.KeepMessage(mended)
+		tenant.SetReady(tx, s.Ref) // it may have waited for a back-off, or halted the server
+		return nil
+	})
+}
+
+// Withdraw takes the message of a stamp off the queue, unhandled, and tells its caller.
+func (s Server) Withdraw(ctx context.Context, stamp backend.Versionstamp) error {
+	return s.change(ctx, "Withdraw", func(tx backend.Tx, keys tenant.Keys, act *tenant.Act) error {
+		item, err := keys.Waiting(tx, stamp)
+		if err != nil {
+			return err
+		}
+		faulted, err := keys.ReadAttempts(tx, item.Lane)
+		if err != nil {
+			return err
+		}
+		was, _ := tenant.Readable(item.Body)
+		act.Stamp, act.Before = stamp, tenant.KeepMessage(was)
 		answers, err := tenant.Dismiss(tx, []queue.Item{item}, tenant.ErrWithdrawn)
 		if err != nil {
 			return err
 		}
 		keys.Queue().Remove(tx, item)
 		if faulted.IsOf(item) {
-			tx.Clear(keys.Attempts(item.Lane).Only())
+			keys.ClearAttempt(tx, item.Lane)
 		}
 		tenant.SetReady(tx, s.Ref) // the next message may have waited for this one's back-off
 		return answers.Write(tx, keys)

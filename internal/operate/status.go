@@ -15,6 +15,11 @@ type Status struct {
 	Delayed             int // sends with After that are not due yet; at most 1,000 are counted
 	Locked, Halted      bool
 	Attempts            int       // of a message that faulted and is tried again, or of locked work
+	Failing             []Failing // what faulted and is tried again, or has halted the server: the lanes' heads, then locked work
+	Lock                Lock      // what it is locked for
+	Paused              bool      // by an operator, until Resume
+	PausedBy            string    // who did it; "" when it was not said
+	PausedSince         time.Time // zero when it is not
 	Version             int       // of the state's schema
 	Unreadable          string    // why a consumer could not read the state, and what to do; "" when none has said so
 	Label               string    // of the consumers that run it; "" when it is not pinned
@@ -26,6 +31,23 @@ type Status struct {
 
 	// Unlisted: something waits, and consumers of the type run, none of which lists the label.
 	Unlisted bool
+}
+
+// Lock is what is known of locked work; zero when there is none.
+type Lock struct {
+	Stamp   backend.Versionstamp // names the message
+	Message string               // its name
+	Since   time.Time            // when the lock was taken for it
+	Attempt int                  // that runs, or is due
+	Process string               // of the holder; "" when nobody holds it, as it was given up
+}
+
+func lockOf(l tenant.Lock) Lock {
+	if !l.IsHeld() {
+		return Lock{}
+	}
+	process, _ := l.Holder()
+	return Lock{l.Record.Stamp, l.Record.Name, time.UnixMilli(l.Record.Since), l.Record.Attempt, process}
 }
 
 // Status reads the server's records in one snapshot.
@@ -88,8 +110,15 @@ func statusOf(tx backend.Reader, keys tenant.Keys) (s Status, isNew bool, err er
 		Unreadable: h.Unreadable.Text,
 		Halted:     h.Attempts[0].Halts || h.Attempts[1].Halts || h.Lock.Record.Halted, Version: h.Meta.Schema,
 		Label: h.Pin.Label}
+	if s.Paused = h.Paused.Is(); s.Paused {
+		s.PausedBy, s.PausedSince = h.Paused.By, time.UnixMilli(h.Paused.Since)
+	}
+	s.Lock = lockOf(h.Lock)
 	if h.Meta.Created != 0 {
 		s.Created = time.UnixMilli(h.Meta.Created)
+	}
+	if s.Failing, err = failingOf(tx, keys, &h); err != nil {
+		return Status{}, false, err
 	}
 	if s.Queued, err = keys.Queue().Len(tx).Get(); err != nil {
 		return Status{}, false, err

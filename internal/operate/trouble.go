@@ -24,12 +24,21 @@ func (s Status) isTrouble() bool {
 	if s.Locked { // work begins with its first attempt
 		retried--
 	}
-	return s.DeadLetters > 0 || s.Halted || retried > 0 || s.Unlisted || s.Unhandled != "" || s.Unreadable != "" || s.Queued > MaxBacklog
+	return s.DeadLetters > 0 || s.Halted || s.Paused || retried > 0 || s.Unlisted || s.Unhandled != "" || s.Unreadable != "" || s.Queued > MaxBacklog
 }
 
-// Troubles yields the servers in trouble. It looks at those with dead letters or that halt, whose index it tidies up, and at
-// those that have something to do or wait; not at the others, whatever their number.
+// Troubles yields the servers in trouble. It looks at those with dead letters, that halt or are paused, whose index it tidies up,
+// and at those that have something to do or wait; not at the others, whatever their number.
 func Troubles(ctx context.Context, db backend.Database) iter.Seq2[Trouble, error] {
+	return looked(ctx, db, Status.isTrouble)
+}
+
+// Active yields the servers that Troubles looks at: those that are in trouble, have something to do, or are locked.
+func Active(ctx context.Context, db backend.Database) iter.Seq2[Trouble, error] {
+	return looked(ctx, db, func(Status) bool { return true })
+}
+
+func looked(ctx context.Context, db backend.Database, takes func(Status) bool) iter.Seq2[Trouble, error] {
 	return func(yield func(Trouble, error) bool) {
 		seen := map[tenant.Ref]struct{}{}
 		look := func(ref tenant.Ref, isIndexed bool) (goesOn bool, err error) {
@@ -37,11 +46,11 @@ func Troubles(ctx context.Context, db backend.Database) iter.Seq2[Trouble, error
 				return true, nil
 			}
 			seen[ref] = struct{}{}
-			status, err := Server{db, ref}.Status(ctx)
-			if err == nil && isIndexed && status.DeadLetters == 0 && !status.Halted {
+			status, err := Server{DB: db, Ref: ref}.Status(ctx)
+			if err == nil && isIndexed && status.DeadLetters == 0 && !status.Halted && !status.Paused {
 				err = db.Transact(ctx, func(tx backend.Tx) error { return tenant.ClearTrouble(tx, ref) })
 			}
-			if err != nil || !status.isTrouble() {
+			if err != nil || !takes(status) {
 				return err == nil, err
 			}
 			return yield(Trouble{ref, status}, nil), nil

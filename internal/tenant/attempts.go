@@ -28,9 +28,10 @@ func (a Attempts) Of(item queue.Item) int {
 	return a.Count
 }
 
-// SetAttempts writes the record of a lane.
-func (t Keys) SetAttempts(tx backend.Tx, lane queue.Lane, a Attempts) {
+// SetAttempts writes the record of a lane, and why the last attempt failed.
+func (t Keys) SetAttempts(tx backend.Tx, lane queue.Lane, a Attempts, why Failure) {
 	tx.Set(t.Attempts(lane), EncodeRecord(a))
+	tx.Set(t.failure(int64(lane)), EncodeRecord(why))
 	if a.Halts {
 		t.setTrouble(tx)
 	}

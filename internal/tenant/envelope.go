@@ -13,6 +13,7 @@ import (
 
 // Envelope is a message on the queue. Its field names are part of the stored format.
 type Envelope struct {
+	Edit string          `cbor:"edit,omitempty"` // a random word, of the edit that changed it last; first, so that each edit changes the first row
 	Name string          `cbor:"name"`
 	Body cbor.RawMessage `cbor:"body"`
 	From string          `cbor:"from,omitempty"` // address of the caller that waits
@@ -33,7 +34,8 @@ func (e Envelope) message() Message { return Message{e.Name, e.Body} }
 
 // Encode writes the envelope around the body as it is, which was looked at when it was sent. It cannot fail.
 func (e Envelope) Encode() []byte {
-	b := wire.AppendMap(make([]byte, 0, len(e.Name)+len(e.Body)+len(e.From)+64), 3+count(e.From != "", e.Once != "", e.Word != "", e.Timer != "", e.Set != ""))
+	b := wire.AppendMap(make([]byte, 0, len(e.Name)+len(e.Body)+len(e.From)+64), 3+count(e.Edit != "", e.From != "", e.Once != "", e.Word != "", e.Timer != "", e.Set != ""))
+	b = appendText(b, "edit", e.Edit)
 	b = wire.AppendText(wire.AppendText(b, "name"), e.Name)
 	b = wire.AppendValue(wire.AppendText(b, "body"), e.Body)
 	b = appendText(b, "from", e.From)

@@ -21,6 +21,7 @@ type Head struct {
 	Unreadable UnreadableRecord // why a consumer could not read the state
 	Owner      string           // the consumer that wrote the state last, if it may recall
 	Pin        Pin
+	Paused     Paused               // by an operator: nothing is handled
 	Killed     backend.Versionstamp // all that was pushed before is dead, and not buried yet
 	Items      []queue.Item
 	All        bool // items are all that is stored
@@ -33,7 +34,7 @@ type Meta struct {
 }
 
 // HeadRecords is more than the records of a head, so that a read of a batch has room for them.
-const HeadRecords = 12
+const HeadRecords = 16
 
 // Known is what is remembered of a state: it saves decoding what the head has under the same version.
 type Known struct {
@@ -130,6 +131,8 @@ func (h *Head) record(name backend.Key, value []byte) (err error) {
 		h.Owner = string(value)
 	case RecordPin:
 		h.Pin = Pin{true, string(value)}
+	case RecordPaused:
+		err = DecodeRecord(value, &h.Paused)
 	case RecordUnread:
 		err = DecodeRecord(value, &h.Unreadable)
 	case RecordKilled:
@@ -147,6 +150,7 @@ var (
 	RecordOwner    = string(backend.NewKey(keyOwner))
 	RecordBeat     = string(backend.NewKey(keyBeat))
 	RecordPin      = string(backend.NewKey(keyPin))
+	RecordPaused   = string(backend.NewKey(keyPaused))
 	RecordUnread   = string(backend.NewKey(keyUnread))
 	RecordKilled   = string(backend.NewKey(keyKilled))
 	RecordAttempts = [2]string{
@@ -169,12 +173,15 @@ func (h *Head) large(tx backend.Reader, r backend.Range, q queue.Queue) error {
 func (h *Head) IsAs(seen *Head) bool {
 	sameItem := func(a, b queue.Item) bool { return a.Stamp == b.Stamp && a.Lane == b.Lane }
 	return h.Version == seen.Version && bytes.Equal(h.about, seen.about) && h.Attempts == seen.Attempts &&
-		h.Lock == seen.Lock && h.Pin == seen.Pin && h.Killed == seen.Killed && h.All == seen.All &&
+		h.Lock == seen.Lock && h.Pin == seen.Pin && h.Paused == seen.Paused && h.Killed == seen.Killed && h.All == seen.All &&
 		slices.EqualFunc(h.Items, seen.Items, sameItem)
 }
 
 // Halts reports whether nothing can be handled before an operator acts, or another message comes.
 func (h *Head) Halts() bool {
+	if h.Paused.Is() && h.Killed.IsZero() {
+		return true
+	}
 	if !h.Killed.IsZero() || h.Lock.IsHeld() && !h.Lock.Record.Halted {
 		return false
 	}
@@ -196,7 +203,7 @@ func (h *Head) Halts() bool {
 // IsQuiet reports whether there is nothing but a state.
 func (h *Head) IsQuiet() bool {
 	return h.All && len(h.Items) == 0 && !h.Lock.IsHeld() && h.Attempts == [2]Attempts{} && h.Killed.IsZero() &&
-		h.Meta.Created != 0 && h.Unreadable == (UnreadableRecord{})
+		!h.Paused.Is() && h.Meta.Created != 0 && h.Unreadable == (UnreadableRecord{})
 }
 
 // UnreadableRecord says why a consumer could not read the state. Its field names are part of the stored format.

@@ -11,7 +11,7 @@ import (
 //
 //	server  type id  head                                       the version of the state
 //	                 head  attempts lane | lock | fence | beat | meta | owner |
-//	                       pin | unreadable | killed
+//	                       pin | paused | unreadable | killed
 //	                                                            read together with the queue's rows, in one range
 //	                 queue …                                    package queue
 //	                 state …                                    package statediff
@@ -21,6 +21,7 @@ import (
 //	                 later word                                 messages sent with After
 //	                 sent word                                  the stamp of the commit that sent them
 //	                 once key                                   an idempotency key, with the outcome
+//	                 failure lane | 2                           why the head of a lane, or locked work, failed last
 //	                 timer name                                 a timer that is set
 //	due     shard time type id kind name word                   when a server has to be told of one of the last three
 //	alarm   shard                                               a counter to watch: something due was set
@@ -29,7 +30,8 @@ import (
 //	parked  shard type id                                       the server has something to do, and cannot do it now
 //	label   label                                               a counter to watch: a row was set below it
 //	        label type id                                       as parked, of a server with that label; or it was pinned just now
-//	trouble type id                                             the server has dead letters, or has halted; or had
+//	trouble type id                                             the server has dead letters, has halted or is paused; or had
+//	acts    stamp                                               what an operator did
 //	bell    shard                                               a counter to watch: a mark of the shard was set
 //	process id  record | bell | mail …                          a process that waits for replies, and its mailbox
 //	process id  ability type                                    what its consumers can handle
@@ -46,16 +48,18 @@ const (
 	KeyParked  = "w"
 	KeyLabel   = "l"
 	KeyTrouble = "x"
+	KeyActs    = "o"
 
-	KeyLater = "a"
-	KeySent  = "b"
-	KeyDead  = "d"
-	KeyOnce  = "e"
-	KeyHead  = "h" // nothing may be between this and the queue: they are read as one range
-	KeyQueue = "q"
-	KeyState = "s"
-	KeyTimer = "t"
-	KeyWork  = "w"
+	KeyLater   = "a"
+	KeySent    = "b"
+	KeyDead    = "d"
+	KeyOnce    = "e"
+	KeyFailure = "f"
+	KeyHead    = "h" // nothing may be between this and the queue: they are read as one range
+	KeyQueue   = "q"
+	KeyState   = "s"
+	KeyTimer   = "t"
+	KeyWork    = "w"
 
 	keyAttempts = "a"
 	keyBeat     = "b"
@@ -64,6 +68,7 @@ const (
 	keyMeta     = "m"
 	keyOwner    = "o"
 	keyPin      = "p"
+	keyPaused   = "s"
 	keyUnread   = "u"
 	keyKilled   = "x"
 
@@ -107,6 +112,7 @@ func (t Keys) Lock() backend.Key               { return t.Key.Str(KeyHead, keyLo
 func (t Keys) Meta() backend.Key               { return t.Key.Str(KeyHead, keyMeta) }
 func (t Keys) Owner() backend.Key              { return t.Key.Str(KeyHead, keyOwner) }
 func (t Keys) Pin() backend.Key                { return t.Key.Str(KeyHead, keyPin) }
+func (t Keys) Paused() backend.Key             { return t.Key.Str(KeyHead, keyPaused) }
 func (t Keys) Unreadable() backend.Key         { return t.Key.Str(KeyHead, keyUnread) }
 func (t Keys) Version() backend.Key            { return t.Head() }
 func (t Keys) killed() backend.Key             { return t.Key.Str(KeyHead, keyKilled) }

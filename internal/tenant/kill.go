@@ -189,9 +189,3 @@ func (t Keys) Reset(tx backend.Tx) {
 	tx.Clear(t.Key.Str(KeyTimer).Tree())
 	t.ClearLock(tx)
 }
-
-// ClearAttempts makes what faulted be tried anew.
-func (t Keys) ClearAttempts(tx backend.Tx) {
-	tx.Clear(t.Attempts(queue.Priority).Only())
-	tx.Clear(t.Attempts(queue.Normal).Only())
-}

@@ -77,6 +77,7 @@ func (t Keys) ClearLock(tx backend.Tx) {
 	tx.Clear(t.Beat().Only())
 	tx.Clear(t.Fence().Only())
 	tx.Clear(t.LockedMessage().Tree())
+	t.ClearLockFailure(tx)
 }
 
 // LockedItems is the message that the lock was taken for, if there is one; a change is a conflict.
@@ -112,6 +113,15 @@ func parseHolder(name string) (p Presence, consumer string, ok bool) {
 		return p, "", false
 	}
 	return PresenceOf(process), consumer, true
+}
+
+// Holder is the process and the consumer whose name stands in a lock; "" of one that nobody holds, or whose holder has no name.
+func (l Lock) Holder() (process, consumer string) {
+	if _, _, ok := parseHolder(l.Beat); !ok {
+		return "", ""
+	}
+	process, consumer, _ = strings.Cut(strings.TrimPrefix(l.Beat, HolderMark), "/")
+	return process, consumer
 }
 
 // HolderKeys is where a holder beats and where it is rung for.

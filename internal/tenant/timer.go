@@ -59,6 +59,14 @@ func (t TimerReads) Get(name string) (TimerRecord, error) {
 	return r, DecodeRecord(value, &r)
 }
 
+// Timers is where the timers of the server are.
+func (t Keys) Timers() backend.Key { return t.Key.Str(KeyTimer) }
+
+// ReadTimer starts to read the record of a timer.
+func (t Keys) ReadTimer(tx backend.Reader, name string) LargeRead {
+	return ReadLarge(tx, t.timer(name))
+}
+
 // WriteTimers stores what the turn does with timers. The record that was there tells which row of the index goes.
 func (t Keys) WriteTimers(tx backend.Tx, ref Ref, reads TimerReads, ops map[string]TimerOp) error {
 	for name, op := range ops {

@@ -7,7 +7,7 @@ import (
 	"github.com/dserver-go/dserver/queue"
 )
 
-// Servers with a dead letter, and those that halt, are in an index, so that who looks for the one among a million reads one row
+// Servers with a dead letter, and those that halt or are paused, are in an index, so that who looks for the one among a million reads one row
 // and not all servers. A row is written, blindly, in the commit that makes the trouble. It is removed by whoever reads it and
 // finds that there is none any more, in a transaction that has all that would make some as a conflict; so what ends a trouble
 // need not know of the index. Other trouble shows among what is looked at anyway: ready marks and what is parked.
@@ -53,6 +53,9 @@ func ClearTrouble(tx backend.Tx, r Ref) error {
 		}
 	}
 	if l, err := ReadLock(tx, keys); err != nil || l.Record.Halted {
+		return err
+	}
+	if p, err := keys.ReadPaused(tx); err != nil || p.Is() {
 		return err
 	}
 	tx.Clear(TroubleRow(r).Only())

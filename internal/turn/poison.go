@@ -1,6 +1,7 @@
 package turn
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
@@ -30,7 +31,7 @@ func (t *Turn) Count(w Work, f *Fault) (n Counted, err error) {
 		if last && !n.Halts {
 			return t.giveUp(tx, w, f, count)
 		}
-		t.Keys.SetAttempts(tx, w.Item.Lane, tenant.Attempts{Stamp: w.Item.Stamp, Count: count, Wait: n.Wait, Halts: last})
+		t.Keys.SetAttempts(tx, w.Item.Lane, tenant.Attempts{Stamp: w.Item.Stamp, Count: count, Wait: n.Wait, Halts: last}, t.failure(w, f))
 		return nil
 	})
 	return n, err
@@ -47,7 +48,7 @@ func (t *Turn) giveUp(tx backend.Tx, w Work, f *Fault, count int) error {
 		return err
 	}
 	t.Keys.Queue().Remove(tx, *w.Item)
-	tx.Clear(t.Keys.Attempts(w.Item.Lane).Only())
+	t.Keys.ClearAttempt(tx, w.Item.Lane)
 	if err := t.Keys.WriteLetter(tx, w.Item, tenant.NewLetter(w.Item.Body, end.Err, f.Stack, count)); err != nil {
 		return err
 	}
@@ -67,14 +68,19 @@ func (t *Turn) EndMessage(tx backend.Tx, w Work, f *Fault, count int) (Counted, 
 	if !n.Halts {
 		return n, t.giveUp(tx, w, f, count)
 	}
-	t.Keys.SetAttempts(tx, w.Item.Lane, tenant.Attempts{Stamp: w.Item.Stamp, Count: count, Halts: true})
+	t.Keys.SetAttempts(tx, w.Item.Lane, tenant.Attempts{Stamp: w.Item.Stamp, Count: count, Halts: true}, t.failure(w, f))
 	return n, nil
 }
 
-// Unchanged reads the attempts of a message, so that a change of them, its disappearance, a pin or a kill is a conflict. It
-// reports false when the message is not there, was tried meanwhile, or is another consumer's now.
+// failure is why an attempt of a message failed, as it is stored.
+func (t *Turn) failure(w Work, f *Fault) tenant.Failure {
+	return tenant.NewFailure(w.Item.Stamp, t.Def.Settings.MaxAttempts, f.Text, f.Stack)
+}
+
+// Unchanged reads the attempts of a message, so that a change of them, its disappearance, a pin, a pause or a kill is a
+// conflict. It reports false when the message is not there, was tried or changed meanwhile, or may not be handled here now.
 func (t *Turn) Unchanged(tx backend.Tx, w Work) (tenant.Attempts, bool, error) {
-	_, found, err := t.Keys.Queue().Find(tx, w.Item.Stamp)
+	item, found, err := t.Keys.Queue().Find(tx, w.Item.Stamp)
 	if err != nil {
 		return tenant.Attempts{}, false, err
 	}
@@ -86,8 +92,13 @@ func (t *Turn) Unchanged(tx backend.Tx, w Work) (tenant.Attempts, bool, error) {
 	if err != nil {
 		return tenant.Attempts{}, false, err
 	}
+	paused, err := t.Keys.ReadPaused(tx)
+	if err != nil {
+		return tenant.Attempts{}, false, err
+	}
 	killed, err := t.Keys.KilledAt(tx)
-	return now, found && killed.IsZero() && pin == t.Head.Pin && now == t.Head.Attempts[w.Item.Lane], err
+	found = found && bytes.Equal(item.Body, w.Item.Body)
+	return now, found && killed.IsZero() && !paused.Is() && pin == t.Head.Pin && now == t.Head.Attempts[w.Item.Lane], err
 }
 
 // Vanished is the fault of a message whose consumers vanished.

@@ -18,11 +18,14 @@ func (t *Turn) Choose() ([]Work, error) {
 	if t.IsElsewhere() {
 		return nil, t.refuseElsewhere()
 	}
+	if t.Head.Paused.Is() && (t.Info != nil || !t.isRelease()) {
+		return nil, t.refusePaused()
+	}
 	if t.Info != nil {
 		t.Joined = 1
 		return []Work{localWork(t.Info)}, nil
 	}
-	if len(t.Offered) > 0 && t.Offered[0].Released != nil {
+	if t.isRelease() {
 		return t.chooseRelease(t.Offered[0].Released)
 	}
 	limit := t.Limit
@@ -54,10 +57,21 @@ func (t *Turn) refuseElsewhere() error {
 	switch {
 	case t.Info != nil:
 		return tenant.Because(tenant.ErrElsewhere, "%v is pinned to %q: send it a call, or ask where a consumer lists that label", t.Ref, t.Label())
-	case len(t.Offered) > 0 && t.Offered[0].Released != nil:
+	case t.isRelease():
 		return ErrLost
 	}
 	return nil
+}
+
+// isRelease reports whether the turn is for the end of locked work.
+func (t *Turn) isRelease() bool { return len(t.Offered) > 0 && t.Offered[0].Released != nil }
+
+// refusePaused is why nothing is chosen of a server that is paused, where somebody waits for it.
+func (t *Turn) refusePaused() error {
+	if t.Info == nil {
+		return nil
+	}
+	return tenant.Because(tenant.ErrPaused, "%v: an operator resumes it; what is sent to it waits", t.Ref)
 }
 
 func (t *Turn) chooseRelease(r *Release) ([]Work, error) {

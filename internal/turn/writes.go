@@ -33,7 +33,7 @@ func (t *Turn) write(tx backend.Tx, timers tenant.TimerReads) error {
 				tx.Conflict(t.Keys.Attempts(item.Lane)) // or what another consumer counts meanwhile would stay
 			}
 			if t.Head.Attempts[item.Lane].IsOf(item) {
-				tx.Clear(t.Keys.Attempts(item.Lane).Only())
+				t.Keys.ClearAttempt(tx, item.Lane)
 			}
 		}
 	}
@@ -63,6 +63,7 @@ func (t *Turn) write(tx backend.Tx, timers tenant.TimerReads) error {
 		tx.Conflict(t.Keys.Version())
 		tx.Conflict(t.Keys.Fence())
 		tx.Conflict(t.Keys.Pin())
+		tx.Conflict(t.Keys.Paused())
 	}
 	if err := t.LockEnd.Write(tx, t.Keys, t.Ref); err != nil {
 		return err

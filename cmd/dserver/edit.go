@@ -1,0 +1,155 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+
+	"github.com/dserver-go/dserver/dserver"
+)
+
+// editCommand changes a message that waits, in its place, or changes what was set aside, and sends it again.
+type editCommand struct {
+	chosen
+	Priority bool   `help:"Of what was set aside: ahead of the queue, not at its end."`
+	Name     text   `help:"Another name for the message." placeholder:"NAME"`
+	Body     string `help:"The new body, as show prints it; - reads it from standard input." placeholder:"JSON"`
+}
+
+// Validate is called by the command line's parser.
+func (c *editCommand) Validate() error {
+	if c.Name == "" && c.Body == "" && c.Stamp.IsZero() {
+		return errors.New("several messages are not edited by hand: give --body, --name or both")
+	}
+	return c.chosen.Validate()
+}
+
+// Run changes it. What was bytes or a time in the old body is so in the new one.
+func (c *editCommand) Run(ctx context.Context, t *tool) (err error) {
+	text := []byte(c.Body)
+	if c.Body == "-" {
+		if text, err = io.ReadAll(os.Stdin); err != nil {
+			return err
+		}
+	}
+	if !c.Stamp.IsZero() {
+		waits, err := c.Server.At(t.db).Queued(ctx, c.Stamp.Versionstamp)
+		if err == nil {
+			return c.mend(ctx, t, waits, text)
+		}
+		if !errors.Is(err, dserver.ErrNotFound) {
+			return err
+		}
+	}
+	return c.each(ctx, t, "edit and retry", func(d *dserver.DeadLetter) error {
+		if d.Message, err = c.changed(ctx, d.Message, text); err != nil {
+			return err
+		}
+		return t.retry(ctx, c.Server, *d, c.Priority)
+	})
+}
+
+// mend changes a message in its place.
+func (c *editCommand) mend(ctx context.Context, t *tool, q dserver.Queued, text []byte) error {
+	if c.DryRun {
+		return t.would("edit", c.Server, q.Stamp, q.Message.Name)
+	}
+	m, err := c.changed(ctx, q.Message, text)
+	if err != nil {
+		return err
+	}
+	err = c.Server.At(t.db).Mend(ctx, q, m)
+	switch {
+	case errors.Is(err, dserver.ErrNotFound):
+		return t.noMessage(message{c.shown, c.Stamp})
+	case errors.Is(err, dserver.ErrChanged):
+		return fmt.Errorf("%w; nothing was done: look at it again", err)
+	case err != nil:
+		return err
+	}
+	return t.out.line(map[string]string{"edited": q.Stamp.String(), "stamp": q.Stamp.String()}, "%v is changed in its place on the queue of %v, and has all its attempts", q.Stamp, c.Server)
+}
+
+// changed is a message as it is to be.
+func (c *editCommand) changed(ctx context.Context, m dserver.Message, text []byte) (changed dserver.Message, err error) {
+	if c.Body == "" && c.Name == "" {
+		return byHand(ctx, m)
+	}
+	changed = m
+	if c.Body != "" {
+		if changed.Body, err = encodeBody(text, m.Body); err != nil {
+			return m, fmt.Errorf("the body: %w; nothing was sent", err)
+		}
+	}
+	changed.Name = cmp.Or(string(c.Name), m.Name)
+	if changed.Name == "" {
+		return m, errors.New("the message is damaged and has no name: give it one with --name; nothing was sent")
+	}
+	return changed, nil
+}
+
+// edited is a message as it stands in the editor.
+type edited struct {
+	Message string          `json:"message"`
+	Body    json.RawMessage `json:"body"`
+}
+
+// byHand lets a person change a message in their editor. What they made of it stays in the file when it cannot be sent.
+func byHand(ctx context.Context, m dserver.Message) (changed dserver.Message, err error) {
+	body, raw := readable(m.Body)
+	if raw != nil {
+		return m, errors.New("the body is no CBOR, and cannot be edited: give --body and --name; nothing was sent")
+	}
+	before := indented(map[string]any{"message": jsonName(m.Name), "body": body}) + "\n"
+	file, err := os.CreateTemp("", "dserver-*.json")
+	if err != nil {
+		return m, err
+	}
+	_, err = file.WriteString(before)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return m, err
+	}
+	after, err := edit(ctx, file.Name())
+	if err != nil {
+		return m, fmt.Errorf("%w; nothing was sent", err)
+	}
+	if string(after) == before {
+		return m, errors.Join(errors.New("nothing was changed, and nothing was sent"), os.Remove(file.Name()))
+	}
+	if changed, err = parseEdited(after, m); err != nil {
+		return m, fmt.Errorf("%w; nothing was sent, and what you wrote is in %s", err, file.Name())
+	}
+	return changed, os.Remove(file.Name())
+}
+
+// edit runs the editor on a file, and returns what is in it then.
+func edit(ctx context.Context, path string) ([]byte, error) {
+	editor := cmp.Or(os.Getenv("VISUAL"), os.Getenv("EDITOR"), "vi")
+	run := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, "sh", path)
+	run.Stdin, run.Stdout, run.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := run.Run(); err != nil {
+		return nil, fmt.Errorf("the editor %s: %w", editor, err)
+	}
+	return os.ReadFile(path)
+}
+
+// parseEdited checks what a person made of a message.
+func parseEdited(text []byte, was dserver.Message) (m dserver.Message, err error) {
+	var e edited
+	if err := json.Unmarshal(text, &e); err != nil {
+		return m, fmt.Errorf("not JSON: %w", err)
+	}
+	if m.Name, err = unquoted(e.Message); err != nil {
+		return m, err
+	}
+	if m.Name == "" || e.Body == nil {
+		return m, errors.New("it needs a message, which is its name, and a body")
+	}
+	m.Body, err = encodeBody(e.Body, was.Body)
+	return m, err
+}
