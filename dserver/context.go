@@ -25,12 +25,13 @@ func (c *Context) Context() context.Context { return c.scope.Context() }
 func (c *Context) Self() Ref { return Ref(c.scope.Self()) }
 
 // Cast sends m to a server, this one too, as part of this turn's commit. It is not refused when that server's queue is full
-// (Settings.MaxQueued): else two full servers that send to each other could not go on.
+// (Settings.MaxQueued): else two full servers that send to each other could not go on. It inherits the headers of the message in
+// hand (Header).
 func (c *Context) Cast(to Ref, m any, opts ...Option) {
 	if !c.scope.Usable() {
 		return
 	}
-	p, err := prepareSend(to, m, opts)
+	p, err := c.prepareSend(to, m, opts)
 	if err != nil {
 		c.scope.Fail(err)
 		return
@@ -38,12 +39,15 @@ func (c *Context) Cast(to Ref, m any, opts ...Option) {
 	c.scope.Send(p)
 }
 
-func prepareSend(to Ref, m any, opts []Option) (*tenant.Parcel, error) {
+func (c *Context) prepareSend(to Ref, m any, opts []Option) (*tenant.Parcel, error) {
 	if err := tenant.Ref(to).Check(); err != nil {
 		return nil, err
 	}
 	how, err := options(opts)
 	if err != nil {
+		return nil, err
+	}
+	if how.Headers, err = c.inherited(how.Headers); err != nil {
 		return nil, err
 	}
 	message, err := encodeMessage(m)

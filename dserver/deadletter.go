@@ -15,6 +15,7 @@ import (
 type DeadLetter struct {
 	Stamp    backend.Versionstamp // when it was pushed, in commit order; names it
 	Message  Message              // without a Name when it cannot be read: then Body is all that is stored
+	Headers  map[string]string    // that it was sent with
 	Err      Error
 	Stack    string // of a panic; of a message that could not be decoded, why
 	Attempts int
@@ -23,7 +24,8 @@ type DeadLetter struct {
 
 func publicLetter(d operate.DeadLetter) DeadLetter {
 	return DeadLetter{
-		Stamp: d.Stamp, Message: Message(d.Message), Err: Error(d.Err), Stack: d.Stack, Attempts: d.Attempts, Since: d.Since,
+		Stamp: d.Stamp, Message: Message(d.Message), Headers: d.Headers, Err: Error(d.Err), Stack: d.Stack, Attempts: d.Attempts,
+		Since: d.Since,
 	}
 }
 
@@ -45,7 +47,8 @@ func (s *DServer[S]) DeadLetter(ctx context.Context, stamp backend.Versionstamp)
 	return publicLetter(d), nil
 }
 
-// Retry sends a dead letter's Message again, which may have been edited, and removes the letter, in one commit. The message
+// Retry sends a dead letter's Message again with its Headers, which both may have been edited, and removes the letter, in one
+// commit. The message
 // goes to the end of the queue, or with Priority ahead of it; other options are refused. Nobody waits for its answer any
 // more. It is ErrNotFound when the letter is gone, so of two Retries at once only one sends. A message that this program
 // cannot read is sent as it is stored, for a consumer that can read it; to edit it, give it a Name.
@@ -57,8 +60,12 @@ func (s *DServer[S]) Retry(ctx context.Context, d DeadLetter, opts ...Option) er
 // Requeue is Retry, and returns the stamp that names the message on the queue.
 func (s *DServer[S]) Requeue(ctx context.Context, d DeadLetter, opts ...Option) (backend.Versionstamp, error) {
 	how, err := options(opts)
-	if err == nil && (how.Once != "" || how.After != 0) {
+	if err == nil && (how.Once != "" || how.After != 0 || how.Headers != nil) {
 		err = errors.New("dserver: Retry takes no option but Priority")
+	}
+	var head tenant.Headers
+	if err == nil {
+		head, err = outright(d.Headers)
 	}
 	if err != nil {
 		return backend.Versionstamp{}, err
@@ -72,7 +79,7 @@ func (s *DServer[S]) Requeue(ctx context.Context, d DeadLetter, opts ...Option) 
 	if err := s.check(ctx, "Retry"); err != nil {
 		return backend.Versionstamp{}, err
 	}
-	stamp, err := s.operated(ctx).Retry(ctx, d.Stamp, message, how.Lane())
+	stamp, err := s.operated(ctx).Retry(ctx, d.Stamp, message, head, how.Lane())
 	return stamp, public(err)
 }
 

@@ -13,13 +13,14 @@ type Delayed struct {
 	ID       string    // names it until it is due
 	Due      time.Time // when it is put on the queue; zero when an older version sent it
 	Priority bool
-	Call     bool      // somebody waits for the answer
-	Sent     time.Time // by the sender's clock
-	Messages []Message // without a Name where one cannot be read: then Body is all that is stored
+	Call     bool              // somebody waits for the answer
+	Sent     time.Time         // by the sender's clock
+	Messages []Message         // without a Name where one cannot be read: then Body is all that is stored
+	Headers  map[string]string // of each of them
 }
 
 func publicDelayed(d operate.Delayed) Delayed {
-	public := Delayed{ID: d.ID, Due: d.Due, Priority: d.Priority, Call: d.Call, Sent: d.Sent}
+	public := Delayed{ID: d.ID, Due: d.Due, Priority: d.Priority, Call: d.Call, Sent: d.Sent, Headers: d.Headers}
 	for _, m := range d.Messages {
 		public.Messages = append(public.Messages, Message(m))
 	}

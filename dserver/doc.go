@@ -77,6 +77,7 @@
 //
 // What a program may ask for beside that:
 //
+//   - [Header] gives a message string pairs that travel with it, and with all that is sent because of it.
 //   - [Once] gives a message an idempotency key, [After] delays it, [Priority] sends it ahead of the others.
 //   - [Context.SetTimer] sends a message to the server itself, later; with Priority it is handled while the server is
 //     locked, too. [Context.CancelTimer] stops the timer.
@@ -115,6 +116,7 @@
 //	  the lists and maps of one, when it is read  256 MiB of memory
 //	all that one turn writes                      9 MB
 //	the name of a type, an id                     1 KiB each
+//	the headers of a message                      64, keys of 256 bytes, values of 4 KiB, 16 KiB together
 //	the time of a turn's handlers                 4 s, or less by Settings.HandlerLimit
 //	messages of one turn                          256
 //	servers that one consumer handles at a time   128 per CPU, or Consumer.Turns; of one type, Settings.Turns

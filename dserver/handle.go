@@ -2,6 +2,7 @@ package dserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/dserver-go/dserver/internal/consumer"
@@ -88,6 +89,9 @@ func (s *DServer[S]) prepare(ctx context.Context, verb string, m any, opts []Opt
 	if err != nil {
 		return tenant.Message{}, how, err
 	}
+	if how.Headers, err = outright(how.Headers); err != nil {
+		return tenant.Message{}, how, err
+	}
 	message, err := s.encode(ctx, verb, m)
 	if err != nil {
 		return tenant.Message{}, how, err
@@ -116,11 +120,22 @@ func (s *DServer[S]) check(ctx context.Context, verb string) error {
 // Info runs m's HandleInfo in a turn of its own, at once and in this process: it waits neither for the queue nor for a
 // lock, and needs no consumer. When it returns nil, the change is durable. When this process dies before that commit,
 // the message never was (at most once). An error of the handler comes back as *Error, and its changes are rolled back,
-// unless it is an error of Keep. The handle's definition must have the handler (ErrNoHandler).
-func (s *DServer[S]) Info(ctx context.Context, m any) error {
+// unless it is an error of Keep. The handle's definition must have the handler (ErrNoHandler). Options other than Header are
+// refused.
+func (s *DServer[S]) Info(ctx context.Context, m any, opts ...Option) error {
+	how, err := options(opts)
+	if err == nil && !how.IsPlain() {
+		err = errors.New("dserver: Info takes no option but Header: its message is not queued")
+	}
+	if err == nil {
+		how.Headers, err = outright(how.Headers)
+	}
+	if err != nil {
+		return err
+	}
 	message, err := s.encode(ctx, "Info", m)
 	if err != nil {
 		return err
 	}
-	return public(s.at.Info(ctx, message))
+	return public(s.at.Info(ctx, message, how.Headers))
 }

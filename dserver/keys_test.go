@@ -108,7 +108,7 @@ func fillKilns(t *testing.T, db backend.Database) {
 	blue := kilns.At(db, "blue")
 	must(t, blue.Cast(t.Context(), Heat{900}, dserver.Once("monday")))
 	must(t, blue.Cast(t.Context(), Heat{800}, dserver.After(time.Hour)))
-	must(t, blue.Cast(t.Context(), Fire{12}))
+	must(t, blue.Cast(t.Context(), Fire{12}, dserver.Header("request", "r-17")))
 	stop := run(t, dserver.Consumer{}, db, kilns)
 	synctest.Wait() // it works, and beats
 	stop()

@@ -14,19 +14,17 @@ import (
 // seconds after the end of Run's context: what work returns before that is applied.
 type LockedContext struct {
 	context.Context
-	self    Ref
-	key     string
-	attempt int
+	attempt turn.WorkAttempt
 }
 
 // Self is the locked server. Calling it from its own work is refused: it would wait for itself.
-func (c *LockedContext) Self() Ref { return c.self }
+func (c *LockedContext) Self() Ref { return Ref(c.attempt.Self) }
 
 // IdempotencyKey is the same in all attempts for one message and differs between messages.
-func (c *LockedContext) IdempotencyKey() string { return c.key }
+func (c *LockedContext) IdempotencyKey() string { return c.attempt.Key }
 
 // Attempt is the number of this attempt; the first is 1.
-func (c *LockedContext) Attempt() int { return c.attempt }
+func (c *LockedContext) Attempt() int { return c.attempt.Number }
 
 // HandleLocked handles messages of type M by work outside any transaction, while the server is locked: work gets a
 // copy of the state; apply gets the state as it then is and what work returned, in the commit that also unlocks.
@@ -81,7 +79,7 @@ func newLocked[S, M, T any](
 			if err != nil {
 				return nil, err
 			}
-			found, err := work(&LockedContext{a.Context, Ref(a.Self), a.Key, a.Number}, *state.(*S), m)
+			found, err := work(&LockedContext{a.Context, *a}, *state.(*S), m)
 			return found, decision(err)
 		},
 		Apply: func(s *turn.Scope, state any, body []byte, found any) ([]byte, error) {

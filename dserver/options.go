@@ -25,7 +25,7 @@ type sending struct {
 // A send that is refused, as the queue is full, does not use its key up; and a key that was used is answered whether or not
 // the queue is full.
 //
-// A key is bound to its message: the name and all that is in it, but not After and Priority. With another message it is
+// A key is bound to its message: the name and all that is in it, but not After, Priority and headers. With another message it is
 // ErrKeyReused and nothing is sent. So a message that is sent again must be the same: it must not hold the time of its
 // sending, for example. In a handler, a key that is used for another message is an error of the handler.
 func Once(key string) Option {

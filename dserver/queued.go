@@ -17,10 +17,11 @@ type Queued struct {
 	Call     bool                 // somebody waits for the answer
 	Sent     time.Time            // by the sender's clock
 	Message  Message              // without a Name when it cannot be read: then Body is all that is stored
+	Headers  map[string]string    // that it was sent with
 }
 
 func publicQueued(q operate.Queued) Queued {
-	return Queued{Stamp: q.Stamp, Priority: q.Priority, Call: q.Call, Sent: q.Sent, Message: Message(q.Message)}
+	return Queued{Stamp: q.Stamp, Priority: q.Priority, Call: q.Call, Sent: q.Sent, Message: Message(q.Message), Headers: q.Headers}
 }
 
 // Queue yields the messages that wait, in the order in which they will be taken. An error ends it. It reads page by page,

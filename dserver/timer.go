@@ -9,7 +9,7 @@ import (
 
 // SetTimer sends m to this server when d has passed. It replaces the timer of that name. A name has at most 1 KiB.
 //
-// With Priority the message goes ahead of the queue, and is handled while the server is locked. That is for what must
+// It inherits the headers of the message in hand (Header). With Priority the message goes ahead of the queue, and is handled while the server is locked. That is for what must
 // come in time although locked work is under way, as "the payment takes too long" (Unlock). The other options are
 // refused: instead of After a timer has d, and instead of Once its name, under which it fires once each time it is set.
 func (c *Context) SetTimer(name string, d time.Duration, m any, opts ...Option) {
@@ -20,6 +20,9 @@ func (c *Context) SetTimer(name string, d time.Duration, m any, opts ...Option) 
 	if err == nil {
 		err = checkTimerName(name)
 	}
+	if err == nil {
+		how.Headers, err = c.inherited(how.Headers)
+	}
 	var message tenant.Message
 	if err == nil {
 		message, err = encodeMessage(m)
@@ -28,7 +31,7 @@ func (c *Context) SetTimer(name string, d time.Duration, m any, opts ...Option) 
 		c.scope.Fail(err)
 		return
 	}
-	c.scope.SetTimer(name, d, message, how.Priority)
+	c.scope.SetTimer(name, d, message, how)
 }
 
 // timerOptions is options without those that a timer has no use for. A key would have to be taken when the timer is set,

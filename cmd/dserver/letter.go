@@ -12,22 +12,23 @@ import (
 
 // letter is a message that was set aside, as JSON has it.
 type letter struct {
-	Server   string    `json:"server,omitempty"` // in a list of several servers
-	Stamp    string    `json:"stamp"`
-	Message  string    `json:"message"`
-	Attempts int       `json:"attempts"`
-	Since    time.Time `json:"since"`
-	Code     string    `json:"code,omitempty"`
-	Error    string    `json:"error"`
-	Stack    string    `json:"stack,omitempty"`
-	Bytes    int       `json:"bytes"`
-	Body     any       `json:"body,omitempty"`
-	Raw      []byte    `json:"raw,omitempty"` // instead of Body when it is no CBOR
+	Server   string            `json:"server,omitempty"` // in a list of several servers
+	Stamp    string            `json:"stamp"`
+	Message  string            `json:"message"`
+	Attempts int               `json:"attempts"`
+	Since    time.Time         `json:"since"`
+	Code     string            `json:"code,omitempty"`
+	Error    string            `json:"error"`
+	Stack    string            `json:"stack,omitempty"`
+	Headers  map[string]string `json:"headers,omitempty"`
+	Bytes    int               `json:"bytes"`
+	Body     any               `json:"body,omitempty"`
+	Raw      []byte            `json:"raw,omitempty"` // instead of Body when it is no CBOR
 }
 
 func newLetter(d dserver.DeadLetter) letter {
 	o := letter{
-		Stamp: d.Stamp.String(), Message: jsonName(d.Message.Name), Attempts: d.Attempts, Since: d.Since.UTC(),
+		Stamp: d.Stamp.String(), Message: jsonName(d.Message.Name), Headers: jsonHeaders(d.Headers), Attempts: d.Attempts, Since: d.Since.UTC(),
 		Code: jsonName(d.Err.Code), Error: jsonText(d.Err.Text), Stack: jsonText(d.Stack), Bytes: len(d.Message.Body),
 	}
 	o.Body, o.Raw = readable(d.Message.Body)
@@ -123,6 +124,7 @@ func (t *tool) showLetter(found dserver.DeadLetter) error {
 	if d.Code != "" {
 		fields = append(fields, field{"code", quoted(found.Err.Code)})
 	}
+	fields = append(fields, headerFields(found.Headers)...)
 	fields = append(fields, field{"bytes", d.Bytes}, body(d.Body, d.Raw))
 	if d.Stack != "" {
 		fields = append(fields, field{"stack", shownLines(found.Stack)})

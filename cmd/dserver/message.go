@@ -17,20 +17,21 @@ const (
 
 // queued is a message that waits, as JSON has it.
 type queued struct {
-	Stamp   string    `json:"stamp,omitempty"` // of one on the queue
-	Lane    string    `json:"lane"`
-	Message string    `json:"message"`       // empty when it is damaged
-	Call    bool      `json:"call"`          // somebody waits for its answer
-	Sent    time.Time `json:"sent,omitzero"` // by the sender's clock
-	Bytes   int       `json:"bytes"`
-	Body    any       `json:"body,omitempty"`
-	Raw     []byte    `json:"raw,omitempty"` // instead of Body when it is no CBOR
+	Stamp   string            `json:"stamp,omitempty"` // of one on the queue
+	Lane    string            `json:"lane"`
+	Message string            `json:"message"`       // empty when it is damaged
+	Call    bool              `json:"call"`          // somebody waits for its answer
+	Sent    time.Time         `json:"sent,omitzero"` // by the sender's clock
+	Headers map[string]string `json:"headers,omitempty"`
+	Bytes   int               `json:"bytes"`
+	Body    any               `json:"body,omitempty"`
+	Raw     []byte            `json:"raw,omitempty"` // instead of Body when it is no CBOR
 }
 
 func newQueued(q dserver.Queued) queued {
 	o := queued{
 		Lane: lane(q.Priority), Message: jsonName(q.Message.Name), Call: q.Call, Sent: q.Sent,
-		Bytes: len(q.Message.Body),
+		Headers: jsonHeaders(q.Headers), Bytes: len(q.Message.Body),
 	}
 	if !q.Stamp.IsZero() {
 		o.Stamp = q.Stamp.String()
@@ -139,8 +140,12 @@ func (t *tool) showMessage(ctx context.Context, c message) error {
 	waits, err := c.Server.At(t.db).Queued(ctx, c.Stamp.Versionstamp)
 	if err == nil {
 		q := newQueued(waits)
-		return t.out.fields(q, field{"stamp", q.Stamp}, field{"status", "waits, " + q.Lane + " lane"}, field{"message", name(waits.Message.Name)},
-			field{"kind", kind(q.Call)}, field{"sent", moment(q.Sent)}, field{"bytes", q.Bytes}, body(q.Body, q.Raw))
+		fields := []field{
+			{"stamp", q.Stamp}, {"status", "waits, " + q.Lane + " lane"}, {"message", name(waits.Message.Name)},
+			{"kind", kind(q.Call)}, {"sent", moment(q.Sent)},
+		}
+		fields = append(fields, headerFields(waits.Headers)...)
+		return t.out.fields(q, append(fields, field{"bytes", q.Bytes}, body(q.Body, q.Raw))...)
 	}
 	if !errors.Is(err, dserver.ErrNotFound) {
 		return err
@@ -296,7 +301,7 @@ func (c *laterCommand) Run(ctx context.Context, t *tool) error {
 func newDelayed(found dserver.Delayed) delayed {
 	d := delayed{ID: jsonName(found.ID), Due: found.Due, Lane: lane(found.Priority), Call: found.Call, Sent: found.Sent, Messages: []queued{}}
 	for _, m := range found.Messages {
-		d.Messages = append(d.Messages, newQueued(dserver.Queued{Message: m, Priority: found.Priority, Sent: found.Sent}))
+		d.Messages = append(d.Messages, newQueued(dserver.Queued{Message: m, Priority: found.Priority, Sent: found.Sent, Headers: found.Headers}))
 	}
 	return d
 }

@@ -176,11 +176,11 @@ func populate(t *testing.T, db backend.Database) {
 	visits := counters.At(db, "visits")
 	must(t, visits.Cast(ctx, add{By: 2}))
 	must(t, visits.Cast(ctx, add{By: 40}))
-	must(t, visits.Cast(ctx, refuse{Why: "no more than 40"}))
+	must(t, visits.Cast(ctx, refuse{Why: "no more than 40"}, dserver.Header("request", "r-17")))
 	must(t, visits.Call(ctx, add{}, nil))
 	must(t, carts.At(db, "ada/1").Call(ctx, fill{}, nil))
 	letters := mailboxes.At(db, "ada")
-	must(t, letters.Cast(ctx, letter1{From: "Bob", Text: "hello", Tags: []string{"a", "b"}}))
+	must(t, letters.Cast(ctx, letter1{From: "Bob", Text: "hello", Tags: []string{"a", "b"}}, dserver.Header("request", "r-18"), dserver.Header("a \x1b", "\x1b")))
 	must(t, letters.Cast(ctx, letter1{From: "Eve", Text: strings.Repeat("long ", 30)}))
 	must(t, db.Transact(ctx, func(tx backend.Tx) error { // what no program of ours would send
 		tx.Append(backend.NewKey("s", "mailbox", "ada", "q", 1), []byte{0xff, 0x00})

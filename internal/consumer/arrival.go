@@ -35,8 +35,10 @@ type guest struct {
 	withdrawn bool    // its sender has it back
 }
 
-func newGuest(m tenant.Message, call bool) *guest {
-	return &guest{Arrival: turn.Arrival{Message: m, Call: call, Done: make(chan turn.Outcome, 1)}}
+func newGuest(m tenant.Message, head tenant.Headers, call bool) *guest {
+	return &guest{Arrival: turn.Arrival{
+		Message: m, Head: head, Sent: time.Now().UnixMilli(), Call: call, Done: make(chan turn.Outcome, 1),
+	}}
 }
 
 // hall is where arrivals wait for a turn. The consumer's mutex guards it.

@@ -22,7 +22,7 @@ type Handle struct {
 // Cast sends a message: through memory, where a consumer of this process takes it, or to the queue.
 func (h Handle) Cast(ctx context.Context, m tenant.Message, how tenant.How) error {
 	if how.IsPlain() {
-		if out := h.inline(ctx, m, false); !out.Declined {
+		if out := h.inline(ctx, m, how.Headers, false); !out.Declined {
 			return out.Err
 		}
 	}
@@ -45,7 +45,7 @@ func (h Handle) CastAll(ctx context.Context, ms []tenant.Message, how tenant.How
 
 // inline lets the message join a turn of this process, when a consumer of it runs the type. A worker runs it, never the
 // sender's goroutine: a handler may not return, and may end its goroutine, and neither may become its sender's.
-func (h Handle) inline(ctx context.Context, m tenant.Message, call bool) turn.Outcome {
+func (h Handle) inline(ctx context.Context, m tenant.Message, head tenant.Headers, call bool) turn.Outcome {
 	c := consumerOf(mailbox.Of(h.DB), h.Ref.Type)
 	if c == nil || len(m.Body) > maxLocalBytes || c.types[h.Ref.Type].def.Locked[m.Name] != nil {
 		return turn.Outcome{Declined: true}
@@ -56,7 +56,7 @@ func (h Handle) inline(ctx context.Context, m tenant.Message, call bool) turn.Ou
 	if isTaken, err := c.takes(ctx, h.Ref.Type, m.Name, call); err != nil || !isTaken {
 		return turn.Outcome{Declined: err == nil, Err: err}
 	}
-	a := newGuest(m, call)
+	a := newGuest(m, head, call)
 	if !c.offer(h.Ref, a) {
 		return turn.Outcome{Declined: true}
 	}
@@ -69,7 +69,7 @@ func (h Handle) Call(ctx context.Context, m tenant.Message, how tenant.How) ([]b
 		return nil, err
 	}
 	if how.IsPlain() {
-		if out := h.inline(ctx, m, true); !out.Declined {
+		if out := h.inline(ctx, m, how.Headers, true); !out.Declined {
 			return out.Reply, out.Err
 		}
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // Info handles a message that is not stored, in a turn of its own, at once and in this process.
-func (h Handle) Info(ctx context.Context, message tenant.Message) error {
+func (h Handle) Info(ctx context.Context, message tenant.Message, head tenant.Headers) error {
 	if h.Def.Infos[message.Name] == nil {
 		return tenant.Because(tenant.ErrNoHandler, "this definition of %q has no HandleInfo for %s: use the one that has", h.Ref.Type, message.Name)
 	}
@@ -25,7 +25,7 @@ func (h Handle) Info(ctx context.Context, message tenant.Message) error {
 	c.Turns = turn.ForHandlers(c.Base, c.log)
 
 	for {
-		a := newGuest(message, true)
+		a := newGuest(message, head, true)
 		a.Info = true
 		t := c.visit(&server{id: h.Ref.ID, def: h.Def}, 1)
 		t.Info, t.locals = &a.Arrival, []*guest{a}

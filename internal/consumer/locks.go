@@ -25,7 +25,7 @@ func (c *consumer) LeaveBehind(ref tenant.Ref, what string, goroutine uint64) (c
 
 // Release is part of lease.Host.
 func (c *consumer) Release(ctx context.Context, ref tenant.Ref, r *turn.Release) turn.Outcome {
-	a := newGuest(tenant.Message{Name: r.Env.Name, Body: r.Env.Body}, true)
+	a := newGuest(tenant.Message{Name: r.Env.Name, Body: r.Env.Body}, nil, true)
 	a.Released = r
 	if !c.offerRelease(ref, a) {
 		return turn.Outcome{Declined: true}

@@ -236,7 +236,7 @@ func TestClosingConsumerLetsLinesGo(t *testing.T) {
 	one := slices.IndexFunc(q.inHand, func(s *server) bool { return s.def.Name == "one" })
 	q.end(one, false) // the next has the share, and no worker yet
 	ref := q.c.types["one"].line.first.ref()
-	end := newGuest(toil, true)
+	end := newGuest(toil, nil, true)
 	end.Released = new(turn.Release)
 	if !q.c.offerRelease(ref, end) {
 		t.Fatal("it was not let in")

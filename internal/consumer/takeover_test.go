@@ -175,7 +175,7 @@ func TestReleaseOfWorkThatAHandlerHasJustEnded(t *testing.T) {
 		var isOver atomic.Bool
 		held := &meddled{db, func() {
 			if isOver.CompareAndSwap(true, false) {
-				if err := handleOf(db, def).Info(ctx, quit); err != nil {
+				if err := handleOf(db, def).Info(ctx, quit, nil); err != nil {
 					t.Error(err)
 				}
 			}
@@ -237,7 +237,7 @@ func TestHandlerEndsWorkThatHasJustBeenTakenOver(t *testing.T) {
 			t.Fatalf("%v was lost", ref)
 		}
 		held := &meddled{db, sync.OnceFunc(func() { takeOver(a) })}
-		if err := handleOf(held, def).Info(ctx, quit); err != nil {
+		if err := handleOf(held, def).Info(ctx, quit, nil); err != nil {
 			t.Fatal(err)
 		}
 		if lockOf(t, db, a).IsHeld() {

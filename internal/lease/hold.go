@@ -176,7 +176,9 @@ func (h *holder) attempt() (turn.Ending, error) {
 	defer cancel()
 	done, began := make(chan turn.Ending, 1), time.Now()
 	var goroutine atomic.Uint64
-	attempt, state := &turn.WorkAttempt{Context: ctx, Self: h.ref, Key: h.lock.Record.Key, Number: h.lock.Record.Attempt}, h.state
+	attempt, state := &turn.WorkAttempt{
+		Context: ctx, Self: h.ref, Key: h.lock.Record.Key, Number: h.lock.Record.Attempt, Message: h.env, Stamp: h.item.Stamp,
+	}, h.state
 	go func() {
 		goroutine.Store(stacks.Goroutine())
 		e := turn.Ending{Fault: &turn.Fault{Text: "the work ended its goroutine"}}

@@ -16,6 +16,7 @@ import (
 type DeadLetter struct {
 	Stamp    backend.Versionstamp // when it was pushed, in commit order; names it
 	Message  tenant.Message       // without a Name when it cannot be read: then Body is all that is stored
+	Headers  tenant.Headers
 	Err      tenant.Error
 	Stack    string // of a panic; of a message that could not be decoded, why
 	Attempts int
@@ -23,9 +24,10 @@ type DeadLetter struct {
 }
 
 func letterOf(stamp backend.Versionstamp, l tenant.Letter) DeadLetter {
-	message, _ := tenant.Readable(l.Item)
+	message, env := tenant.Readable(l.Item)
 	return DeadLetter{
-		Stamp: stamp, Message: message, Err: l.Err, Stack: l.Stack, Attempts: l.Attempts, Since: time.UnixMilli(l.Since),
+		Stamp: stamp, Message: message, Headers: env.Head, Err: l.Err, Stack: l.Stack, Attempts: l.Attempts,
+		Since: time.UnixMilli(l.Since),
 	}
 }
 
@@ -94,12 +96,14 @@ func (s Server) DeadLetter(ctx context.Context, stamp backend.Versionstamp) (d D
 	return d, err
 }
 
-// Retry sends a message again, in place of a dead letter. One without a name is sent as it is stored. It returns the
-// stamp that names it on the queue.
-func (s Server) Retry(ctx context.Context, stamp backend.Versionstamp, m tenant.Message, lane queue.Lane) (backend.Versionstamp, error) {
+// Retry sends a message again, in place of a dead letter. One without a name is sent as it is stored, with the headers that it
+// has. It returns the stamp that names it on the queue.
+func (s Server) Retry(ctx context.Context, stamp backend.Versionstamp, m tenant.Message, head tenant.Headers, lane queue.Lane) (backend.Versionstamp, error) {
 	var item []byte
 	if m.Name != "" {
-		item = tenant.NewEnvelope(m, "").Encode()
+		env := tenant.NewEnvelope(m, "")
+		env.Head = head
+		item = env.Encode()
 	}
 	unread := bytes.Clone(m.Body) // of one without a Name
 	var version backend.Future[backend.Versionstamp]

@@ -18,6 +18,7 @@ type Delayed struct {
 	Call     bool      // somebody waits for the answer
 	Sent     time.Time // by the sender's clock
 	Messages []tenant.Message
+	Headers  tenant.Headers // of each of them
 }
 
 func delayedOf(d tenant.DelayedFound) Delayed {
@@ -28,7 +29,7 @@ func delayedOf(d tenant.DelayedFound) Delayed {
 	for _, body := range d.Record.Items {
 		q := queuedOf(queue.Item{Body: body})
 		found.Messages = append(found.Messages, q.Message)
-		found.Call, found.Sent = found.Call || q.Call, q.Sent
+		found.Call, found.Sent, found.Headers = found.Call || q.Call, q.Sent, q.Headers
 	}
 	return found
 }

@@ -19,6 +19,7 @@ type Queued struct {
 	Call     bool           // somebody waits for the answer
 	Sent     time.Time      // by the sender's clock
 	Message  tenant.Message // without a Name when it cannot be read: then Body is all that is stored
+	Headers  tenant.Headers
 }
 
 // maxQueued is how many messages are read from one snapshot.
@@ -60,7 +61,7 @@ func (s Server) queuePage(ctx context.Context, last queue.Item) (items []queue.I
 
 func queuedOf(item queue.Item) Queued {
 	message, env := tenant.Readable(item.Body)
-	q := Queued{Stamp: item.Stamp, Priority: item.Lane == queue.Priority, Call: env.From != "", Message: message}
+	q := Queued{Stamp: item.Stamp, Priority: item.Lane == queue.Priority, Call: env.From != "", Message: message, Headers: env.Head}
 	if env.Sent != 0 {
 		q.Sent = time.UnixMilli(env.Sent)
 	}

@@ -7,7 +7,7 @@ import (
 
 // An idempotency key is bound to what was sent with it: the names of the messages and their bodies. A message is always
 // encoded to the same bytes, also one with maps, but by methods of its own that do otherwise. How it is sent, After or
-// Priority, is no part of the binding.
+// Priority, is no part of the binding, nor are its headers: the trace in them is another one each time it is sent.
 
 // sumBytes is how much of a sum is kept.
 const sumBytes = 16

@@ -23,6 +23,8 @@ type Envelope struct {
 	Word  string `cbor:"word,omitempty"`  // of the key's record, which is this message's
 	Timer string `cbor:"timer,omitempty"` // the timer that sent it; dropped when that is not set to Set any more
 	Set   string `cbor:"set,omitempty"`
+
+	Head Headers `cbor:"head,omitempty"` // no part of what an idempotency key is bound to
 }
 
 // NewEnvelope is around a message that is sent now. Its answer goes to from; "" is nobody.
@@ -34,7 +36,8 @@ func (e Envelope) message() Message { return Message{e.Name, e.Body} }
 
 // Encode writes the envelope around the body as it is, which was looked at when it was sent. It cannot fail.
 func (e Envelope) Encode() []byte {
-	b := wire.AppendMap(make([]byte, 0, len(e.Name)+len(e.Body)+len(e.From)+64), 3+count(e.Edit != "", e.From != "", e.Once != "", e.Word != "", e.Timer != "", e.Set != ""))
+	b := wire.AppendMap(make([]byte, 0, len(e.Name)+len(e.Body)+len(e.From)+64),
+		3+count(e.Edit != "", e.From != "", e.Once != "", e.Word != "", e.Timer != "", e.Set != "", len(e.Head) > 0))
 	b = appendText(b, "edit", e.Edit)
 	b = wire.AppendText(wire.AppendText(b, "name"), e.Name)
 	b = wire.AppendValue(wire.AppendText(b, "body"), e.Body)
@@ -43,7 +46,8 @@ func (e Envelope) Encode() []byte {
 	b = appendText(b, "once", e.Once)
 	b = appendText(b, "word", e.Word)
 	b = appendText(b, "timer", e.Timer)
-	return appendText(b, "set", e.Set)
+	b = appendText(b, "set", e.Set)
+	return appendHeaders(b, "head", e.Head)
 }
 
 // DecodeEnvelope reads an item of the queue. Its error says why nobody can handle it.

@@ -16,10 +16,12 @@ type How struct {
 	Once     string        // its idempotency key; "": none
 	After    time.Duration // for which it is delayed
 	Priority bool
+	Headers  Headers
 }
 
-// IsPlain reports whether a message may join a turn of this process: what else is asked for is the queue's work.
-func (h How) IsPlain() bool { return h == How{} }
+// IsPlain reports whether a message may join a turn of this process: what else is asked for is the queue's work. Headers travel
+// either way.
+func (h How) IsPlain() bool { return h.Once == "" && h.After == 0 && !h.Priority }
 
 // Lane is the lane of the queue on which a message goes.
 func (h How) Lane() queue.Lane {
@@ -46,13 +48,14 @@ type Parcel struct {
 	Known    *OnceRecord
 }
 
-// NewParcel makes a parcel of messages that are sent together. A key is of the last one.
+// NewParcel makes a parcel of messages that are sent together. A key is of the last one, the headers are of each.
 func NewParcel(to Ref, how How, envelopes ...Envelope) *Parcel {
 	p := &Parcel{To: to, how: how, envelopes: envelopes}
 	if how.Once != "" {
 		p.word, p.sum = rand.Text(), sumOf(envelopes)
 	}
 	for i := range envelopes {
+		envelopes[i].Head = how.Headers
 		if i == len(envelopes)-1 {
 			envelopes[i].Once, envelopes[i].Word = how.Once, p.word // the last one's outcome is the batch's
 		}

@@ -23,6 +23,9 @@ func TestRecordsAroundValuesAreReadAsTheyWere(t *testing.T) {
 		e := Envelope{
 			Edit: text(), Name: text(), Body: body, From: text(), Sent: rapid.Int64().Draw(t, "sent"), Once: text(), Word: text(), Timer: text(), Set: text(),
 		}
+		if rapid.Bool().Draw(t, "headed") { // with one: the encoder of all others has no order of keys
+			e.Head = Headers{rapid.SampledFrom([]string{"a", "ü"}).Draw(t, "key"): text()}
+		}
 		same(t, e, new(Envelope))
 		m := Mail{Call: rapid.Uint64().Draw(t, "call")}
 		if rapid.Bool().Draw(t, "answered") {
@@ -44,7 +47,7 @@ func TestRecordsAroundValuesAreReadAsTheyWere(t *testing.T) {
 
 // A field that is added to one of these records has to be written, too: the values above must have all.
 func TestRecordsAroundValuesAreWrittenWhole(t *testing.T) {
-	for record, n := range map[appender]int{&Envelope{}: 9, &Mail{}: 3, &OnceRecord{}: 8} {
+	for record, n := range map[appender]int{&Envelope{}: 10, &Mail{}: 3, &OnceRecord{}: 8} {
 		if got := reflect.TypeOf(record).Elem().NumField(); got != n {
 			t.Errorf("%T has %d fields: add the new one to its encode, to the test above, and here", record, got)
 		}

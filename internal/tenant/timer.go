@@ -30,10 +30,10 @@ type TimerOp struct{ TimerRecord }
 func (o TimerOp) stops() bool { return o.Item == nil }
 
 // NewTimer is a timer of the server itself that is due when d has passed.
-func NewTimer(name string, d time.Duration, m Message, priority bool) TimerOp {
+func NewTimer(name string, d time.Duration, m Message, how How) TimerOp {
 	e := NewEnvelope(m, "")
-	e.Timer, e.Set = name, rand.Text()
-	return TimerOp{TimerRecord{At: dueIn(d), Set: e.Set, Item: e.Encode(), Priority: priority}}
+	e.Timer, e.Set, e.Head = name, rand.Text(), how.Headers
+	return TimerOp{TimerRecord{At: dueIn(d), Set: e.Set, Item: e.Encode(), Priority: how.Priority}}
 }
 
 // TimerReads is the records that a turn has to know: of the timers whose messages it takes, and those it changes.

@@ -6,6 +6,8 @@ import "github.com/dserver-go/dserver/internal/tenant"
 // queue.
 type Arrival struct {
 	Message  tenant.Message
+	Head     tenant.Headers
+	Sent     int64 // as in its envelope
 	Call     bool
 	Info     bool         // for HandleInfo
 	Released *Release     // locked work that has ended

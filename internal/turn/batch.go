@@ -69,6 +69,7 @@ type Work struct {
 	Item     *queue.Item // of the queue
 	Arrival  *Arrival    // or of this process
 	Released *Release    // or taken off the queue by the lock
+	Attempt  int         // of those that are counted; the first is 1
 	unread   error       // the item is no message
 	stale    bool        // the timer that sent it was moved or cancelled
 }
@@ -124,7 +125,7 @@ func (r Result) letter() tenant.Letter {
 	case r.Item != nil:
 		return tenant.NewLetter(r.Item.Body, r.Err, "", 1)
 	}
-	return tenant.NewLetter(tenant.NewEnvelope(r.Arrival.Message, "").Encode(), r.Err, "", 1)
+	return tenant.NewLetter(r.Envelope.Encode(), r.Err, "", 1)
 }
 
 // Released reports whether the batch is the end of locked work.
@@ -229,8 +230,7 @@ func (b *Batch) handle(m *Work, alone bool) bool {
 	if b.refusal.is(m) {
 		return b.refuse(m, b.refusal.why)
 	}
-	ctx := &Scope{turn: b.ctx, until: b.until, self: b.self, caller: m.Envelope.From, local: m.Arrival != nil}
-	ctx.once, ctx.word = m.Envelope.Once, m.Envelope.Word
+	ctx := &Scope{turn: b.ctx, until: b.until, self: b.self, message: m, local: m.Arrival != nil}
 	b.running.Store(ctx)
 	defer ctx.end()
 	reply, err := b.invoke(ctx, m)

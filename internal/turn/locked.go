@@ -15,6 +15,8 @@ type WorkAttempt struct {
 	Self    tenant.Ref
 	Key     string // the idempotency key: the same in all attempts for one message
 	Number  int    // the first is 1
+	Message tenant.Envelope
+	Stamp   backend.Versionstamp // that the message had on the queue
 }
 
 // Ending is how one attempt of work ended: with what it found, with a decision, or with a fault. Nothing of the user's

@@ -12,18 +12,16 @@ import (
 // Scope is what a handler's turn can be asked for while the handler runs. It is not safe for concurrent use. A nil scope
 // does nothing.
 type Scope struct {
-	turn   context.Context
-	until  time.Time // the turn's time limit
-	made   context.Context
-	cancel context.CancelFunc // of made
-	self   tenant.Ref
-	caller string // the address that an answer goes to; "" is nobody
-	once   string // the idempotency key of the message
-	word   string // of the key's record
-	local  bool   // the message is not stored, so nobody could answer it later
-	query  bool   // nothing may be changed or sent
-	over   atomic.Bool
-	err    error // the first impossible request
+	turn    context.Context
+	until   time.Time // the turn's time limit
+	made    context.Context
+	cancel  context.CancelFunc // of made
+	self    tenant.Ref
+	message *Work // in hand; nil of a Query
+	local   bool  // the message is not stored, so nobody could answer it later
+	query   bool  // nothing may be changed or sent
+	over    atomic.Bool
+	err     error // the first impossible request
 	effects
 }
 
@@ -96,6 +94,14 @@ func (s *Scope) Self() tenant.Ref {
 	return s.self
 }
 
+// Message is the message in hand; one without a name where there is none. It must not be changed.
+func (s *Scope) Message() *Work {
+	if s == nil || s.message == nil {
+		return &Work{Attempt: 1}
+	}
+	return s.message
+}
+
 // Usable reports whether requests count. Those of a turn that is over are logged.
 func (s *Scope) Usable() bool {
 	switch {
@@ -132,8 +138,8 @@ func (s *Scope) Answer(to string, reply []byte, err *tenant.Error) {
 func (s *Scope) AfterCommit(fn func()) { s.Actions = append(s.Actions, fn) }
 
 // SetTimer sends a message to the server when d has passed. It replaces the timer of that name.
-func (s *Scope) SetTimer(name string, d time.Duration, m tenant.Message, priority bool) {
-	s.setTimer(name, tenant.NewTimer(name, d, m, priority))
+func (s *Scope) SetTimer(name string, d time.Duration, m tenant.Message, how tenant.How) {
+	s.setTimer(name, tenant.NewTimer(name, d, m, how))
 }
 
 // CancelTimer stops a timer.
@@ -152,8 +158,9 @@ func (s *Scope) Reset() { s.resets = true }
 func (s *Scope) ReplyLater() (address string) {
 	s.defers = true
 	s.queue = s.local // nobody else could answer a caller that has no address
-	if s.caller != "" && s.once != "" {
-		return s.caller + tenant.KeyMarker + tenant.OnceAddress{Ref: s.self, Key: s.once, Word: s.word}.String()
+	m := s.Message().Envelope
+	if m.From != "" && m.Once != "" {
+		return m.From + tenant.KeyMarker + tenant.OnceAddress{Ref: s.self, Key: m.Once, Word: m.Word}.String()
 	}
-	return s.caller
+	return m.From
 }

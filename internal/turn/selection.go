@@ -81,7 +81,7 @@ func (t *Turn) chooseRelease(r *Release) ([]Work, error) {
 	t.Joined = 1
 	env := r.Env
 	env.Timer, env.Set = "", "" // its timer fired when the lock was taken
-	return []Work{{Envelope: env, Item: &r.Item, Released: r}}, nil
+	return []Work{{Envelope: env, Item: &r.Item, Released: r, Attempt: r.Attempt}}, nil
 }
 
 // Ready is the stored messages that may be handled now, and here: of the lanes that do not back off, and under a lock of
@@ -129,7 +129,7 @@ func storedWork(item *queue.Item) Work {
 }
 
 func localWork(a *Arrival) Work {
-	return Work{Arrival: a, Envelope: tenant.Envelope{Name: a.Message.Name, Body: a.Message.Body}}
+	return Work{Arrival: a, Attempt: 1, Envelope: tenant.Envelope{Name: a.Message.Name, Body: a.Message.Body, Sent: a.Sent, Head: a.Head}}
 }
 
 // checkTimers finds the timer messages whose timer was moved or cancelled.
@@ -166,6 +166,7 @@ func (t *Turn) ours(batch []queue.Item) []Work {
 			continue
 		}
 		if w := storedWork(item); t.isOurs(w) {
+			w.Attempt = t.Head.Attempts[item.Lane].Of(*item) + 1
 			works = append(works, w)
 		} else {
 			t.Unheard[item.Lane] = &w
