@@ -296,6 +296,16 @@ func (q Queue) Replace(tx backend.Tx, item Item, body []byte) error {
 	return nil
 }
 
+// Place appends an item under a stamp of its caller's, who sees to the order: it is after that of all items of the lane, before
+// those of all pushes to come, and nobody else's. A body over MaxItemBytes is backend.ErrTooLarge, and nothing was placed.
+func (q Queue) Place(tx backend.Tx, lane Lane, stamp backend.Versionstamp, body []byte) error {
+	if err := q.Replace(tx, Item{Lane: lane, Stamp: stamp, last: stamp}, body); err != nil {
+		return err
+	}
+	tx.Add(q.prefix.Int(pushes), 1)
+	return nil
+}
+
 // end is behind all rows of an item.
 func (q Queue) end(item Item) backend.Key {
 	return q.prefix.Int(int64(item.Lane)).Stamp(item.last).Tree().End

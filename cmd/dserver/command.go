@@ -46,6 +46,9 @@ type commandLine struct {
 	Audit     auditCommand     `cmd:"" help:"List what operators did: when, who, to what. The latest is first."`
 	Consumers consumersCommand `cmd:"" help:"List the processes that run consumers: where, since when, and what each has in hand."`
 
+	Export exportCommand `cmd:"" help:"Write servers to a file, with all that is in flight: one, those of a type, or all."`
+	Import importCommand `cmd:"" help:"Make the servers of an export, in this database of whatever store. What waits goes on."`
+
 	Check checkCommand `cmd:"" help:"Compare all that is stored with itself, and list what is wrong."`
 }
 

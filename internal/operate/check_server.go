@@ -22,6 +22,7 @@ func (c *checker) ofServer() map[string]func(*glimpse, tenant.Ref) error {
 		tenant.KeyLater:   c.delayed,
 		tenant.KeySent:    c.sent,
 		tenant.KeyOnce:    c.onces,
+		tenant.KeyImport:  c.importing,
 		tenant.KeyTimer:   c.timers,
 		tenant.KeyWork:    c.work,
 	}
@@ -117,6 +118,15 @@ func (*checker) head(g *glimpse, ref tenant.Ref) error {
 		}
 	}
 	return nil
+}
+
+// importing reports an import that has not ended.
+func (*checker) importing(g *glimpse, ref tenant.Ref) error {
+	begun, err := tenant.IsThere(g.Get(tenant.KeysOf(ref).Importing()))
+	if err == nil && begun {
+		err = damage("its import has not ended: run it again, or kill the server")
+	}
+	return err
 }
 
 // failures checks why messages failed: each is of attempts that are counted, or of a lock that is held.

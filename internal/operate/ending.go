@@ -106,6 +106,9 @@ func (s Server) Resume(ctx context.Context) error {
 		if len(halted) == 0 && !held.Record.Halted && !paused.Is() {
 			return tenant.Because(tenant.ErrNotFound, "%v has neither halted nor is it paused", ref)
 		}
+		if paused.By == tenant.Importer {
+			return tenant.Because(tenant.ErrPaused, "%v is being imported; if the import was interrupted, run it again, or kill the server", ref)
+		}
 		if paused.Is() {
 			tx.Clear(keys.Paused().Only())
 		}

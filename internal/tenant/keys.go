@@ -22,6 +22,7 @@ import (
 //	                 sent word                                  the stamp of the commit that sent them
 //	                 once key                                   an idempotency key, with the outcome
 //	                 failure lane | 2                           why the head of a lane, or locked work, failed last
+//	                 import                                     it is being imported: since which commit
 //	                 timer name                                 a timer that is set
 //	due     shard time type id kind name word                   when a server has to be told of one of the last three
 //	alarm   shard                                               a counter to watch: something due was set
@@ -58,6 +59,7 @@ const (
 	KeyHead    = "h" // nothing may be between this and the queue: they are read as one range
 	KeyQueue   = "q"
 	KeyState   = "s"
+	KeyImport  = "i"
 	KeyTimer   = "t"
 	KeyWork    = "w"
 

@@ -5,9 +5,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"runtime/debug"
 	"sync"
+
+	"github.com/fxamacker/cbor/v2"
 )
 
 // Type is how values of one Go type are sent: encoded, and looked at as far as the type asks for it. It is immutable and
@@ -113,6 +116,9 @@ func EncodeRecord(record any) ([]byte, error) { return written.Marshal(record) }
 
 // DecodeRecord reads a record of the library, which may hold a value of the greatest depth.
 func DecodeRecord(data []byte, into any) error { return records.Unmarshal(data, into) }
+
+// RecordsIn decodes records that follow each other.
+func RecordsIn(r io.Reader) *cbor.Decoder { return records.NewDecoder(r) }
 
 // Salvage reads what it can of a record that DecodeRecord refuses for its depth.
 func Salvage(data []byte, into any) error { return salvage.Unmarshal(data, into) }
