@@ -128,14 +128,14 @@ func (f *feed) advance(ctx context.Context, seen sight) {
 	}
 }
 
-// await is step 3. Where the last look came to nothing, as its leader's context ended, or somebody waits for another one, it
-// returns at once.
+// await is step 3. It returns at once where nothing is watched, as the last look came to nothing when its leader's context
+// ended, and where somebody waits for another look.
 func (f *feed) await(ctx context.Context, last sight) {
 	f.mu.Lock()
-	isUndone := f.begun != last.number || f.wanted > f.begun
+	isWanted := f.wanted > f.begun
 	f.mu.Unlock()
 	f.fired = false
-	if isUndone || f.watch == nil && last.err == nil {
+	if isWanted || f.watch == nil && last.err == nil {
 		return
 	}
 	pause, watch := mailbox.LookInterval, (<-chan struct{})(nil)
