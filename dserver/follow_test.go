@@ -409,13 +409,14 @@ func TestFollowerWhoJoinsAsTheLeaderLeavesWaitsForNoWatch(t *testing.T) {
 			synctest.Wait() // one of them waits for the watch
 			must(t, counters.At(store.Open(), "visits").Call(ctx, Increment{By: 1}, nil))
 			began := time.Now()
-			leaves[0]()
+			go leaves[0]()
 			joined := pull(t, counters.At(here, "visits").Follow(ctx))
 			if n, took := joined.value().Count, time.Since(began); n != 1 || took > 0 {
 				t.Errorf("who joins saw %d after %v", n, took)
 			}
 			leaves[1]()
 			all.Wait()
+			joined.stop()
 		})
 	}
 }
