@@ -386,6 +386,41 @@ func TestFollowersGoOnWithoutTheirLeader(t *testing.T) {
 	}
 }
 
+// One joins at the moment in which the leader leaves, who has heard of it or not: it waits for no watch.
+func TestFollowerWhoJoinsAsTheLeaderLeavesWaitsForNoWatch(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			store, ctx := newStore(t, counters), context.Background()
+			start(t, store.Open(), counters)
+			here := deafDB{&meanwhileDB{recallsDB: &recallsDB{Database: store.Open()}}}
+			var leaves [2]context.CancelFunc
+			var all sync.WaitGroup
+			for i := range leaves {
+				var following context.Context
+				following, leaves[i] = context.WithCancel(ctx)
+				all.Go(func() {
+					for _, err := range counters.At(here, "visits").Follow(following) {
+						if err != nil {
+							return
+						}
+					}
+				})
+			}
+			synctest.Wait() // one of them waits for the watch
+			must(t, counters.At(store.Open(), "visits").Call(ctx, Increment{By: 1}, nil))
+			began := time.Now()
+			go leaves[0]()
+			joined := pull(t, counters.At(here, "visits").Follow(ctx))
+			if n, took := joined.value().Count, time.Since(began); n != 1 || took > 0 {
+				t.Errorf("who joins saw %d after %v", n, took)
+			}
+			leaves[1]()
+			all.Wait()
+			joined.stop()
+		})
+	}
+}
+
 func TestFollowEnds(t *testing.T) {
 	db := newStore(t, counters).Open()
 	here := &farDB{Database: db}
@@ -467,6 +502,53 @@ func TestFollowGoesOnAfterAnErrorOfTheStore(t *testing.T) {
 		}
 		here.broken.Store(false)
 		goesOn()
+	})
+}
+
+// halfBrokenDB fails its reads that watch nothing, while it is broken: those of queries, and not those of their feed.
+type halfBrokenDB struct{ brokenDB }
+
+func (d *halfBrokenDB) Read(ctx context.Context, fn func(backend.ReadTx) error) error {
+	return d.Database.Read(ctx, func(tx backend.ReadTx) error {
+		noted := &notedTx{ReadTx: tx}
+		if err := fn(noted); err != nil || noted.watches || !d.broken.Load() {
+			return err
+		}
+		return errBroken
+	})
+}
+
+type notedTx struct {
+	backend.ReadTx
+	watches bool
+}
+
+func (t *notedTx) Watch(key backend.Key) backend.Watch {
+	t.watches = true
+	return t.ReadTx.Watch(key)
+}
+
+// A query that reads for itself is tried again, though nothing changes.
+func TestFollowedQueryOfTrackedCollectionsIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, ctx := newStore(t, rooms), context.Background()
+		here := &halfBrokenDB{brokenDB{Database: store.Open()}}
+		start(t, store.Open(), rooms)
+		must(t, rooms.At(store.Open(), "a").Call(ctx, Say{Who: "ada", Text: "hello"}, nil))
+		here.broken.Store(true)
+		asked := pull(t, dserver.FollowQuery(ctx, rooms.At(here, "a"), Last{}))
+		asked.fails(errBroken, false)
+		for range 3 {
+			began := time.Now()
+			asked.fails(errBroken, false)
+			if took := time.Since(began); took < time.Second || took > 2*time.Second {
+				t.Errorf("it was tried again after %v", took)
+			}
+		}
+		here.broken.Store(false)
+		if text := asked.value(); text != "hello" {
+			t.Errorf("then the answer is %q", text)
+		}
 	})
 }
 

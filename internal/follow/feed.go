@@ -20,8 +20,8 @@ import (
 //  3. When what was found is no news to it, it waits for the watch, for one who has joined, or for mailbox.LookInterval, and
 //     looks again. After an error it waits for mailbox.RetryInterval. A watch that fires soon after a look waits until pace is
 //     over: what changes all the time is not read all the time.
-//  4. When it is, or when its context ends, it gives the lead away, with the watch. Whoever waits next has it. A watch that
-//     fires meanwhile has fired then.
+//  4. When it is, it gives the lead away, with the watch. Whoever waits next has it. A watch that fires meanwhile has fired
+//     then. When its context ends it gives up the watch as well, so that the next one looks at once.
 type feed struct {
 	at    place
 	lead  chan struct{} // has room for one
@@ -35,7 +35,6 @@ type feed struct {
 	followers int // guarded by feeds.mu as well
 	whole     int // of them want the rows
 	begun     uint64
-	wanted    uint64 // the look that somebody who has joined waits for
 	found     sight
 	news      chan struct{} // closed with the next look
 }
@@ -100,12 +99,11 @@ func (f *feed) leave(whole bool) {
 func (f *feed) ask() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.wanted = f.begun + 1
 	select {
 	case f.asked <- struct{}{}:
 	default:
 	}
-	return f.wanted
+	return f.begun + 1
 }
 
 // latest is what was found last, and what is closed when there is more.
@@ -123,19 +121,13 @@ func (f *feed) advance(ctx context.Context, seen sight) {
 		return // another leader has looked meanwhile
 	}
 	f.await(ctx, seen)
-	if ctx.Err() == nil {
-		f.look(ctx)
-	}
+	f.look(ctx)
 }
 
-// await is step 3. Where the last look came to nothing, as its leader's context ended, or somebody waits for another one, it
-// returns at once.
+// await is step 3. It returns at once where nothing is watched, as the last look came to nothing.
 func (f *feed) await(ctx context.Context, last sight) {
-	f.mu.Lock()
-	isUndone := f.begun != last.number || f.wanted > f.begun
-	f.mu.Unlock()
 	f.fired = false
-	if isUndone || f.watch == nil && last.err == nil {
+	if f.watch == nil && last.err == nil {
 		return
 	}
 	pause, watch := mailbox.LookInterval, (<-chan struct{})(nil)
@@ -171,7 +163,7 @@ func (f *feed) rest(ctx context.Context) {
 	}
 }
 
-// look is step 2. Where ctx ended meanwhile, nothing was found, and the next leader looks.
+// look is step 2. Where ctx has ended, it comes to nothing, and the next leader looks: who has asked this one is not forgotten.
 func (f *feed) look(ctx context.Context) {
 	f.unwatch()
 	f.began = time.Now()
