@@ -220,6 +220,7 @@ func TestGoldenTranscript(t *testing.T) {
 	var transcript strings.Builder
 	for _, args := range [][]string{
 		{"ls"}, {"ls", "--json"}, {"ls", "cart"}, {"ls", "ship"},
+		{"ls", "--sort", "queued", "--limit", "1"}, {"ls", "--is", "dead"}, {"ls", "--is", "queued,dead"}, {"ls", "--active"}, {"ls", "--active", "cart"},
 		{"status", "counter/visits"}, {"status", "mailbox/ada", "--json"}, {"status", "counter/nobody"}, {"status", "countr/vists"},
 		{"show", "counter/visits"}, {"show", "mailbox/ada", "--json"}, {"show", "counter/visitz"}, {"stats"}, {"stats", "mailbox", "--json"},
 		{"state", "counter/visits"}, {"state", "cart/ada/1"}, {"state", "cart/ada/1", "--json"}, {"state", "mailbox/ada"},
@@ -397,6 +398,8 @@ func TestAWrongCommandLineIsExitCode2(t *testing.T) {
 		{nil, "--db"},
 		{[]string{"ls"}, "--db"},
 		{[]string{"--db", "x.db", "fly"}, "fly"},
+		{[]string{"--db", "x.db", "ls", "--is", "odd"}, "--is"},
+		{[]string{"--db", "x.db", "ls", "--limit=-1"}, "negative"},
 		{[]string{"--db", "x.db", "queue"}, "<server>"},
 		{[]string{"--db", "x.db", "queue", "visits"}, "type/id"},
 		{[]string{"--db", "x.db", "delete", "counter/visits"}, "<message>"},

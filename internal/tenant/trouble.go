@@ -20,6 +20,9 @@ import (
 // TroubleRow is the row of a server in the index.
 func TroubleRow(r Ref) backend.Key { return backend.Key(nil).Str(KeyTrouble, r.Type, r.ID) }
 
+// TroubleType is where the rows of a type's servers are.
+func TroubleType(typ string) backend.Key { return backend.Key(nil).Str(KeyTrouble, typ) }
+
 // setTrouble writes the row of the server whose keys these are.
 func (t Keys) setTrouble(tx backend.Tx) {
 	if rest, ok := t.Key.CutPrefix(backend.NewKey(KeyServer)); ok {
