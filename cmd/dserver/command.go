@@ -9,7 +9,7 @@ import (
 
 // commandLine is what can be written on it.
 type commandLine struct {
-	DB   string `required:"" env:"DSERVER_DB" placeholder:"NAME" help:"The database: FILE, sqlite:FILE or fdb:CLUSTERFILE?dir=NAME."`
+	DB   string `env:"DSERVER_DB" placeholder:"NAME" help:"The database: FILE, sqlite:FILE or fdb:CLUSTERFILE?dir=NAME."`
 	JSON bool   `help:"Print JSON: one object per line."`
 	As   text   `env:"DSERVER_ACTOR" placeholder:"NAME" help:"Who does this, for what audit lists; user@host if it is not given."`
 
@@ -44,6 +44,9 @@ type commandLine struct {
 
 	Audit     auditCommand     `cmd:"" help:"List what operators did: when, who, to what. The latest is first."`
 	Consumers consumersCommand `cmd:"" help:"List the processes that run consumers: where, since when, and what each has in hand."`
+
+	Completion completionCommand `cmd:"" help:"Print what makes a shell complete commands and flags."`
+	Man        manCommand        `cmd:"" help:"Print the manual page, for man."`
 
 	Check checkCommand `cmd:"" help:"Compare all that is stored with itself, and list what is wrong."`
 }

@@ -395,7 +395,7 @@ func TestAWrongCommandLineIsExitCode2(t *testing.T) {
 		args []string
 		says string
 	}{
-		{nil, "--db"},
+		{nil, "expected one of"},
 		{[]string{"ls"}, "--db"},
 		{[]string{"--db", "x.db", "fly"}, "fly"},
 		{[]string{"--db", "x.db", "ls", "--is", "odd"}, "--is"},
