@@ -16,6 +16,7 @@ type commandLine struct {
 	Version kong.VersionFlag `help:"Print the version."`
 
 	Ls      lsCommand      `cmd:"" help:"List the servers, of one type or of all."`
+	Top     topCommand     `cmd:"" help:"Watch the servers with the longest queues."`
 	Stats   statsCommand   `cmd:"" help:"Count servers, messages and troubles, by type."`
 	Status  statusCommand  `cmd:"" help:"Tell how a server is."`
 	State   stateCommand   `cmd:"" help:"Print a server's state, or a place in it; state set changes one."`

@@ -65,6 +65,18 @@ func (c *lsCommand) Run(ctx context.Context, t *tool) error {
 	}
 }
 
+// topCommand watches the servers that have most to do.
+type topCommand struct {
+	Type  text          `arg:"" optional:"" help:"Only servers of this type."`
+	Limit int           `default:"20" help:"How many at most; 0 is all."`
+	Watch time.Duration `default:"2s" help:"After which time it looks again."`
+}
+
+// Run lists them again and again.
+func (c *topCommand) Run(ctx context.Context, t *tool) error {
+	return (&lsCommand{Type: c.Type, Active: true, Sort: "queued", Limit: c.Limit, Watch: c.Watch}).Run(ctx, t)
+}
+
 // turn shows a page of those that follow each other: at a terminal in the place of the one before.
 func (c *lsCommand) turn(w io.Writer, page []byte, json bool) error {
 	head := ""

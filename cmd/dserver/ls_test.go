@@ -43,6 +43,12 @@ func TestAListIsWatchedUntilItIsInterrupted(t *testing.T) {
 	if n := strings.Count(out.String(), "SERVER"); n != 3 || strings.Contains(out.String(), "\x1b") {
 		t.Errorf("%d pages:\n%s", n, out)
 	}
+	ctx, cancel = context.WithCancel(t.Context())
+	defer cancel()
+	out = &lines{cancel: cancel, until: "mailbox/ada", times: 2}
+	if code := run(ctx, []string{"--db", path, "top", "--watch", "10ms"}, out, &errs); code != exitDone || strings.Count(out.String(), "SERVER") != 2 {
+		t.Errorf("top: exit code %d, %s%s", code, out, errs.String())
+	}
 }
 
 // The most comes first, whatever the names.
