@@ -54,7 +54,7 @@ func (c *lsCommand) Run(ctx context.Context, t *tool) error {
 		if c.Watch == 0 {
 			return nil
 		}
-		if err := c.turn(t.out.w, page.Bytes(), t.out.json); err != nil {
+		if err := c.showPage(t.out.w, page.Bytes(), t.out.json); err != nil {
 			return err
 		}
 		select {
@@ -77,8 +77,8 @@ func (c *topCommand) Run(ctx context.Context, t *tool) error {
 	return (&lsCommand{Type: c.Type, Active: true, Sort: "queued", Limit: c.Limit, Watch: c.Watch}).Run(ctx, t)
 }
 
-// turn shows a page of those that follow each other: at a terminal in the place of the one before.
-func (c *lsCommand) turn(w io.Writer, page []byte, json bool) error {
+// showPage shows a page of those that follow each other: at a terminal in the place of the one before.
+func (*lsCommand) showPage(w io.Writer, page []byte, json bool) error {
 	head := ""
 	if file, isFile := w.(*os.File); isFile && isTerminal(file) {
 		head = "\x1b[H\x1b[2J"
