@@ -373,6 +373,9 @@ func TestCallOfAMessageWithoutReplySaysSo(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), "Write, which has no reply") && !strings.Contains(err.Error(), "Write has no reply") {
 				t.Error(err)
 			}
+			if i > 0 && !errors.Is(err, dserver.ErrNoReply) {
+				t.Errorf("it has taken effect, and is %v", err)
+			}
 			must(t, s.Call(ctx, Write{"y"}, nil))
 			if got := lines(t, s); len(got) != 1+2*i { // with handlers it is known before it is sent
 				t.Errorf("the journal has %q", got)

@@ -86,6 +86,14 @@ type Settings[S any] struct {
 	// type must be given the same, also those that do not list the label.
 	Label string
 
+	// DeadLetterAge is how long a dead letter is kept, and DeadLetterCount how many a server keeps; 0, the default, is for ever, and
+	// all. What is beyond is removed, the oldest first, and nobody can retry it any more: that is data that is lost, so keep both
+	// off where somebody looks at dead letters. Consumers look when they start and every ten minutes, and log what they remove at
+	// level info; until then there may be more. A letter is removed when those that were pushed before it are, so it may be kept
+	// for longer than its age, and never for a shorter time.
+	DeadLetterAge   time.Duration
+	DeadLetterCount int
+
 	Halt bool // a message with no attempts left stops the server until an operator acts, and becomes no dead letter
 }
 
@@ -101,12 +109,14 @@ func (s Settings[S]) addTo(d *Definition[S]) {
 	to.NoHandlerWait = cmp.Or(s.NoHandlerWait, to.NoHandlerWait)
 	to.MaxQueued = cmp.Or(s.MaxQueued, to.MaxQueued)
 	to.Label = cmp.Or(s.Label, to.Label)
+	to.Letters.Age = cmp.Or(s.DeadLetterAge, to.Letters.Age)
+	to.Letters.Count = cmp.Or(s.DeadLetterCount, to.Letters.Count)
 	to.Halt = to.Halt || s.Halt
 }
 
 // check panics when a setting has a value that it cannot have.
 func (s Settings[S]) check(d *turn.Definition) {
-	if min(s.MaxAttempts, s.MaxQueued, s.Turns) < 0 || min(s.WorkLimit, s.HandlerLimit, s.BackOff, s.MaxBackOff) < 0 {
+	if min(s.MaxAttempts, s.MaxQueued, s.Turns, s.DeadLetterCount) < 0 || min(s.WorkLimit, s.HandlerLimit, s.BackOff, s.MaxBackOff, s.DeadLetterAge) < 0 {
 		panic(fmt.Sprintf("dserver: the settings of %q (Define at %s) are negative: %+v", d.Name, d.Place, s))
 	}
 	for _, l := range []struct {

@@ -46,7 +46,7 @@ var (
 
 	// When calling: a reply was asked for, and the message has none. It has taken effect. A definition with handlers knows that
 	// beforehand, and sends nothing then.
-	ErrNoReply = &Error{Code: "dserver/no-reply", Text: "dserver: the message has no reply"}
+	ErrNoReply = &Error{Code: "dserver/no-reply", Text: "dserver: no reply"}
 
 	// When asking with Info: an operator has paused the server. Nothing has happened: send a Call, which waits for its Resume.
 	ErrPaused = &Error{Code: "dserver/paused", Text: "dserver: the server is paused"}

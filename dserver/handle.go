@@ -68,7 +68,7 @@ func (s *DServer[S]) Call(ctx context.Context, m, reply any, opts ...Option) err
 	case err != nil || reply == nil:
 		return public(err)
 	case body == nil:
-		return public(tenant.Because(tenant.ErrNoReply, "%v has handled %s: call it with nil for a reply", s.Ref(), message.Name))
+		return public(tenant.Because(tenant.ErrNoReply, "%v has handled %s, which has no reply: call it with nil for one", s.Ref(), message.Name))
 	}
 	if err := wire.Decode(body, reply); err != nil {
 		return fmt.Errorf("dserver: decode the reply of %v, which has handled %s: %w", s.Ref(), message.Name, err)

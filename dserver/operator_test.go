@@ -15,6 +15,7 @@ import (
 	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/queue"
+	"github.com/dserver-go/dserver/statediff"
 )
 
 // Ledger notes what was handled, in order.
@@ -158,6 +159,15 @@ func TestOperatorsRefuseAHandlersContext(t *testing.T) {
 	s := ledgers.At(db, "x")
 	for verb, run := range map[string]func() error{
 		"Withdraw":    func() error { return s.Withdraw(ctx, backend.Versionstamp{}) },
+		"Mend":        func() error { return s.Mend(ctx, dserver.Queued{}, Note{}) },
+		"Pause":       func() error { return s.Pause(ctx) },
+		"Resume":      func() error { return s.Resume(ctx) },
+		"Versioned":   func() error { _, _, err := s.Versioned(ctx); return err },
+		"SetState":    func() error { _, err := s.SetState(ctx, backend.Versionstamp{}, Ledger{}); return err },
+		"ChangeState": func() error { _, err := s.ChangeState(ctx, backend.Versionstamp{}, statediff.Change{}); return err },
+		"Timers":      func() error { return firstError(s.Timers(ctx)) },
+		"Audit":       func() error { return firstError(dserver.Audit(ctx, db)) },
+		"Active":      func() error { return firstError(dserver.Active(ctx, db)) },
 		"Retry":       func() error { return s.Retry(ctx, dserver.DeadLetter{}) },
 		"Discard":     func() error { return s.Discard(ctx, dserver.DeadLetter{}) },
 		"Kill":        func() error { return s.Kill(ctx) },

@@ -9,13 +9,14 @@ import (
 
 // commandLine is what can be written on it.
 type commandLine struct {
-	DB   string `required:"" env:"DSERVER_DB" placeholder:"NAME" help:"The database: FILE, sqlite:FILE or fdb:CLUSTERFILE?dir=NAME."`
+	DB   string `env:"DSERVER_DB" placeholder:"NAME" help:"The database: FILE, sqlite:FILE or fdb:CLUSTERFILE?dir=NAME."`
 	JSON bool   `help:"Print JSON: one object per line."`
 	As   text   `env:"DSERVER_ACTOR" placeholder:"NAME" help:"Who does this, for what audit lists; user@host if it is not given."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 
 	Ls      lsCommand      `cmd:"" help:"List the servers, of one type or of all."`
+	Top     topCommand     `cmd:"" help:"Watch the servers with the longest queues."`
 	Stats   statsCommand   `cmd:"" help:"Count servers, messages and troubles, by type."`
 	Status  statusCommand  `cmd:"" help:"Tell how a server is."`
 	State   stateCommand   `cmd:"" help:"Print a server's state, or a place in it; state set changes one."`
@@ -46,8 +47,10 @@ type commandLine struct {
 	Audit     auditCommand     `cmd:"" help:"List what operators did: when, who, to what. The latest is first."`
 	Consumers consumersCommand `cmd:"" help:"List the processes that run consumers: where, since when, and what each has in hand."`
 
-	Export exportCommand `cmd:"" help:"Write servers to a file, with all that is in flight: one, those of a type, or all."`
-	Import importCommand `cmd:"" help:"Make the servers of an export, in this database of whatever store. What waits goes on."`
+	Export     exportCommand     `cmd:"" help:"Write servers to a file, with all that is in flight: one, those of a type, or all."`
+	Import     importCommand     `cmd:"" help:"Make the servers of an export, in this database of whatever store. What waits goes on."`
+	Completion completionCommand `cmd:"" help:"Print what makes a shell complete commands and flags."`
+	Man        manCommand        `cmd:"" help:"Print the manual page, for man."`
 
 	Check checkCommand `cmd:"" help:"Compare all that is stored with itself, and list what is wrong."`
 }

@@ -46,11 +46,11 @@ func (c *editCommand) Run(ctx context.Context, t *tool) (err error) {
 			return err
 		}
 	}
-	return c.each(ctx, t, "edit and retry", func(d *dserver.DeadLetter) error {
+	return c.each(ctx, t, "edit and retry", func(at server, d *dserver.DeadLetter) error {
 		if d.Message, err = c.changed(ctx, d.Message, text); err != nil {
 			return err
 		}
-		return t.retry(ctx, c.Server, *d, c.Priority)
+		return t.retry(ctx, at, *d, c.Priority)
 	})
 }
 
@@ -66,7 +66,7 @@ func (c *editCommand) mend(ctx context.Context, t *tool, q dserver.Queued, text 
 	err = c.Server.At(t.db).Mend(ctx, q, m)
 	switch {
 	case errors.Is(err, dserver.ErrNotFound):
-		return t.noMessage(message{c.shown, c.Stamp})
+		return t.noMessage(message{shown{c.Server}, c.Stamp})
 	case errors.Is(err, dserver.ErrChanged):
 		return fmt.Errorf("%w; nothing was done: look at it again", err)
 	case err != nil:

@@ -149,14 +149,14 @@ type discardCommand struct {
 // Run removes it and says so. Several are asked about.
 func (c *discardCommand) Run(ctx context.Context, t *tool) error {
 	if c.Stamp.IsZero() && !c.DryRun {
-		if err := c.confirmed(t, "remove all messages of %v that were set aside and are chosen", c.Server); err != nil {
+		if err := c.confirmed(t, "remove all messages of %v that were set aside and are chosen", c.where()); err != nil {
 			return err
 		}
 	}
-	return c.each(ctx, t, "discard", func(d *dserver.DeadLetter) error {
-		if err := c.Server.At(t.db).Discard(ctx, *d); err != nil {
+	return c.each(ctx, t, "discard", func(at server, d *dserver.DeadLetter) error {
+		if err := at.At(t.db).Discard(ctx, *d); err != nil {
 			return err
 		}
-		return t.out.line(map[string]string{"discarded": d.Stamp.String()}, "discarded %v of %v", d.Stamp, c.Server)
+		return t.out.line(map[string]string{"discarded": d.Stamp.String()}, "discarded %v of %v", d.Stamp, at)
 	})
 }

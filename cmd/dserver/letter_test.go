@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -80,6 +81,40 @@ func TestAllMessagesThatAFilterTakesAreMendedOnce(t *testing.T) {
 	}
 	if out := succeed(t, dir, "dead", "counter/many"); !strings.Contains(out, "fail") {
 		t.Errorf("left is %s", out)
+	}
+}
+
+// Those of many servers are taken by one command, which leaves what the filter does not take.
+func TestMessagesOfAllServersAreRetriedAndDiscarded(t *testing.T) {
+	dir, db := start(t)
+	for id := range 5 {
+		must(t, counters.At(db, strconv.Itoa(id)).CastAll(t.Context(), []any{refuse{Why: "late"}, fail{}}))
+	}
+	each := func(letters int64) func() bool {
+		return func() bool {
+			for id := range 5 {
+				if statusOf(t, db, counters.Ref(strconv.Itoa(id))).DeadLetters != letters {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	eventually(t, "all are set aside", each(2))
+	out := succeed(t, dir, "edit", "--type", "counter", "--code", "refused", "--name", "add", "--body", `{"By": 3}`)
+	if strings.Count(out, "at the end of the queue of counter/") != 5 {
+		t.Errorf("it said %s", out)
+	}
+	eventually(t, "the mended ones are handled", func() bool {
+		for id := range 5 {
+			if c, err := counters.At(db, strconv.Itoa(id)).State(t.Context()); err != nil || c.Count != 3 {
+				return false
+			}
+		}
+		return each(1)()
+	})
+	if out := succeed(t, dir, "discard", "--everywhere", "--message", "fail", "--yes"); strings.Count(out, "discarded") != 5 || !each(0)() {
+		t.Errorf("it said %s", out)
 	}
 }
 

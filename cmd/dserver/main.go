@@ -68,6 +68,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		fmt.Fprintf(stderr, "dserver: %s; see dserver --help\n", visible(err.Error()))
 		return exitUsage
+	case line.DB == "" && !isOffline(command):
+		fmt.Fprintln(stderr, "dserver: which database? Give --db=NAME, or set DSERVER_DB; see dserver --help")
+		return exitUsage
 	}
 	if err := perform(ctx, command, &line, stdout, stderr); err != nil {
 		fmt.Fprintln(stderr, "dserver:", visible(strings.TrimPrefix(err.Error(), "dserver: ")))
@@ -78,6 +81,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // perform opens the database, runs the command on it and closes it.
 func perform(ctx context.Context, command *kong.Context, line *commandLine, stdout, stderr io.Writer) (err error) {
+	if isOffline(command) {
+		return command.Run(&tool{out: printer{stdout, stderr, line.JSON}})
+	}
 	db, err := openDatabase(line.DB)
 	if err != nil {
 		return err

@@ -9,13 +9,15 @@ import (
 	"github.com/dserver-go/dserver/dserver"
 )
 
-// chosen is one message that was set aside, or those of a server that a filter takes.
+// chosen is one message that was set aside, or those of a server, or of all servers, that a filter takes.
 type chosen struct {
-	shown
-	Stamp stamp `arg:"" optional:"" help:"The message's stamp, as dead shows it."`
+	Server server `arg:"" optional:"" help:"The server: type/id, or quoted as ls shows it."`
+	Stamp  stamp  `arg:"" optional:"" help:"The message's stamp, as dead shows it."`
 	filter
-	All    bool `help:"All that were set aside."`
-	DryRun bool `help:"Say what would be done, and do nothing."`
+	All        bool `help:"All that were set aside."`
+	Everywhere bool `help:"Of all servers."`
+	Type       text `help:"Of all servers of this type." placeholder:"TYPE"`
+	DryRun     bool `help:"Say what would be done, and do nothing."`
 }
 
 // Validate is called by the command line's parser.
@@ -24,45 +26,90 @@ func (c *chosen) Validate() error {
 	if one == several {
 		return errors.New("give the stamp of one message, or choose several with --code, --message or --all")
 	}
+	if (c.Server == server{}) != (c.Everywhere || c.Type != "") {
+		return errors.New("name a <server>, or ask for those of all with --type or --everywhere")
+	}
 	return nil
 }
 
-// each does something to each chosen message, each in a transaction of its own.
-func (c *chosen) each(ctx context.Context, t *tool, verb string, do func(d *dserver.DeadLetter) error) error {
-	if !c.Stamp.IsZero() {
-		return t.noDead(c.one(ctx, t, verb, c.Stamp.Versionstamp, do), message{c.shown, c.Stamp})
+// where is whose messages they are, for people.
+func (c *chosen) where() any {
+	switch {
+	case c.Type != "":
+		return "all servers of type " + quoted(string(c.Type))
+	case c.Everywhere:
+		return "all servers"
 	}
-	stamps, err := c.stamps(ctx, t)
-	if err != nil {
-		return err
+	return c.Server
+}
+
+// each does something to each chosen message, each in a transaction of its own.
+func (c *chosen) each(ctx context.Context, t *tool, verb string, do func(at server, d *dserver.DeadLetter) error) error {
+	if !c.Stamp.IsZero() {
+		return t.noDead(c.one(ctx, t, verb, c.Server, c.Stamp.Versionstamp, do), message{shown{c.Server}, c.Stamp})
 	}
 	done := 0
+	several := func(at server) error {
+		n, err := c.ofServer(ctx, t, verb, at, do)
+		if done += n; err != nil {
+			err = fmt.Errorf("%v: %w; before it were done: %d", at, err, done)
+		}
+		return err
+	}
+	err := c.eachServer(ctx, t, several)
+	if err == nil && done == 0 {
+		return fmt.Errorf("nothing of %v that was set aside is so; %s dead --all lists what was", c.where(), t.self())
+	}
+	return err
+}
+
+// eachServer calls fn with the servers that are chosen and have something.
+func (c *chosen) eachServer(ctx context.Context, t *tool, fn func(at server) error) error {
+	if c.Server != (server{}) {
+		return fn(c.Server)
+	}
+	for found, err := range dserver.Troubles(ctx, t.db) {
+		if err == nil && found.Status.DeadLetters > 0 && (c.Type == "" || string(c.Type) == found.Ref.Type) {
+			err = fn(server{found.Ref})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ofServer does it to the chosen messages of one server, and reports to how many.
+func (c *chosen) ofServer(ctx context.Context, t *tool, verb string, at server, do func(at server, d *dserver.DeadLetter) error) (done int, err error) {
+	stamps, err := c.stamps(ctx, t, at)
+	if err != nil {
+		return 0, err
+	}
 	for _, s := range stamps {
-		err := c.one(ctx, t, verb, s, do)
+		err := c.one(ctx, t, verb, at, s, do)
 		if errors.Is(err, dserver.ErrNotFound) { // somebody else has taken it meanwhile
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("%v: %w; before it were done: %d", s, err, done)
+			return done, fmt.Errorf("%v: %w", s, err)
 		}
 		done++
 	}
-	if done == 0 {
-		return fmt.Errorf("nothing of %v that was set aside is so; %s dead %v lists what was", c.Server, t.self(), c.Server)
-	}
-	return nil
+	return done, nil
 }
 
 // one does it to one message, or says that it would.
-func (c *chosen) one(ctx context.Context, t *tool, verb string, s backend.Versionstamp, do func(d *dserver.DeadLetter) error) error {
-	d, err := c.Server.At(t.db).DeadLetter(ctx, s)
+func (c *chosen) one(
+	ctx context.Context, t *tool, verb string, at server, s backend.Versionstamp, do func(at server, d *dserver.DeadLetter) error,
+) error {
+	d, err := at.At(t.db).DeadLetter(ctx, s)
 	if err != nil {
 		return err
 	}
 	if c.DryRun {
-		return t.would(verb, c.Server, s, d.Message.Name)
+		return t.would(verb, at, s, d.Message.Name)
 	}
-	return do(&d)
+	return do(at, &d)
 }
 
 // would says what is not done.
@@ -71,8 +118,8 @@ func (t *tool) would(verb string, at server, s backend.Versionstamp, message str
 }
 
 // stamps finds the chosen messages before anything is done: one that is set aside anew is not taken again.
-func (c *chosen) stamps(ctx context.Context, t *tool) (stamps []backend.Versionstamp, err error) {
-	for d, err := range c.Server.At(t.db).DeadLetters(ctx) {
+func (c *chosen) stamps(ctx context.Context, t *tool, at server) (stamps []backend.Versionstamp, err error) {
+	for d, err := range at.At(t.db).DeadLetters(ctx) {
 		if err != nil {
 			return nil, err
 		}
@@ -91,7 +138,7 @@ type retryCommand struct {
 
 // Run sends it as it is.
 func (c *retryCommand) Run(ctx context.Context, t *tool) error {
-	return c.each(ctx, t, "retry", func(d *dserver.DeadLetter) error { return t.retry(ctx, c.Server, *d, c.Priority) })
+	return c.each(ctx, t, "retry", func(at server, d *dserver.DeadLetter) error { return t.retry(ctx, at, *d, c.Priority) })
 }
 
 // retry sends one message again.

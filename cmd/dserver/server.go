@@ -11,12 +11,6 @@ import (
 	"github.com/dserver-go/dserver/dserver"
 )
 
-// lsCommand lists servers.
-type lsCommand struct {
-	Type    text `arg:"" optional:"" help:"Only servers of this type."`
-	Trouble bool `help:"Only servers that need a person: dead letters, halted, failing, or nobody who can handle what is next."`
-}
-
 // status is a server as JSON has it.
 type status struct {
 	Server      string    `json:"server"`
@@ -134,40 +128,6 @@ func (s status) word() string {
 		return fmt.Sprintf("waits, delayed: %d", s.Delayed)
 	}
 	return "idle"
-}
-
-// Run prints a row per server.
-func (c *lsCommand) Run(ctx context.Context, t *tool) error {
-	list := t.out.list("SERVER", "QUEUED", "DEAD", "STATUS")
-	row := func(ref dserver.Ref, found dserver.Status) error {
-		s := newStatus(ref, found)
-		return list.add(s, ref, s.Queued, s.DeadLetters, s.word())
-	}
-	if c.Trouble {
-		for found, err := range dserver.Troubles(ctx, t.db) {
-			if err == nil && (c.Type == "" || string(c.Type) == found.Ref.Type) {
-				err = row(found.Ref, found.Status)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return list.flush("no server is in trouble")
-	}
-	err := t.eachServer(ctx, string(c.Type), func(ref dserver.Ref) error {
-		found, err := ref.At(t.db).Status(ctx)
-		if err != nil {
-			return err
-		}
-		return row(ref, found)
-	})
-	if err != nil {
-		return err
-	}
-	if c.Type != "" {
-		return list.flush(fmt.Sprintf("there are no servers of type %q", c.Type))
-	}
-	return list.flush("there are no servers")
 }
 
 // eachServer calls fn with the servers of a type, or of all types, in the order of their names.

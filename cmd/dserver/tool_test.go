@@ -220,6 +220,7 @@ func TestGoldenTranscript(t *testing.T) {
 	var transcript strings.Builder
 	for _, args := range [][]string{
 		{"ls"}, {"ls", "--json"}, {"ls", "cart"}, {"ls", "ship"},
+		{"ls", "--sort", "queued", "--limit", "1"}, {"ls", "--is", "dead"}, {"ls", "--is", "queued,dead"}, {"ls", "--active"}, {"ls", "--active", "cart"},
 		{"status", "counter/visits"}, {"status", "mailbox/ada", "--json"}, {"status", "counter/nobody"}, {"status", "countr/vists"},
 		{"show", "counter/visits"}, {"show", "mailbox/ada", "--json"}, {"show", "counter/visitz"}, {"stats"}, {"stats", "mailbox", "--json"},
 		{"state", "counter/visits"}, {"state", "cart/ada/1"}, {"state", "cart/ada/1", "--json"}, {"state", "mailbox/ada"},
@@ -241,7 +242,7 @@ func TestGoldenTranscript(t *testing.T) {
 		{"delete", "mailbox/ada", "--message", "letter", "--yes"}, {"delete", "mailbox/ada", "--all", "--yes"},
 		{"later", "mailbox/ada"}, {"retry", "counter/visits", stamps[0]}, {"edit", "counter/visits", dead[0], "--body", "{By: 1}"},
 		{"dead", "--all"}, {"dead", "--all", "--code", "other"}, {"retry", "counter/visits", "--code", "other"},
-		{"retry", "counter/visits", "--all", "--dry-run"}, {"discard", "counter/visits", "--code", "refused"}, {"discard", "counter/visits", "--code", "other", "--yes"},
+		{"retry", "counter/visits", "--all", "--dry-run"}, {"retry", "--everywhere", "--code", "refused", "--dry-run"}, {"discard", "--type", "cart", "--all", "--yes"}, {"discard", "--everywhere", "--all"}, {"discard", "counter/visits", "--code", "refused"}, {"discard", "counter/visits", "--code", "other", "--yes"},
 		{"edit", "counter/visits", dead[0], "--body", `{"By": 1}`, "--name", "add"}, {"dead", "counter/visits"}, {"dead", "--all"},
 		{"discard", "counter/visits", dead[0]},
 		{"unlock", "cart/ada/1"}, {"resume", "cart/ada/1"}, {"check"},
@@ -394,9 +395,11 @@ func TestAWrongCommandLineIsExitCode2(t *testing.T) {
 		args []string
 		says string
 	}{
-		{nil, "--db"},
+		{nil, "expected one of"},
 		{[]string{"ls"}, "--db"},
 		{[]string{"--db", "x.db", "fly"}, "fly"},
+		{[]string{"--db", "x.db", "ls", "--is", "odd"}, "--is"},
+		{[]string{"--db", "x.db", "ls", "--limit=-1"}, "negative"},
 		{[]string{"--db", "x.db", "queue"}, "<server>"},
 		{[]string{"--db", "x.db", "queue", "visits"}, "type/id"},
 		{[]string{"--db", "x.db", "delete", "counter/visits"}, "<message>"},
@@ -408,6 +411,8 @@ func TestAWrongCommandLineIsExitCode2(t *testing.T) {
 		{[]string{"--db", "x.db", "state", "set", "counter/visits", "Count"}, "--remove"},
 		{[]string{"--db", "x.db", "state", "set", "counter/visits", `"Count`, "1"}, "no Go string"},
 		{[]string{"--db", "x.db", "cast", "counter/visits"}, "<name>"},
+		{[]string{"--db", "x.db", "retry", "--all"}, "--everywhere"},
+		{[]string{"--db", "x.db", "discard", "counter/visits", "--all", "--everywhere"}, "--everywhere"},
 		{[]string{"--db", "x.db", "dead"}, "--all"},
 		{[]string{"--db", "x.db", "dead", "counter/visits", "--all"}, "--all"},
 		{[]string{"--db", "x.db", "show", "counter/visits", "12"}, "24 hexadecimal digits"},

@@ -210,6 +210,9 @@ func (c *consumer) start(ctx context.Context) {
 		c.wg.Go(func() { c.move(ctx, shard) })
 	}
 	c.wg.Go(func() { c.pulse(ctx) })
+	if c.keepsLetters() {
+		c.wg.Go(func() { c.sweepLetters(ctx) })
+	}
 	for _, label := range c.Labels {
 		c.wg.Go(func() { c.scanLabel(ctx, label) })
 	}

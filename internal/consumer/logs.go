@@ -2,8 +2,10 @@ package consumer
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rs/zerolog"
 
@@ -111,8 +113,12 @@ func showCommand(ref tenant.Ref, stamp backend.Versionstamp) string {
 	return "dserver show " + quoted(ref.String()) + " " + stamp.String()
 }
 
-// quoted is an argument of a shell.
+// quoted is an argument of a shell, as the tool takes it: what cannot be seen is escaped as in a Go string, in quotes.
 func quoted(argument string) string {
+	isHidden := func(r rune) bool { return !strconv.IsPrint(r) }
+	if strings.HasPrefix(argument, `"`) || !utf8.ValidString(argument) || strings.ContainsFunc(argument, isHidden) {
+		return "'" + strings.ReplaceAll(strconv.Quote(argument), "'", `\x27`) + "'"
+	}
 	isPlain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:@%+=,", r)
 	}

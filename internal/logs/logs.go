@@ -13,6 +13,7 @@ const (
 	Code        = "code" // of an error
 	Attempts    = "attempts"
 	MaxAttempts = "max_attempts"
+	Letters     = "letters"
 	Wait        = "wait" // until the next attempt
 	Show        = "show" // the command that shows a message that was set aside
 	Panic       = "panic"

@@ -30,7 +30,7 @@ var (
 	ErrNoHandler = &Error{Code: "dserver/no-handler", Text: "dserver: no handler"}
 	ErrKeyReused = &Error{Code: "dserver/key-reused", Text: "dserver: idempotency key used for another message"}
 	ErrElsewhere = &Error{Code: "dserver/elsewhere", Text: "dserver: the server runs elsewhere"}
-	ErrNoReply   = &Error{Code: "dserver/no-reply", Text: "dserver: the message has no reply"}
+	ErrNoReply   = &Error{Code: "dserver/no-reply", Text: "dserver: no reply"}
 	ErrPaused    = &Error{Code: "dserver/paused", Text: "dserver: the server is paused"}
 	ErrChanged   = &Error{Code: "dserver/changed", Text: "dserver: it was changed meanwhile"}
 	ErrQueueFull = &Error{Code: "dserver/queue-full", Text: "dserver: queue full"}

@@ -50,6 +50,7 @@ type Settings struct {
 	NoHandlerWait time.Duration // negative: for ever
 	MaxQueued     int           // of those who send through a handle; 0: any number
 	Label         string        // under which servers begin
+	Letters       tenant.Retention
 }
 
 // What a type has unless its settings say otherwise.
