@@ -60,8 +60,10 @@ func (c Consumer) Run(ctx context.Context, db backend.Database, types ...Type) e
 	if c.Grace < 0 {
 		return fmt.Errorf("dserver: Run is given a Consumer.Grace of %v, which is negative", c.Grace)
 	}
+	db, h := inside(db)
 	o := consumer.Options{
 		Turns: c.Turns, Work: c.Work, Cache: c.Cache, Grace: c.Grace, Labels: c.Labels, Logger: loggerOf(c.Logger),
+		Hooks: h.asHooks(),
 	}
 	return public(consumer.Run(ctx, db, o, definitions(types)...))
 }

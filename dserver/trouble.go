@@ -26,7 +26,7 @@ func Troubles(ctx context.Context, db backend.Database) iter.Seq2[Trouble, error
 			yield(Trouble{}, err)
 			return
 		}
-		for t, err := range operate.Troubles(ctx, db) {
+		for t, err := range operate.Troubles(ctx, plain(db)) {
 			if err != nil {
 				yield(Trouble{}, public(err))
 				return

@@ -94,6 +94,7 @@ type Options struct {
 	Grace  time.Duration // how long the end of Run waits; 10 s
 	Labels []string      // whose servers it runs; {""}, those that are not pinned
 	Logger zerolog.Logger
+	Hooks  turn.Hooks // nil: none
 
 	// For tests, of this library and of programs (package dservertest).
 
@@ -116,7 +117,7 @@ func Run(ctx context.Context, db backend.Database, o Options, types ...*turn.Def
 
 func newConsumer(db backend.Database, o Options, types ...*turn.Definition) *consumer {
 	run := &consumer{
-		Env: turn.Env{DB: db, Name: rand.Text(), Labels: labelsOf(o)}, log: o.Logger, max: o.Turns, options: o,
+		Env: turn.Env{DB: db, Name: rand.Text(), Labels: labelsOf(o), Hooks: o.Hooks}, log: o.Logger, max: o.Turns, options: o,
 		types: map[string]*served{},
 		room:  make(chan struct{}, 1),
 
