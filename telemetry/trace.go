@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -72,7 +73,9 @@ func (t *Telemetry) send(ctx context.Context, s *dserver.Send, next func(context
 		}
 	}
 	t.propagator.Inject(ctx, outgoing{s})
+	began := time.Now()
 	err := next(ctx)
+	t.measureSend(ctx, s, began, err)
 	failed(span, err)
 	return err
 }
@@ -90,9 +93,11 @@ func operationOf(verb string) string {
 
 // handle is the span of a run of a handler.
 func (t *Telemetry) handle(ctx context.Context, h *dserver.Handling, next func(context.Context) error) error {
-	ctx, span := t.process(ctx, h, t.kindOf(h.Server.Type).process)
+	k, began := t.kindOf(h.Server.Type), time.Now()
+	ctx, span := t.process(ctx, h, k.process)
 	defer span.End()
 	err := next(ctx)
+	t.handling.Record(ctx, time.Since(began).Seconds(), k.marks.of)
 	failed(span, err)
 	return err
 }
@@ -136,8 +141,9 @@ func (t *Telemetry) process(ctx context.Context, h *dserver.Handling, name strin
 	return ctx, span
 }
 
-// turned is told of turns. It makes the span of one that joins several senders.
+// turned is told of turns. It measures them, and makes the span of one that joins several senders.
 func (t *Telemetry) turned(turn *dserver.Turn) {
+	t.measureTurn(turn)
 	if len(turn.Messages) > 1 {
 		t.join(turn)
 	}

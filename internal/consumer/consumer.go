@@ -75,7 +75,8 @@ type consumer struct {
 	peered atomic.Int64 // when that was found, in Unix nanoseconds
 
 	locks   *lease.Keeper
-	damaged sync.Map // keys of rows that cannot be read -> nothing
+	watches atomic.Int64 // that wait on the store
+	damaged sync.Map     // keys of rows that cannot be read -> nothing
 }
 
 // served is a type that a consumer runs.

@@ -218,6 +218,8 @@ func (c *consumer) pause(ctx context.Context, watch backend.Watch, d time.Durati
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	defer watch.Cancel()
+	c.watches.Add(1)
+	defer c.watches.Add(-1)
 	select {
 	case <-watch.Done():
 		return true
