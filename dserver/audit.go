@@ -52,7 +52,7 @@ func Audit(ctx context.Context, db backend.Database) iter.Seq2[Act, error] {
 			yield(Act{}, err)
 			return
 		}
-		for a, err := range operate.Acts(ctx, db) {
+		for a, err := range operate.Acts(ctx, plain(db)) {
 			if err != nil {
 				yield(Act{}, public(err))
 				return

@@ -26,7 +26,7 @@ import (
 // dead letters of a server, are too many for one snapshot, their number is not compared. It reads page by page, so that
 // its memory has a bound, except for what one state takes.
 func Check(ctx context.Context, db backend.Database, types ...Type) error {
-	findings, err := operate.Check(ctx, db, definitions(types))
+	findings, err := operate.Check(ctx, plain(db), definitions(types))
 	if err != nil {
 		return err
 	}

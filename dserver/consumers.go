@@ -54,7 +54,7 @@ func Consumers(ctx context.Context, db backend.Database) iter.Seq2[Presence, err
 			yield(Presence{}, err)
 			return
 		}
-		for c, err := range operate.Consumers(ctx, db) {
+		for c, err := range operate.Consumers(ctx, plain(db)) {
 			if err != nil {
 				yield(Presence{}, err)
 				return

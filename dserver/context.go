@@ -31,30 +31,31 @@ func (c *Context) Cast(to Ref, m any, opts ...Option) {
 	if !c.scope.Usable() {
 		return
 	}
-	p, err := c.prepareSend(to, m, opts)
+	message, how, err := c.prepareSend(to, m, opts)
 	if err != nil {
 		c.scope.Fail(err)
 		return
 	}
-	c.scope.Send(p)
+	if h := hooksOf(c.scope.Hooks()); h != nil {
+		c.castThrough(h, to, message, how)
+		return
+	}
+	c.scope.Send(tenant.NewParcel(tenant.Ref(to), how, tenant.NewEnvelope(message, "")))
 }
 
-func (c *Context) prepareSend(to Ref, m any, opts []Option) (*tenant.Parcel, error) {
-	if err := tenant.Ref(to).Check(); err != nil {
-		return nil, err
-	}
+func (c *Context) prepareSend(to Ref, m any, opts []Option) (tenant.Message, tenant.How, error) {
 	how, err := options(opts)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = tenant.Ref(to).Check()
 	}
-	if how.Headers, err = c.inherited(how.Headers); err != nil {
-		return nil, err
+	if err == nil {
+		how.Headers, err = c.inherited(how.Headers)
+	}
+	if err != nil {
+		return tenant.Message{}, how, err
 	}
 	message, err := encodeMessage(m)
-	if err != nil {
-		return nil, err
-	}
-	return tenant.NewParcel(tenant.Ref(to), how, tenant.NewEnvelope(message, "")), nil
+	return message, how, err
 }
 
 // AfterCommit runs fn in this process after the commit, in order, at most once: for logs, metrics and hints to caches.

@@ -185,7 +185,8 @@ func (d *Definition[S]) add(parts []Part[S]) *Definition[S] {
 
 // At returns a handle to one server. It does no I/O and cannot fail: a bad id is reported by the handle's first use.
 func (d *Definition[S]) At(db backend.Database, id string) *DServer[S] {
-	return &DServer[S]{consumer.Handle{DB: db, Def: d.core, Ref: tenant.Ref{Type: d.core.Name, ID: id}}}
+	db, h := inside(db)
+	return &DServer[S]{consumer.Handle{DB: db, Def: d.core, Ref: tenant.Ref{Type: d.core.Name, ID: id}, Hooks: h.asHooks()}}
 }
 
 // Ref returns the name of one server, for sends from handlers and for keeping in states and messages.

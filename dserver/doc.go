@@ -78,6 +78,7 @@
 // What a program may ask for beside that:
 //
 //   - [Header] gives a message string pairs that travel with it, and with all that is sent because of it.
+//   - [Intercept] runs functions of the program around all sends, handlers and locked work, as for traces and access rules.
 //   - [Once] gives a message an idempotency key, [After] delays it, [Priority] sends it ahead of the others.
 //   - [Context.SetTimer] sends a message to the server itself, later; with Priority it is handled while the server is
 //     locked, too. [Context.CancelTimer] stops the timer.

@@ -28,6 +28,9 @@ func (s *DServer[S]) Cast(ctx context.Context, m any, opts ...Option) error {
 	if err != nil {
 		return err
 	}
+	if h := hooksOf(s.at.Hooks); h != nil {
+		return s.castThrough(ctx, h, message, how)
+	}
 	return public(s.at.Cast(ctx, message, how))
 }
 
@@ -43,6 +46,9 @@ func (s *DServer[S]) CastAll(ctx context.Context, ms []any, opts ...Option) erro
 			return fmt.Errorf("message %d of %d: %w", i+1, len(ms), err)
 		}
 		how, messages[i] = options, message
+	}
+	if h := hooksOf(s.at.Hooks); h != nil && len(messages) > 0 {
+		return s.castAllThrough(ctx, h, messages, how)
 	}
 	return public(s.at.CastAll(ctx, messages, how))
 }
@@ -63,10 +69,10 @@ func (s *DServer[S]) Call(ctx context.Context, m, reply any, opts ...Option) err
 	if reply != nil && s.at.Def.HasNoReply(message.Name) {
 		return fmt.Errorf("dserver: nothing was sent: %s has no reply: call it with nil for one", message.Name)
 	}
-	body, err := s.at.Call(ctx, message, how)
+	body, err := s.call(ctx, message, how)
 	switch {
 	case err != nil || reply == nil:
-		return public(err)
+		return err
 	case body == nil:
 		return public(tenant.Because(tenant.ErrNoReply, "%v has handled %s, which has no reply: call it with nil for one", s.Ref(), message.Name))
 	}
@@ -136,6 +142,9 @@ func (s *DServer[S]) Info(ctx context.Context, m any, opts ...Option) error {
 	message, err := s.encode(ctx, "Info", m)
 	if err != nil {
 		return err
+	}
+	if h := hooksOf(s.at.Hooks); h != nil {
+		return s.infoThrough(ctx, h, message, how)
 	}
 	return public(s.at.Info(ctx, message, how.Headers))
 }

@@ -164,10 +164,11 @@ func inert(err error) error {
 	}
 	var f *turn.Fault
 	var k *keptError
+	var inner *turn.Kept // within an interceptor's
 	switch {
 	case errors.As(err, &f):
 		return f
-	case errors.As(err, &k):
+	case errors.As(err, &k), errors.As(err, &inner):
 		return &turn.Kept{Err: asError(err)}
 	}
 	return asError(err)

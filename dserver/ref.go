@@ -18,7 +18,8 @@ type Ref struct {
 
 // At returns a handle without a Go type: it sends, its State is maps and slices, and it has all that operators need.
 func (r Ref) At(db backend.Database) *DServer[any] {
-	return &DServer[any]{consumer.Handle{DB: db, Def: &turn.Definition{Name: r.Type}, Ref: tenant.Ref(r)}}
+	db, h := inside(db)
+	return &DServer[any]{consumer.Handle{DB: db, Def: &turn.Definition{Name: r.Type}, Ref: tenant.Ref(r), Hooks: h.asHooks()}}
 }
 
 // String returns "type/id".

@@ -67,8 +67,10 @@ func (c Consumer) Run(ctx context.Context, db backend.Database, types ...Type) e
 	if err != nil {
 		return err
 	}
+	db, h := inside(db)
 	o := consumer.Options{
 		Turns: c.Turns, Work: c.Work, Cache: c.Cache, Grace: c.Grace, Labels: c.Labels, Logger: logger,
+		Hooks: h.asHooks(),
 	}
 	return public(consumer.Run(ctx, db, o, definitions(types)...))
 }

@@ -16,7 +16,7 @@ func Types(ctx context.Context, db backend.Database) iter.Seq2[string, error] {
 			yield("", err)
 			return
 		}
-		operate.Types(ctx, db)(yield)
+		operate.Types(ctx, plain(db))(yield)
 	}
 }
 
@@ -33,7 +33,7 @@ func Servers(ctx context.Context, db backend.Database, typ string) iter.Seq2[Ref
 			yield(Ref{}, err)
 			return
 		}
-		for id, err := range operate.Servers(ctx, db, typ) {
+		for id, err := range operate.Servers(ctx, plain(db), typ) {
 			ref := Ref{typ, id}
 			if err != nil {
 				ref = Ref{}

@@ -25,7 +25,7 @@ func Export(ctx context.Context, db backend.Database, w io.Writer, servers iter.
 	if err := refuseTurn(ctx, "Export"); err != nil {
 		return 0, err
 	}
-	n, err = operate.Export(ctx, db, w, func(yield func(tenant.Ref, error) bool) {
+	n, err = operate.Export(ctx, plain(db), w, func(yield func(tenant.Ref, error) bool) {
 		for ref, err := range servers {
 			if !yield(tenant.Ref(ref), err) {
 				return
@@ -66,6 +66,6 @@ func Import(ctx context.Context, db backend.Database, r io.Reader) (n int, err e
 	if err := refuseTurn(ctx, "Import"); err != nil {
 		return 0, err
 	}
-	n, err = operate.Import(ctx, db, r)
+	n, err = operate.Import(ctx, plain(db), r)
 	return n, public(err)
 }

@@ -38,7 +38,7 @@ func looked(
 			yield(Trouble{}, err)
 			return
 		}
-		for t, err := range list(ctx, db) {
+		for t, err := range list(ctx, plain(db)) {
 			if err != nil {
 				yield(Trouble{}, public(err))
 				return

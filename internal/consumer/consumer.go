@@ -79,7 +79,8 @@ type consumer struct {
 	peered atomic.Int64 // when that was found, in Unix nanoseconds
 
 	locks   *lease.Keeper
-	damaged sync.Map // keys of rows that cannot be read -> nothing
+	watches atomic.Int64 // that wait on the store
+	damaged sync.Map     // keys of rows that cannot be read -> nothing
 }
 
 // served is a type that a consumer runs.
@@ -97,6 +98,7 @@ type Options struct {
 	Grace  time.Duration // how long the end of Run waits; 10 s
 	Labels []string      // whose servers it runs; {""}, those that are not pinned
 	Logger zerolog.Logger
+	Hooks  turn.Hooks // nil: none
 
 	// For tests, of this library and of programs (package dservertest).
 
@@ -119,7 +121,7 @@ func Run(ctx context.Context, db backend.Database, o Options, types ...*turn.Def
 
 func newConsumer(db backend.Database, o Options, types ...*turn.Definition) *consumer {
 	run := &consumer{
-		Env: turn.Env{DB: db, Name: rand.Text(), Labels: labelsOf(o)}, log: o.Logger, max: o.Turns, options: o,
+		Env: turn.Env{DB: db, Name: rand.Text(), Labels: labelsOf(o), Hooks: o.Hooks}, log: o.Logger, max: o.Turns, options: o,
 		types: map[string]*served{}, emptied: map[int64]tenant.Ref{},
 		room: make(chan struct{}, 1),
 

@@ -16,6 +16,7 @@ func (t *visit) faulted(f *turn.Fault) nextTurn {
 	switch {
 	case first.Released != nil:
 		t.locals[0].Done <- turn.Outcome{Err: f}
+		t.tellFault(first, tenant.Because(tenant.ErrFault, "%s", f.Text), false)
 		t.giveBack(t.locals[1:])
 		return t.idle()
 	case first.Item != nil:
@@ -24,8 +25,10 @@ func (t *visit) faulted(f *turn.Fault) nextTurn {
 	a := first.Arrival
 	t.about(t.c.log.Warn(), a.Message.Name).Str(zerolog.ErrorFieldName, f.Text).Func(logs.WithStack(f.Hung())).
 		Msg("a message that was not queued broke its handler")
+	why := tenant.Because(tenant.ErrFault, "%s", f.Text)
+	t.tellFault(first, why, false)
 	if a.Call {
-		a.Done <- turn.Outcome{Err: tenant.Because(tenant.ErrFault, "%s", f.Text)}
+		a.Done <- turn.Outcome{Err: why}
 	} else {
 		a.Done <- turn.Outcome{Declined: true}
 	}

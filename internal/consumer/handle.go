@@ -17,6 +17,8 @@ type Handle struct {
 	DB  backend.Database
 	Def *turn.Definition
 	Ref tenant.Ref
+
+	Hooks turn.Hooks // of the turns of Info; nil: none
 }
 
 // Cast sends a message: through memory, where a consumer of this process takes it, or to the queue.

@@ -18,7 +18,7 @@ func (h Handle) Info(ctx context.Context, message tenant.Message, head tenant.He
 	}
 	p, release := mailbox.Acquire(h.DB)
 	defer release()
-	c := newConsumer(h.DB, Options{Logger: p.Logger(), Labels: labelsHere(p, h.Ref.Type)})
+	c := newConsumer(h.DB, Options{Logger: p.Logger(), Labels: labelsHere(p, h.Ref.Type), Hooks: h.Hooks})
 	c.Process = p
 	c.Base, c.abort = context.WithCancelCause(ctx)
 	defer c.abort(nil)

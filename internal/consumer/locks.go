@@ -93,5 +93,8 @@ func (t *visit) watchLock() nextTurn {
 	if t.booked = t.booked && !took; err != nil {
 		return t.failed(err)
 	}
+	if took && c.Hooks != nil {
+		t.tell(t.TellTakeOver)
+	}
 	return nextTurn{now: !took, after: t.Waits}
 }

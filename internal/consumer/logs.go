@@ -20,9 +20,10 @@ func (t *visit) about(line *zerolog.Event, message string) *zerolog.Event {
 	return line.Stringer(logs.Server, t.Ref).Str(logs.Message, message)
 }
 
-// tellCounted logs what became of an attempt that failed. The last one is told from others: somebody must act then.
+// tellCounted logs, and tells the hooks, what became of an attempt that failed. The last one is told from others: somebody must act then.
 func (t *visit) tellCounted(w turn.Work, n turn.Counted, f *turn.Fault) {
 	most := t.Def.Settings.MaxAttempts
+	t.tellFault(w, tenant.Because(tenant.ErrFault, "%s", f.Text), n.Last && !n.Halts)
 	switch {
 	case n == turn.Counted{}:
 		t.about(t.c.log.Warn(), w.Envelope.Name).Str(zerolog.ErrorFieldName, f.Text).

@@ -138,7 +138,7 @@ func (c *consumer) takeTurn(old *visit, b *turn.Batch, f *turn.Fault) {
 func (c *consumer) replace(old *visit, limit int, run func(t *visit) nextTurn) {
 	t := c.visit(old.s, limit)
 	t.locals, t.Info, t.Head, t.Messages = old.locals, old.Info, old.Head, old.Messages
-	t.Joined, t.Took = old.Joined, old.Def.Settings.HandlerLimit
+	t.Joined, t.Took, t.Began = old.Joined, old.Def.Settings.HandlerLimit, old.Began
 	t.kept, t.booked, old.booked = old.kept, old.booked, false
 	t.s.State = turn.State{}
 	t.s.handling.Store(0)

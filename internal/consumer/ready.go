@@ -287,6 +287,8 @@ func (c *consumer) pause(ctx context.Context, l look, d time.Duration) bool {
 	if l.full != "" {
 		room = c.types[l.full].room
 	}
+	c.watches.Add(1)
+	defer c.watches.Add(-1)
 	select {
 	case <-l.watch.Done():
 		return true

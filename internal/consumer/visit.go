@@ -62,8 +62,7 @@ func (t *visit) run() nextTurn {
 		t.Offered[i] = &a.Arrival
 	}
 	for {
-		t.Runs = 0
-		err := t.c.DB.Transact(t.c.Base, t.Attempt)
+		err := t.Transact()
 		if t.IsAbandoned() { // whatever the store made of that
 			t.cameBack()
 			return nextTurn{gone: true}
@@ -164,6 +163,9 @@ func (t *visit) finish() nextTurn {
 		t.Joined = 0 // the others go behind the message that waits
 	}
 	t.giveBack(t.locals[handled:])
+	if t.c.Hooks != nil {
+		t.tell(t.Tell)
+	}
 	if len(b.Actions) > 0 {
 		t.act(b.Actions)
 	}
@@ -187,6 +189,9 @@ func (t *visit) finish() nextTurn {
 // finishIdle ends a turn that handled nothing.
 func (t *visit) finishIdle() nextTurn {
 	t.tellNewer()
+	if t.c.Hooks != nil {
+		t.tell(t.TellIdle)
+	}
 	t.giveBack(t.locals)
 	switch {
 	case !t.Head.Killed.IsZero():
@@ -322,6 +327,9 @@ func (t *visit) failed(err error) nextTurn {
 	if !errors.Is(err, context.Canceled) {
 		t.c.log.Error().Err(err).Stringer(logs.Server, t.Ref).Msg("a turn did not commit")
 	}
+	if t.c.Hooks != nil {
+		t.tell(func() { t.TellWhy(err) })
+	}
 	t.c.fail(err)
 	return nextTurn{after: mailbox.RetryInterval}
 }
@@ -339,5 +347,8 @@ func (c *consumer) visit(s *server, limit int) *visit {
 	ref := s.ref()
 	t := &visit{c: c, s: s}
 	t.Turn = turn.Turn{Env: &c.Env, Host: t, Def: s.def, Ref: ref, Keys: tenant.KeysOf(ref), Memory: &s.Memory, Limit: limit}
+	if c.Hooks != nil {
+		t.Began = time.Now()
+	}
 	return t
 }

@@ -183,7 +183,7 @@ func (h *holder) attempt() (turn.Ending, error) {
 		goroutine.Store(stacks.Goroutine())
 		e := turn.Ending{Fault: &turn.Fault{Text: "the work ended its goroutine"}}
 		defer func() { done <- e }()
-		e = h.handler.OutcomeOf(attempt, state, h.env.Body)
+		e = h.handler.OutcomeOf(attempt, h.k.env.Hooks, state, h.env.Body)
 	}()
 	select {
 	case e := <-done:

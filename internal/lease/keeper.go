@@ -75,6 +75,18 @@ func (k *Keeper) Hold(ref tenant.Ref, def *turn.Definition, item queue.Item, env
 // Works reports whether any work runs here.
 func (k *Keeper) Works() bool { return k.Held() > 0 }
 
+// Oldest is since when this process holds the lock that it holds for longest; zero when it holds none.
+func (k *Keeper) Oldest() (oldest time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, h := range k.holding {
+		if oldest.IsZero() || h.since.Before(oldest) {
+			oldest = h.since
+		}
+	}
+	return oldest
+}
+
 // Held is how many locks are held here.
 func (k *Keeper) Held() int {
 	k.mu.Lock()

@@ -143,6 +143,9 @@ type Member interface {
 	// InHand is what it does at this moment.
 	InHand() tenant.InHand
 
+	// Load is that and more, for metrics; its Types are left out.
+	Load() Load
+
 	// Log is where the process logs as well.
 	Log() zerolog.Logger
 }

@@ -31,6 +31,8 @@ type Batch struct {
 	mayLock bool // the server is not locked
 	host    Host
 	refusal Refusal
+	hooks   Hooks // nil: none
+	number  int   // of the runs of the turn's handlers; the first is 1
 
 	edits     []statediff.Edit // from state.rows to the last checkpoint
 	unchecked int              // messages that succeeded since then
@@ -230,7 +232,7 @@ func (b *Batch) handle(m *Work, alone bool) bool {
 	if b.refusal.is(m) {
 		return b.refuse(m, b.refusal.why)
 	}
-	ctx := &Scope{turn: b.ctx, until: b.until, self: b.self, message: m, local: m.Arrival != nil}
+	ctx := &Scope{turn: b.ctx, until: b.until, self: b.self, message: m, local: m.Arrival != nil, run: b.number, hooks: b.hooks}
 	b.running.Store(ctx)
 	defer ctx.end()
 	reply, err := b.invoke(ctx, m)
@@ -308,13 +310,16 @@ func (b *Batch) succeed(ctx *Scope, m *Work, reply []byte, err error) {
 	b.consume(r)
 }
 
-// invoke finds the handler of a message and runs it, on a state that is prepared.
+// invoke finds the handler of a message and runs it.
 func (b *Batch) invoke(ctx *Scope, m *Work) ([]byte, error) {
 	if m.unread != nil {
 		return nil, &Fault{Text: m.unread.Error()}
 	}
-	if m.Released != nil {
-		return m.Released.apply(ctx, b.state.value)
+	if r := m.Released; r != nil {
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return b.around(ctx, m, r.apply())
 	}
 	h := b.def.Handlers[m.Envelope.Name]
 	if m.Arrival != nil && m.Arrival.Info {
@@ -323,7 +328,20 @@ func (b *Batch) invoke(ctx *Scope, m *Work) ([]byte, error) {
 	if h == nil && b.def.Locked[m.Envelope.Name] == nil { // of a call that nobody living handles (consumer/unheard.go)
 		return nil, &Fault{Text: "no handler for " + m.Envelope.Name + " in this consumer"}
 	}
-	if b.fresh && b.def.Init != nil {
+	return b.around(ctx, m, h)
+}
+
+// around runs a handler, within the hooks if there are any. Without a handler none of the program's functions runs but Init.
+func (b *Batch) around(ctx *Scope, m *Work, h *Handler) ([]byte, error) {
+	if b.hooks == nil || h == nil {
+		return b.prepared(ctx, m, h)
+	}
+	return b.intercepted(ctx, m, h)
+}
+
+// prepared runs a handler on a state that is prepared. Without a handler the message is for locked work.
+func (b *Batch) prepared(ctx *Scope, m *Work, h *Handler) ([]byte, error) {
+	if b.fresh && b.def.Init != nil && m.Released == nil {
 		if _, err := invoke(b.def.Init, ctx, b.state.value, nil); err != nil {
 			return nil, err
 		}

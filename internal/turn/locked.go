@@ -28,13 +28,13 @@ type Ending struct {
 }
 
 // OutcomeOf runs work once. It is the one place in which a panic of work, and of its error's methods, ends.
-func (l *Locked) OutcomeOf(a *WorkAttempt, state any, body []byte) (e Ending) {
+func (l *Locked) OutcomeOf(a *WorkAttempt, hooks Hooks, state any, body []byte) (e Ending) {
 	defer func() {
 		if p := recover(); p != nil {
 			e = Ending{Fault: Panicked(p)}
 		}
 	}()
-	found, err := l.Work(a, state, body)
+	found, err := l.work(hooks, a, state, body)
 	return endingOf(found, err)
 }
 
@@ -67,12 +67,8 @@ type Release struct {
 }
 
 // apply is what the turn runs for the message.
-func (r *Release) apply(s *Scope, state any) ([]byte, error) {
-	if r.Err != nil {
-		return nil, r.Err
-	}
-	h := &Handler{Run: func(s *Scope, state any, body []byte) ([]byte, error) {
+func (r *Release) apply() *Handler {
+	return &Handler{Run: func(s *Scope, state any, body []byte) ([]byte, error) {
 		return r.Handler.Apply(s, state, body, r.Found)
 	}}
-	return invoke(h, s, state, r.Env.Body)
 }

@@ -18,6 +18,8 @@ type Scope struct {
 	cancel  context.CancelFunc // of made
 	self    tenant.Ref
 	message *Work // in hand; nil of a Query
+	run     int   // of the turn's handlers; the first is 1
+	hooks   Hooks // that run around the handler; nil: none
 	local   bool  // the message is not stored, so nobody could answer it later
 	query   bool  // nothing may be changed or sent
 	over    atomic.Bool
@@ -85,6 +87,21 @@ func (s *Scope) end() {
 		s.cancel()
 	}
 }
+
+// Carry makes the handler's context one that was made of it, and reports whether it was.
+func (s *Scope) Carry(ctx context.Context) bool {
+	if !IsTurn(ctx) {
+		return false
+	}
+	s.made = ctx
+	return true
+}
+
+// Run is the number of this run of the turn's handlers; the first is 1.
+func (s *Scope) Run() int { return s.run }
+
+// Hooks is what the program has around its handlers; nil when that is nothing.
+func (s *Scope) Hooks() Hooks { return s.hooks }
 
 // Self is the server whose turn it is.
 func (s *Scope) Self() tenant.Ref {

@@ -47,8 +47,17 @@ type Turn struct {
 	Took    time.Duration // by handlers, over all attempts
 	Refusal Refusal       // what an attempt before this one has found
 
+	// For the hooks.
+	Began     time.Time // zero without them
+	conflicts int       // how often the transaction ran again
+	handlings int       // how often handlers ran
+	ended     time.Time // when those of the current attempt had
+	commit    time.Duration
+	cached    bool // the state had not to be read
+
 	// Of the current attempt. The transaction may run it again.
 	Runs     int
+	ran      int // with those that remember the head (recall.go)
 	Head     tenant.Head
 	Messages []Work
 	Waits    time.Duration // a lane's head backs off for so long
@@ -78,6 +87,7 @@ type Env struct {
 	Process *mailbox.Process
 	Name    string   // of the consumer, in owner records and locks
 	Labels  []string // whose servers it runs
+	Hooks   Hooks    // nil: none
 }
 
 // HolderName is this consumer in the locks that it takes.
@@ -124,11 +134,23 @@ func IsTooMuch(err error) bool {
 	return errors.Is(err, backend.ErrTooLarge) || errors.Is(err, backend.ErrTooOld)
 }
 
+// Transact runs the turn's transaction once, with the attempts that it needs.
+func (t *Turn) Transact() error {
+	t.Runs, t.ran = 0, 0
+	err := t.Env.DB.Transact(t.Env.Base, t.Attempt)
+	if t.Env.Hooks != nil && !t.IsAbandoned() {
+		t.conflicts += max(0, t.ran-1)
+		t.commit = time.Since(t.ended)
+	}
+	return err
+}
+
 // Attempt is what the transaction runs, perhaps several times.
 func (t *Turn) Attempt(tx backend.Tx) (err error) {
 	if t.IsAbandoned() { // the store tries again what was too old
 		return errAbandoned
 	}
+	t.ran++
 	isKnown := t.recall(tx)
 	if !isKnown {
 		t.Runs++
@@ -166,7 +188,7 @@ func (t *Turn) load(tx backend.Reader) (State, error) {
 	if err := t.Memory.IsBlind(t.Head.Version); err != nil {
 		return State{}, err
 	}
-	if cached.Rows == nil || cached.Version != t.Head.Version {
+	if t.cached = cached.Rows != nil && cached.Version == t.Head.Version; !t.cached {
 		rows, err := t.rows(tx)
 		if err != nil {
 			return State{}, err
@@ -196,10 +218,11 @@ func (t *Turn) rows(tx backend.Reader) (*statediff.Rows, error) {
 // handle runs the batch. A handler that overruns keeps this goroutine, and loses the turn to another one (consumer/overrun.go).
 func (t *Turn) handle(st State) error {
 	now := time.Now()
+	t.handlings++
 	b := &Batch{
 		def: t.Def, self: t.Ref, ctx: t.Env.Turns, until: now.Add(t.Def.Settings.HandlerLimit), state: st, loader: t.Loader,
 		fresh: t.Head.Version.IsZero(), mayLock: !t.Head.Lock.IsHeld(), host: t.Host, Started: now, refusal: t.Refusal,
-		size: sizeOf(st.Rows),
+		size: sizeOf(st.Rows), hooks: t.Env.Hooks, number: t.handlings,
 	}
 	t.Batch = b
 	t.Host.Begin(b)
@@ -207,7 +230,8 @@ func (t *Turn) handle(st State) error {
 	if !t.Host.End(b) {
 		return errAbandoned
 	}
-	t.Took += time.Since(now)
+	t.ended = time.Now()
+	t.Took += t.ended.Sub(now)
 	switch {
 	case b.broken != nil:
 		return b.broken

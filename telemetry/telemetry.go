@@ -1,0 +1,106 @@
+package telemetry
+
+import (
+	"cmp"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/dserver"
+)
+
+// Options are where the telemetry goes. Zero values are OpenTelemetry's globals and the defaults.
+type Options struct {
+	Tracer     trace.TracerProvider          // otel.GetTracerProvider()
+	Meter      metric.MeterProvider          // otel.GetMeterProvider()
+	Propagator propagation.TextMapPropagator // W3C trace context and baggage, whatever the global one is
+
+	// Every is how old what was read of the store may be when metrics are collected: the lengths of queues and the like, which a
+	// look at the store tells, whose cost is bounded (dserver.BacklogOf). DefaultEvery; negative: look each time.
+	Every time.Duration
+}
+
+// Telemetry tells OpenTelemetry what a program does with its servers.
+type Telemetry struct {
+	tracer     trace.Tracer
+	propagator propagation.TextMapPropagator
+	instruments
+	gauges gauges
+
+	kinds sync.Map // the name of a type -> *kind
+	known atomic.Int64
+}
+
+// New makes telemetry for a program. One is enough, also for several databases. Close ends it.
+func New(o Options) (*Telemetry, error) {
+	if o.Tracer == nil {
+		o.Tracer = otel.GetTracerProvider()
+	}
+	if o.Propagator == nil {
+		o.Propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+	}
+	if o.Meter == nil {
+		o.Meter = otel.GetMeterProvider()
+	}
+	t := &Telemetry{tracer: o.Tracer.Tracer(scope), propagator: o.Propagator}
+	meter := o.Meter.Meter(scope)
+	var err error
+	if t.instruments, err = newInstruments(meter); err != nil {
+		return nil, err
+	}
+	return t, t.gauges.register(meter, cmp.Or(o.Every, DefaultEvery))
+}
+
+// Intercept is db with telemetry: handles that are made with it and consumers that run with it are traced and measured.
+func (t *Telemetry) Intercept(db backend.Database) backend.Database {
+	db = dserver.Intercept(db, t.Interceptor())
+	t.gauges.watch(db)
+	return db
+}
+
+// Close ends the looks at databases. What goes on is counted as before.
+func (t *Telemetry) Close() error { return t.gauges.stopping.Unregister() }
+
+// Interceptor is what Intercept puts around the messages of a database, for programs with several interceptors. What stands
+// before it has no span yet. A database that has it alone is not looked at: its queues are in no metric.
+func (t *Telemetry) Interceptor() dserver.Interceptor {
+	return dserver.Interceptor{Send: t.send, Handle: t.handle, Work: t.work, Turned: t.turned}
+}
+
+// kind is what is made once for all messages of a type of servers.
+type kind struct {
+	send, process, work, turn string // names of spans
+	marks                     marks  // of metrics
+}
+
+// maxKinds is how many types are told apart.
+const maxKinds = 200
+
+// otherKinds is the name of those beyond.
+const otherKinds = "_other"
+
+// kindOf is what is known of a type.
+func (t *Telemetry) kindOf(typ string) *kind {
+	if k, ok := t.kinds.Load(typ); ok {
+		return k.(*kind)
+	}
+	if typ != otherKinds && t.known.Load() >= maxKinds {
+		return t.kindOf(otherKinds)
+	}
+	k, known := t.kinds.LoadOrStore(typ, newKind(typ))
+	if !known {
+		t.known.Add(1)
+		t.beginAt0(&k.(*kind).marks)
+	}
+	return k.(*kind)
+}
+
+func newKind(typ string) *kind {
+	return &kind{send: "send " + typ, process: "process " + typ, work: "work " + typ, turn: "turn " + typ, marks: newMarks(typ)}
+}
