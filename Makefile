@@ -53,8 +53,8 @@ bench: ## every load beside its hand-written baseline, as a table (BENCH='-runs 
 long: ## every test with LONG=1, which makes the random ones run for long
 	LONG=1 $(GO) test $(TAGS) -count=1 -timeout 6h ./...
 
-crash: ## kill -9, KILLS times (200)
-	KILLS=$(KILLS) $(GO) test $(TAGS) -count=1 -timeout 2h -v -run 'Kill' ./...
+crash: ## kill -9, KILLS times (200); and processes that are stopped, or cut off the network, a tenth as often
+	KILLS=$(KILLS) $(GO) test $(TAGS) -count=1 -timeout 2h -v -run 'Kill|ThatIsStopped|ThatIsCutOff' ./...
 
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	@for p in $$($(GO) list $(TAGS) ./...); do \

@@ -261,7 +261,7 @@ func TestPackagesAreAsDrawn(t *testing.T) {
 }
 
 // testsOnly is what no program links.
-var testsOnly = []string{"docs", "backend/fdb/fdbtest", "backend/postgres/pgtest", "internal/dbtest", "internal/limitstest", "internal/wire/wiretest", "examples/internal/child"}
+var testsOnly = []string{"docs", "backend/fdb/fdbserver", "backend/fdb/fdbtest", "backend/postgres/pgtest", "internal/dbtest", "internal/limitstest", "internal/wire/wiretest", "examples/internal/child"}
 
 // importsOf returns what each package imports of the module. The examples are one.
 func importsOf(t *testing.T, module string) map[string][]string {

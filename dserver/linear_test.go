@@ -173,16 +173,26 @@ func (h *callHistory) client(number, n int, servers int, db func() backend.Datab
 // be that in which the server did it.
 func (h *callHistory) settle(t *testing.T, db backend.Database) {
 	t.Helper()
-	answers := map[sumOp]uint32{}
+	had := map[string][]uint32{}
 	for ref, err := range dserver.Servers(context.Background(), db, sums.Name()) {
 		must(t, err)
 		s, err := sums.At(db, ref.ID).State(context.Background())
 		if err != nil && !errors.Is(err, dserver.ErrNotFound) {
 			t.Fatal(err)
 		}
+		had[ref.ID] = s.Had
+	}
+	h.complete(t, had)
+}
+
+// complete is settle for what each server had.
+func (h *callHistory) complete(t *testing.T, had map[string][]uint32) {
+	t.Helper()
+	answers := map[sumOp]uint32{}
+	for id, numbers := range had {
 		var again Sum
-		for _, by := range s.Had {
-			answers[sumOp{server: ref.ID, by: by}] = again.fold(by)
+		for _, by := range numbers {
+			answers[sumOp{server: id, by: by}] = again.fold(by)
 		}
 	}
 	var ops []porcupine.Operation

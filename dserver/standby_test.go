@@ -178,3 +178,56 @@ func TestPeerBeginsWhereTheFirstDoesNotComeToAnEnd(t *testing.T) {
 		}
 	})
 }
+
+// A pulse is of a process. Where one of its consumers ends and another one is at work, the peers of the first wait for it until
+// they have read again who they are, and never for longer than for one that hangs.
+func TestPeersGoOnWhereAConsumerEndsAndItsProcessWorksOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const servers, most = 12, 5500 * time.Millisecond // no wait for a peer is longer than 5 seconds
+		store := newStore(t)
+		var runs, last [2]atomic.Int64
+		other := dserver.Define("other", dserver.HandleCast(func(_ *dserver.Context, s *Tickings, _ TickOnce) error { s.N++; return nil }))
+		var stops [2]func()
+		for i := range stops {
+			db := store.Open()
+			stops[i] = run(t, dserver.Consumer{}, db, tickers(&runs[i], &last[i]))
+			run(t, dserver.Consumer{}, db, other)
+		}
+		db := store.Open()
+		acquainted(t, db)
+		<-time.After(time.Minute) // they are careful no more
+		sending, stopSending := context.WithCancel(t.Context())
+		sent := make(chan error, 1)
+		go func() {
+			for sending.Err() == nil {
+				for _, id := range numbered("busy", servers) {
+					for _, typ := range []string{"ticker", other.Name()} {
+						if err := (dserver.Ref{Type: typ, ID: id}).At(db).Cast(context.Background(), TickOnce{}); err != nil {
+							sent <- err
+							return
+						}
+					}
+				}
+				<-time.After(100 * time.Millisecond)
+			}
+			sent <- nil
+		}()
+		<-time.After(3 * time.Second)
+		stops[0]()
+		var longest time.Duration
+		for began := time.Now(); time.Since(began) < 6*time.Second; <-time.After(50 * time.Millisecond) {
+			for _, id := range numbered("busy", servers) {
+				for waiting, err := range (dserver.Ref{Type: "ticker", ID: id}).At(db).Queue(context.Background()) {
+					must(t, err)
+					longest = max(longest, time.Since(waiting.Sent))
+					break
+				}
+			}
+		}
+		stopSending()
+		must(t, <-sent)
+		if t.Logf("a message waited for %v", longest); longest > most {
+			t.Errorf("a message waited for %v, more than %v", longest, most)
+		}
+	})
+}

@@ -188,9 +188,9 @@ func TestAKilledServerLosesAndDoublesNothing(t *testing.T) {
 	for range restarts {
 		l.progress(t, 20+rand.Int64N(100))
 		l.hinder(t, s.proxy)
-		s.kill()
+		s.Kill()
 		s.proxy.cut()
-		s.start()
+		s.Start()
 	}
 	l.check(t)
 	t.Logf("%d kills", restarts)
@@ -204,15 +204,15 @@ func TestAServerThatIsKilledWhileFrozenLosesAndDoublesNothing(t *testing.T) {
 	for i := range kills(t, 2, 20) {
 		l.progress(t, 20+rand.Int64N(100))
 		l.hinder(t, s.proxy)
-		s.freeze()
+		s.Freeze()
 		idle(t.Context(), time.Duration(1+i%4)*time.Second)
 		s.proxy.cut()
 		if i%2 == 0 {
-			s.thaw()
+			s.Thaw()
 			continue
 		}
-		s.kill()
-		s.start()
+		s.Kill()
+		s.Start()
 	}
 	l.check(t)
 }
@@ -225,7 +225,7 @@ func TestAKilledServerIsWaitedForAsLongAsTheContextLasts(t *testing.T) {
 	if _, _, err := increment(t.Context(), db, false); err != nil {
 		t.Fatal(err)
 	}
-	s.kill()
+	s.Kill()
 	idle(t.Context(), recentMax) // a blind transaction has no recent version either, and waits for one
 	for what, call := range calls3(db) {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -238,16 +238,16 @@ func TestAKilledServerIsWaitedForAsLongAsTheContextLasts(t *testing.T) {
 			}
 		case <-time.After(5 * time.Second):
 			t.Errorf("%s of a cluster that is down does not end with its context", what)
-			s.start()
+			s.Start()
 			<-ended
-			s.kill()
+			s.Kill()
 		}
 		cancel()
 	}
 	patient := make(chan error, 1)
 	go func() { _, _, err := increment(t.Context(), db, false); patient <- err }()
 	idle(t.Context(), time.Second)
-	s.start()
+	s.Start()
 	if err := <-patient; err != nil {
 		t.Errorf("a transaction that waited for the cluster: %v", err)
 	}
@@ -284,8 +284,8 @@ func TestAWatchSurvivesAKilledServer(t *testing.T) {
 	for range 5 {
 		all = append(all, watchKey(t, db, "n"))
 	}
-	s.kill()
-	s.start()
+	s.Kill()
+	s.Start()
 	if _, _, err := increment(t.Context(), db, true); err != nil {
 		t.Fatal(err)
 	}
