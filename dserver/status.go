@@ -53,6 +53,7 @@ type Lock struct {
 	Stamp   backend.Versionstamp // names the message
 	Message string               // its name
 	Since   time.Time            // when the lock was taken for it, by the clock of the consumer that did
+	Limit   time.Duration        // how long one attempt may take (Settings.WorkLimit); 0 when an older version took the lock
 	Attempt int                  // that runs, or is due
 	Process string               // of the holder, as Consumers lists it; "" when the lock was given up, and nobody has taken it yet
 }

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -122,4 +123,29 @@ func tidy(ctx context.Context, db backend.Database) error {
 		}
 	}
 	return nil
+}
+
+// A lock whose first attempt takes longer than one may is trouble: here nobody is there to go on with it.
+func TestLockThatIsHeldForTooLongIsTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		entered := make(chan struct{}, 1)
+		def := desks(func(ctx *dserver.LockedContext, _ Desk, _ Pay) (string, error) {
+			entered <- struct{}{}
+			<-ctx.Done()
+			return "", ctx.Err()
+		}).With(dserver.Settings[Desk]{WorkLimit: time.Hour})
+		db := newStore(t, def).Open()
+		stop := run(t, dserver.Consumer{}, db, def)
+		must(t, def.At(db, "a").Cast(context.Background(), Pay{How: "card"}))
+		<-entered
+		stop()
+		<-time.After(59 * time.Minute)
+		if ids := troubled(t, db); ids != nil {
+			t.Errorf("%q are in trouble", ids)
+		}
+		<-time.After(2 * time.Minute)
+		if ids := troubled(t, db); !slices.Equal(ids, []string{"a"}) {
+			t.Errorf("%q are in trouble", ids)
+		}
+	})
 }

@@ -67,8 +67,7 @@ func (t *visit) hold() {
 		return // others take over after a lease
 	}
 	t.booked = false // the holder has it now
-	record := tenant.LockRecord{Name: r.Envelope.Name, Stamp: r.Item.Stamp, Key: t.Key, Attempt: 1}
-	t.c.locks.Hold(t.Ref, t.Def, *r.Item, r.Envelope, tenant.Lock{Record: record, Fence: fence})
+	t.c.locks.Hold(t.Ref, t.Def, *r.Item, r.Envelope, tenant.Lock{Record: t.Taken, Fence: fence})
 }
 
 // watchLock looks at a lock, and takes it over when its holder is dead. A consumer that ends takes none: it would give

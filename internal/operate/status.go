@@ -38,6 +38,7 @@ type Lock struct {
 	Stamp   backend.Versionstamp // names the message
 	Message string               // its name
 	Since   time.Time            // when the lock was taken for it
+	Limit   time.Duration        // of one attempt; 0 when that is not known
 	Attempt int                  // that runs, or is due
 	Process string               // of the holder; "" when nobody holds it, as it was given up
 }
@@ -47,7 +48,7 @@ func lockOf(l tenant.Lock) Lock {
 		return Lock{}
 	}
 	process, _ := l.Holder()
-	return Lock{l.Record.Stamp, l.Record.Name, time.UnixMilli(l.Record.Since), l.Record.Attempt, process}
+	return Lock{l.Record.Stamp, l.Record.Name, time.UnixMilli(l.Record.Since), l.Record.Limit, l.Record.Attempt, process}
 }
 
 // Status reads the server's records in one snapshot.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/internal/tenant"
@@ -24,8 +25,12 @@ func (s Status) isTrouble() bool {
 	if s.Locked { // work begins with its first attempt
 		retried--
 	}
-	return s.DeadLetters > 0 || s.Halted || s.Paused || retried > 0 || s.Unlisted || s.Unhandled != "" || s.Unreadable != "" || s.Queued > MaxBacklog
+	return s.DeadLetters > 0 || s.Lock.isOverdue() || s.Halted || s.Paused || retried > 0 || s.Unlisted || s.Unhandled != "" || s.Unreadable != "" || s.Queued > MaxBacklog
 }
+
+// isOverdue reports whether the first attempt takes longer than it may: it does not return, or nobody does it. What is tried
+// again is trouble without that.
+func (l Lock) isOverdue() bool { return l.Limit > 0 && time.Since(l.Since) > l.Limit }
 
 // Troubles yields the servers in trouble. It looks at those with dead letters, that halt or are paused, whose index it tidies up,
 // and at those that have something to do or wait; not at the others, whatever their number.

@@ -11,10 +11,11 @@ import (
 // LockRecord is a lock, beside its fence and its beat. The message is kept apart, as it may be large. Its field names
 // are part of the stored format.
 type LockRecord struct {
-	Name    string        `cbor:"name"`  // of the message
-	Stamp   [12]byte      `cbor:"stamp"` // of the message on the queue
-	Key     string        `cbor:"key"`   // the idempotency key
-	Since   int64         `cbor:"since"` // Unix milliseconds
+	Name    string        `cbor:"name"`            // of the message
+	Stamp   [12]byte      `cbor:"stamp"`           // of the message on the queue
+	Key     string        `cbor:"key"`             // the idempotency key
+	Since   int64         `cbor:"since"`           // Unix milliseconds
+	Limit   time.Duration `cbor:"limit,omitempty"` // of an attempt, nanoseconds; 0 in locks of older versions
 	Attempt int           `cbor:"attempt"`
 	Wait    time.Duration `cbor:"wait,omitempty"` // before the attempt, nanoseconds
 	Halted  bool          `cbor:"halted,omitempty"`

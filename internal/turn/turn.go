@@ -75,8 +75,8 @@ type Turn struct {
 	owned    bool             // the owner record will name this consumer
 	Version  backend.Future[backend.Versionstamp]
 	Mine     []tenant.Delivery
-	LockEnd  tenant.LockEnd // of locked work, before its time
-	Key      string         // the idempotency key of the locked work that begins
+	LockEnd  tenant.LockEnd    // of locked work, before its time
+	Taken    tenant.LockRecord // of the locked work that begins
 }
 
 // Env is what all turns of a consumer have in common.

@@ -141,11 +141,11 @@ func (t *Turn) unlock(tx backend.Tx) {
 // writeLock locks the server for the last message of the batch.
 func (t *Turn) writeLock(tx backend.Tx) error {
 	r := t.Batch.Results[len(t.Batch.Results)-1]
-	t.Key = rand.Text()
-	record := tenant.LockRecord{
-		Name: r.Envelope.Name, Stamp: r.Item.Stamp, Key: t.Key, Since: time.Now().UnixMilli(), Attempt: 1,
+	t.Taken = tenant.LockRecord{
+		Name: r.Envelope.Name, Stamp: r.Item.Stamp, Key: rand.Text(), Since: time.Now().UnixMilli(), Attempt: 1,
+		Limit: t.Def.Settings.WorkLimit,
 	}
-	t.Keys.Take(tx, record, t.Env.HolderName())
+	t.Keys.Take(tx, t.Taken, t.Env.HolderName())
 	t.Version = tx.Version()
 	return tenant.SetLarge(tx, t.Keys.LockedMessage(), r.Item.Body)
 }
