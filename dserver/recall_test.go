@@ -108,6 +108,18 @@ func TestWhatAnotherProcessDidIsNotForgotten(t *testing.T) {
 		"a priority cast": {func(t *testing.T, _ *backendtest.Store, s *dserver.DServer[Journal]) {
 			must(t, s.Cast(context.Background(), Write{"other"}, dserver.Priority()))
 		}, []string{"first 0", "first 1", "first 2", "other", "mine"}},
+		"a state that is set": {func(t *testing.T, _ *backendtest.Store, s *dserver.DServer[Journal]) {
+			state, version, err := s.Versioned(context.Background())
+			must(t, err)
+			state.Lines = []string{"set"}
+			_, err = s.SetState(context.Background(), version, state)
+			must(t, err)
+		}, []string{"set", "mine"}},
+		"a pause and a resume": {func(t *testing.T, _ *backendtest.Store, s *dserver.DServer[Journal]) {
+			must(t, s.Pause(context.Background()))
+			must(t, s.Cast(context.Background(), Write{"other"}))
+			must(t, s.Resume(context.Background()))
+		}, []string{"first 0", "first 1", "first 2", "other", "mine"}},
 		"a reset": {func(t *testing.T, _ *backendtest.Store, s *dserver.DServer[Journal]) {
 			must(t, s.Reset(context.Background()))
 		}, []string{"mine"}},

@@ -47,7 +47,8 @@ func WriteState(
 	if err != nil {
 		return false, err
 	}
-	if _, err := unreadable.Get(); err != nil {
+	isUnreadable, err := tenant.IsThere(unreadable)
+	if err != nil {
 		return false, err
 	}
 	writeEdits(tx, keys.State(), edits)
@@ -55,7 +56,9 @@ func WriteState(
 	if isOwned {
 		tx.Clear(keys.Owner().Only())
 	}
-	tx.Clear(keys.Unreadable().Only())
+	if isUnreadable {
+		tx.Clear(keys.Unreadable().Only())
+	}
 	writeMeta(tx, keys, def, st.Meta, pinned != nil)
 	tenant.SetReady(tx, ref) // a consumer that could not read the state looks again, and another one forgets the mark
 	return true, nil
