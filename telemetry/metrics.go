@@ -171,10 +171,14 @@ func (t *Telemetry) measureTurn(turn *dserver.Turn) {
 	if len(turn.Messages) == 0 {
 		return
 	}
-	committed := false
+	committed, fine := false, int64(0)
 	for i := range turn.Messages {
 		message := &turn.Messages[i]
-		t.handled.Add(ctx, 1, m.handled[outcomeOf(message)])
+		if outcome := outcomeOf(message); outcome == outcomeOK {
+			fine++
+		} else {
+			t.handled.Add(ctx, 1, m.handled[outcome])
+		}
 		if message.Faulted {
 			t.failed.Add(ctx, 1, m.of)
 		} else {
@@ -184,6 +188,9 @@ func (t *Telemetry) measureTurn(turn *dserver.Turn) {
 		if message.DeadLetter {
 			t.dead.Add(ctx, 1, m.of)
 		}
+	}
+	if fine > 0 {
+		t.handled.Add(ctx, fine, m.handled[outcomeOK])
 	}
 	if committed {
 		t.turns.Record(ctx, now.Sub(turn.Began).Seconds(), m.of)

@@ -30,6 +30,7 @@ type Options struct {
 type Telemetry struct {
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
+	isW3C      bool // the propagator is the default one
 	instruments
 	gauges gauges
 
@@ -42,13 +43,14 @@ func New(o Options) (*Telemetry, error) {
 	if o.Tracer == nil {
 		o.Tracer = otel.GetTracerProvider()
 	}
-	if o.Propagator == nil {
+	isW3C := o.Propagator == nil
+	if isW3C {
 		o.Propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
 	}
 	if o.Meter == nil {
 		o.Meter = otel.GetMeterProvider()
 	}
-	t := &Telemetry{tracer: o.Tracer.Tracer(scope), propagator: o.Propagator}
+	t := &Telemetry{tracer: o.Tracer.Tracer(scope), propagator: o.Propagator, isW3C: isW3C}
 	meter := o.Meter.Meter(scope)
 	var err error
 	if t.instruments, err = newInstruments(meter); err != nil {
