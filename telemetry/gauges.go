@@ -23,9 +23,8 @@ type gauges struct {
 
 	every time.Duration
 
-	mu       sync.Mutex
-	watched  []*watched
-	stopping metric.Registration
+	mu      sync.Mutex
+	watched []*watched
 }
 
 // watched is a database, and what was found in it last.
@@ -43,8 +42,7 @@ const (
 	maxLook = 5 * time.Second // for one database
 )
 
-func (g *gauges) register(m metric.Meter, every time.Duration) error {
-	make := maker{meter: m}
+func (g *gauges) make(make *maker) []metric.Observable {
 	g.queued = make.gauge(nameQueued, "{message}", "Messages on the queues of a type; the same from each process that runs it.")
 	g.waiting = make.gauge(nameWaiting, "{server}", "Servers of a type with something to do, or that wait.")
 	g.overdue = make.gauge(nameOverdue, "{message}", "Timers and delayed messages that are due and not queued.")
@@ -56,14 +54,9 @@ func (g *gauges) register(m metric.Meter, every time.Duration) error {
 	g.cached = make.gauge(nameCached, "{server}", "Servers that this process remembers.")
 	g.bytes = make.gauge(nameCacheBytes, "By", "States of idle servers that this process remembers.")
 	g.sees = make.gauge(nameWatches, "{watch}", "Watches of this process that wait on the store.")
-	if make.err != nil {
-		return make.err
+	return []metric.Observable{
+		g.queued, g.waiting, g.overdue, g.oldest, g.lockAge, g.turns, g.line, g.locks, g.cached, g.bytes, g.sees,
 	}
-	g.every = every
-	var err error
-	g.stopping, err = m.RegisterCallback(g.observe, g.queued, g.waiting, g.overdue, g.oldest, g.lockAge, g.turns, g.line, g.locks,
-		g.cached, g.bytes, g.sees)
-	return err
 }
 
 func (m *maker) gauge(name, unit, about string) metric.Int64ObservableGauge {

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"cmp"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,8 +31,11 @@ type Options struct {
 type Telemetry struct {
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
+	isW3C      bool // the propagator is the default one
 	instruments
-	gauges gauges
+	counters counters
+	gauges   gauges
+	stopping []metric.Registration
 
 	kinds sync.Map // the name of a type -> *kind
 	known atomic.Int64
@@ -42,19 +46,31 @@ func New(o Options) (*Telemetry, error) {
 	if o.Tracer == nil {
 		o.Tracer = otel.GetTracerProvider()
 	}
-	if o.Propagator == nil {
+	isW3C := o.Propagator == nil
+	if isW3C {
 		o.Propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
 	}
 	if o.Meter == nil {
 		o.Meter = otel.GetMeterProvider()
 	}
-	t := &Telemetry{tracer: o.Tracer.Tracer(scope), propagator: o.Propagator}
-	meter := o.Meter.Meter(scope)
-	var err error
-	if t.instruments, err = newInstruments(meter); err != nil {
-		return nil, err
+	t := &Telemetry{tracer: o.Tracer.Tracer(scope), propagator: o.Propagator, isW3C: isW3C}
+	m := &maker{meter: o.Meter.Meter(scope)}
+	t.instruments, t.gauges.every = newInstruments(m), cmp.Or(o.Every, DefaultEvery)
+	counted, looked := t.counters.make(m), t.gauges.make(m)
+	if m.err != nil {
+		return nil, m.err
 	}
-	return t, t.gauges.register(meter, cmp.Or(o.Every, DefaultEvery))
+	for _, c := range []struct {
+		observe metric.Callback
+		what    []metric.Observable
+	}{{t.observe, counted}, {t.gauges.observe, looked}} {
+		stopping, err := m.meter.RegisterCallback(c.observe, c.what...)
+		if err != nil {
+			return nil, errors.Join(err, t.Close())
+		}
+		t.stopping = append(t.stopping, stopping)
+	}
+	return t, nil
 }
 
 // Intercept is db with telemetry: handles that are made with it and consumers that run with it are traced and measured.
@@ -64,8 +80,13 @@ func (t *Telemetry) Intercept(db backend.Database) backend.Database {
 	return db
 }
 
-// Close ends the looks at databases. What goes on is counted as before.
-func (t *Telemetry) Close() error { return t.gauges.stopping.Unregister() }
+// Close ends what is done when metrics are collected: databases are not looked at any more, and counters not told.
+func (t *Telemetry) Close() (err error) {
+	for _, r := range t.stopping {
+		err = errors.Join(err, r.Unregister())
+	}
+	return err
+}
 
 // Interceptor is what Intercept puts around the messages of a database, for programs with several interceptors. What stands
 // before it has no span yet. A database that has it alone is not looked at: its queues are in no metric.
@@ -77,6 +98,7 @@ func (t *Telemetry) Interceptor() dserver.Interceptor {
 type kind struct {
 	send, process, work, turn string // names of spans
 	marks                     marks  // of metrics
+	counts
 }
 
 // maxKinds is how many types are told apart.
@@ -96,7 +118,6 @@ func (t *Telemetry) kindOf(typ string) *kind {
 	k, known := t.kinds.LoadOrStore(typ, newKind(typ))
 	if !known {
 		t.known.Add(1)
-		t.beginAt0(&k.(*kind).marks)
 	}
 	return k.(*kind)
 }

@@ -114,7 +114,9 @@ func (t *Telemetry) work(ctx context.Context, h *dserver.Handling, next func(con
 // process begins a span whose parent is the send. That of a timer's message begins a trace, and leads to where the timer was
 // set.
 func (t *Telemetry) process(ctx context.Context, h *dserver.Handling, name string) (context.Context, trace.Span) {
-	ctx = t.propagator.Extract(ctx, incoming{h})
+	if t.carries(h) {
+		ctx = t.propagator.Extract(ctx, incoming{h})
+	}
 	options := asConsumer
 	if h.Timer != "" {
 		set := trace.Link{SpanContext: trace.SpanContextFromContext(ctx)}
@@ -141,6 +143,16 @@ func (t *Telemetry) process(ctx context.Context, h *dserver.Handling, name strin
 	return ctx, span
 }
 
+// carries reports whether a message may have something for the propagator.
+func (t *Telemetry) carries(h *dserver.Handling) bool {
+	return !t.isW3C || h.Header("traceparent") != "" || h.Header("baggage") != ""
+}
+
+// isSampled reports whether a message may come from a trace that is sampled: the last of its flags is set then.
+func (t *Telemetry) isSampled(h *dserver.Handling) bool {
+	return !t.isW3C || strings.HasSuffix(h.Header("traceparent"), "1")
+}
+
 // turned is told of turns. It measures them, and makes the span of one that joins several senders.
 func (t *Telemetry) turned(turn *dserver.Turn) {
 	t.measureTurn(turn)
@@ -154,6 +166,9 @@ func (t *Telemetry) join(turn *dserver.Turn) {
 	var links []trace.Link
 	var traces map[trace.TraceID]struct{}
 	for i := range turn.Messages {
+		if !t.isSampled(&turn.Messages[i].Handling) {
+			continue
+		}
 		ctx := t.propagator.Extract(context.Background(), incoming{&turn.Messages[i].Handling})
 		if sender := trace.SpanContextFromContext(ctx); sender.IsSampled() {
 			links = append(links, trace.Link{SpanContext: sender})

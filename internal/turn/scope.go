@@ -15,7 +15,7 @@ type Scope struct {
 	turn    context.Context
 	until   time.Time // the turn's time limit
 	made    context.Context
-	cancel  context.CancelFunc // of made
+	limit   *limited // of made
 	self    tenant.Ref
 	message *Work // in hand; nil of a Query
 	run     int   // of the turn's handlers; the first is 1
@@ -75,7 +75,8 @@ func (s *Scope) Context() context.Context {
 	if s.made == nil && s.until.IsZero() {
 		s.made = s.turn
 	} else if s.made == nil {
-		s.made, s.cancel = context.WithDeadline(s.turn, s.until)
+		s.limit = &limited{Context: s.turn, until: s.until}
+		s.made = s.limit
 	}
 	return s.made
 }
@@ -83,8 +84,8 @@ func (s *Scope) Context() context.Context {
 // end makes everything refuse that the handler may have kept.
 func (s *Scope) end() {
 	s.over.Store(true)
-	if s.cancel != nil {
-		s.cancel()
+	if s.limit != nil {
+		s.limit.end()
 	}
 }
 
