@@ -47,8 +47,18 @@ func (p *Process) writeAbilities(tx backend.Tx) error {
 	return nil
 }
 
-// Introduce tells the others what this process runs, and that it lives. It is called when that has changed.
-func (p *Process) Introduce(ctx context.Context) error { return p.tell(ctx, true) }
+// Introduce tells the others what this process runs, and that it lives. It is called when that has changed. Of two consumers that
+// begin at once the second waits for the first: these writes are blind, and one that was prepared earlier and came later would
+// take back what the other has told.
+func (p *Process) Introduce(ctx context.Context) error {
+	select {
+	case p.tells <- struct{}{}:
+		defer func() { <-p.tells }()
+		return p.tell(ctx, true)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // Living leaves out the processes that are known to be dead. One that was never seen before counts as living.
 func (w *Witness) Living(found []tenant.Able, now time.Time) []tenant.Able {

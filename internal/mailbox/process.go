@@ -30,6 +30,7 @@ type Process struct {
 	members atomic.Pointer[map[string][]Member] // the consumers by type; replaced, never changed
 	since   atomic.Int64                        // when there was none before the first of them, in Unix milliseconds
 	lead    chan struct{}                       // has room for one: who reads the mailbox
+	tells   chan struct{}                       // has room for one: who tells what this process runs
 	bell    backend.Watch                       // the leader's; nil when the mailbox has to be read
 	Acts    Acts
 	Stacks  stacks.Stacks
@@ -100,6 +101,7 @@ func Acquire(db backend.Database) (p *Process, release func()) {
 		p = &Process{
 			db: db, ID: rand.Text(),
 			lead:    make(chan struct{}, 1),
+			tells:   make(chan struct{}, 1),
 			pending: map[uint64]*PendingCall{},
 		}
 		p.members.Store(&map[string][]Member{})

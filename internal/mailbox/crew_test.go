@@ -1,0 +1,77 @@
+package mailbox
+
+import (
+	"context"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/rs/zerolog"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/backendtest"
+	"github.com/dserver-go/dserver/internal/tenant"
+)
+
+// member is a consumer of one type.
+type member string
+
+func (m member) Types() iter.Seq[string]       { return slices.Values([]string{string(m)}) }
+func (m member) Ability(string) tenant.Ability { return tenant.Ability{Messages: []string{"Do"}} }
+func (m member) Wake(tenant.Ref)               {}
+func (m member) InHand() tenant.InHand         { return tenant.InHand{} }
+func (m member) Load() Load                    { return Load{} }
+func (m member) Log() zerolog.Logger           { return zerolog.Nop() }
+
+// meddled is a database in which something happens before its first commit.
+type meddled struct {
+	backend.Database
+	meddle func()
+}
+
+func (m *meddled) Transact(ctx context.Context, fn func(tx backend.Tx) error) error {
+	return m.Database.Transact(ctx, func(tx backend.Tx) error {
+		err := fn(tx)
+		m.meddle()
+		return err
+	})
+}
+
+// Of two consumers that begin at once in a process, others know what both can handle, whichever tells of itself last.
+func TestConsumersThatBeginAtOnceAreBothKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := &meddled{Database: backendtest.NewModel()}
+		p, release := Acquire(db)
+		defer release()
+		var both sync.WaitGroup
+		introduce := func() {
+			if err := p.Introduce(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		commits := 0
+		db.meddle = func() {
+			if commits++; commits == 1 { // what the first tells is written, and not committed
+				p.Join(member("second"))
+				both.Go(introduce)
+				synctest.Wait()
+			}
+		}
+		p.Join(member("first"))
+		introduce()
+		both.Wait()
+		known := map[string]bool{}
+		err := db.Read(t.Context(), func(tx backend.ReadTx) error {
+			return tenant.Children(tx, tenant.PresenceOf(p.ID).Abilities(), func(typ string) error {
+				known[typ] = true
+				return nil
+			})
+		})
+		if got := slices.Sorted(maps.Keys(known)); err != nil || !slices.Equal(got, []string{"first", "second"}) {
+			t.Errorf("others know of %q, %v", got, err)
+		}
+	})
+}
