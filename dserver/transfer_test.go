@@ -78,7 +78,7 @@ func docks(isOpen *atomic.Bool) *dserver.Definition[Ship] {
 func loaded(t *testing.T, db backend.Database) {
 	isOpen := new(atomic.Bool)
 	hold, ctx := docks(isOpen), within(t)
-	stop := run(t, dserver.Consumer{Labels: []string{"", "north"}}, db, hold)
+	stop := run(t, dserver.Consumer{Labels: []string{"", "north"}, Grace: 100 * time.Millisecond}, db, hold)
 	full := hold.At(db, "full")
 	must(t, full.Cast(ctx, Lade{"first"}))
 	must(t, full.Cast(ctx, Lade{"keyed"}, dserver.Once("k")))
@@ -167,6 +167,7 @@ func each[T any](t *testing.T, all iter.Seq2[T, error], show func(T)) {
 
 // A system moves to another store and back, with work in flight: all is as it was, and what follows happens once, in order.
 func TestSystemMovesBetweenStores(t *testing.T) {
+	t.Parallel()
 	eachNamedStore(t, func(t *testing.T, place func(testing.TB) string) {
 		dbs := []backend.Database{openNamed(t, newFile(t)), openNamed(t, place(t)), openNamed(t, newFile(t))}
 		for _, db := range dbs {
@@ -260,6 +261,7 @@ func expectRetried(t *testing.T, s *dserver.DServer[Ship]) {
 
 // What an import refuses, it says, and what it has begun nobody handles.
 func TestImportRefusesWhatIsNoExportOrThere(t *testing.T) {
+	t.Parallel()
 	from := openNamed(t, newFile(t))
 	t.Cleanup(func() { must(t, from.Close()) })
 	loaded(t, from)
@@ -298,6 +300,7 @@ func queued[S any](t *testing.T, s *dserver.DServer[S]) int64 { return statusOf(
 
 // An import that is interrupted at whatever commit leaves a server that nobody handles and Check names, and begins anew.
 func TestInterruptedImportBeginsAnew(t *testing.T) {
+	t.Parallel()
 	from := openNamed(t, newFile(t))
 	t.Cleanup(func() { must(t, from.Close()) })
 	loaded(t, from)
