@@ -115,6 +115,7 @@ func TestAfterCommitFunctionsRunInOrderThoughTheServerGoesOn(t *testing.T) {
 
 // When a function does not return, so many of later turns wait, and no more.
 func TestAfterCommitFunctionsThatWaitAreBounded(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const limit, more = 1000, 20
 		var acted actions
@@ -199,6 +200,7 @@ func TestStuckAfterCommitFunctionCostsATurn10ms(t *testing.T) {
 
 // Functions that are slower than turns and come to their ends are not dropped: the turns wait for them.
 func TestSlowAfterCommitFunctionsAreAllRun(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var ran atomic.Int32
 		types := noting(func(string) { <-time.After(50 * time.Millisecond); ran.Add(1) })

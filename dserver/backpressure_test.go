@@ -188,6 +188,7 @@ type (
 // What is put on a full queue by others than senders: timers and delayed messages that are due, and what operators retry.
 // Info needs no queue.
 func TestWhatWasPromisedComesThoughTheQueueIsFull(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		types := desks(noWork).With(
 			dserver.Settings[Desk]{MaxQueued: maxQueued, MaxAttempts: 1, Halt: true},

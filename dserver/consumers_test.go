@@ -417,6 +417,7 @@ func clocksRun() time.Duration {
 }
 
 func TestClocksThatDifferAreToldOnce(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		ahead       time.Duration
 		here, there bool // who tells
@@ -482,6 +483,7 @@ func expectAhead(t *testing.T, db backend.Database, ahead time.Duration, tells b
 
 // Nothing but a clock that differs looks like one.
 func TestClocksThatAgreeAreNotToldOf(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		slow    time.Duration
 		waits   time.Duration
@@ -536,6 +538,7 @@ func TestClocksThatAgreeAreNotToldOf(t *testing.T) {
 
 // When a clock was put right, whether in one step or by and by, it is not said to differ for ever.
 func TestAClockThatWasPutRightIsToldOfNoMore(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ ahead, step, after time.Duration }{
 		{4 * time.Second, time.Minute, time.Hour},
 		{4 * time.Second, 8 * time.Millisecond, time.Hour}, // in 10 seconds
@@ -579,6 +582,7 @@ func TestAClockThatWasPutRightIsToldOfNoMore(t *testing.T) {
 
 // A process whose own clock is wrong does not fill its log.
 func TestOneWrongClockAmongManyIsFewLines(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const processes, most = 40, 16
 		store := newStore(t, journals)

@@ -19,6 +19,7 @@ import (
 // Damaged rows among what is due, and among the ready marks, stop no other row of their shard. Each is logged once, and
 // Check finds it.
 func TestDamagedRowsStopNoOthers(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := backendtest.NewStore() // unchecked: it is damaged
 		db, far, ctx := store.Open(), store.Open(), context.Background()

@@ -49,6 +49,7 @@ var lamps = dserver.Define("lamp",
 
 // However a server ends, nothing that is stored names it afterwards; nor does it when it never began.
 func TestServerWithoutStateLeavesNothing(t *testing.T) {
+	t.Parallel()
 	light := func(ctx context.Context, _, away *dserver.DServer[Lamp]) error {
 		return away.Cast(ctx, Light{10 * time.Minute})
 	}

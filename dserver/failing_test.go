@@ -138,6 +138,7 @@ func TestAHaltedServerSaysWhy(t *testing.T) {
 
 // Locked work that fails says why, and forgets it with its lock. So does work whose holder died.
 func TestLockedWorkThatFailsSaysWhy(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var mended atomic.Bool
 		def := desks(func(*dserver.LockedContext, Desk, Pay) (string, error) {

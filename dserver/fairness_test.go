@@ -17,6 +17,7 @@ import (
 // A queue that is long, handlers that are slow or do not return, a message that is poison and locked work take one worker
 // each at most, and those that wait take none. The other servers of the consumer are answered as before.
 func TestServersInTroubleLeaveTheOthersAsTheyWere(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		turns int
 		most  time.Duration // that a call may take longer than before
@@ -125,6 +126,7 @@ func dawdlers(c *crew, s dserver.Settings[Journal], hang <-chan struct{}) *dserv
 // A type with slow handlers and a bound has no more turns at a time, first come first served, wastes no time between
 // them, and leaves the other workers to other types.
 func TestTypeWithABoundLeavesWorkersToTheOthers(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var c crew
 		slow := dawdlers(&c, dserver.Settings[Journal]{Turns: 2}, nil)
@@ -258,6 +260,7 @@ type Chore struct {
 // With bounds, few workers, no room in the cache, handlers that break in all ways and consumers that stop, each message is
 // handled once.
 func TestBoundedTypesLoseNothing(t *testing.T) {
+	t.Parallel()
 	for range 5 {
 		synctest.Test(t, boundedTypesLoseNothing)
 	}

@@ -103,6 +103,7 @@ func expectStored(t *testing.T, d *dserver.DServer[Desk], want ...string) {
 }
 
 func TestTimersFireOnceAndNotWhenCancelled(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		db := backendtest.NewModel()
 		def := desks(noWork)
@@ -337,6 +338,7 @@ func TestLargeMessagesThatAreDueAtOnceAreQueued(t *testing.T) {
 }
 
 func TestAfterComesLater(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		db := backendtest.NewModel()
 		def := desks(noWork)

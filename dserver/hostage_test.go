@@ -76,6 +76,7 @@ type Linger struct{ For time.Duration }
 
 // Each turn of a worker has all of the time for its handlers, and none has more.
 func TestEachTurnHasItsOwnTime(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		types := journals.With(dserver.HandleCast(func(_ *dserver.Context, _ *Journal, m Linger) error {
 			<-time.After(m.For)

@@ -158,6 +158,7 @@ func TestResetFromAHandlerTellsTheCallerOfLockedWork(t *testing.T) {
 
 // A reset from a handler forgets the timers that messages of the same batch have set.
 func TestResetFromAHandlerForgetsTimersOfItsBatch(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := newStore(t)
 		db := store.Open()
@@ -250,6 +251,7 @@ func TestFirstAnswerIsTheOutcomeOfAKey(t *testing.T) {
 
 // A reset forgets a timer and leaves its row in the index, which is nothing to a timer of that name that is set later.
 func TestTimerThatIsSetAnewAfterAResetKeepsItsTime(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := newStore(t)
 		db := store.Open()
@@ -313,6 +315,7 @@ func rows(t testing.TB, db backend.Database, prefix ...string) (n int) {
 
 // A timer's message that is stale says nothing about the timer as it is set now.
 func TestWithdrawingAStaleTimerMessageLeavesTheTimer(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := newStore(t)
 		db := store.Open()

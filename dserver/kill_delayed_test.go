@@ -112,6 +112,7 @@ func TestKillOfWhatWaitsIsFoundWithoutAMessage(t *testing.T) {
 // Messages with After that were sent before a kill are dead although their time comes before they are buried, and those
 // that were sent after it belong to the next server.
 func TestMessagesWithAfterAreOfTheLifeInWhichTheyWereSent(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		def := desks(noWork)
 		store := newStore(t, def)

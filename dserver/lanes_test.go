@@ -53,6 +53,7 @@ func (l *lineup) gaps() (gaps []int) {
 // While priority messages back up, a normal message runs after 255 of them or 200 ms of their handlers, whichever is
 // sooner, and where one of them takes longer, every other message is a normal one.
 func TestNormalMessagesRunThoughPriorityMessagesBackUp(t *testing.T) {
+	t.Parallel()
 	const normal = 4
 	backUp := func(t *testing.T, open func() backend.Database, took time.Duration, most int) {
 		var l lineup

@@ -80,6 +80,7 @@ func endLockedWork(
 
 // Timers and messages with After are of one life: a later one does not get them.
 func TestWhatIsDueLaterEndsWithTheServer(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		end func(context.Context, *dserver.DServer[Desk]) error
 		log []string

@@ -243,6 +243,7 @@ func TestWhatWaitsForAPlaceOrALockLeavesTheMarks(t *testing.T) {
 // A state that was unreadable for long is looked at again soon when another program has written it, though that left no
 // mark: it has died before it could handle what waits.
 func TestParkedStateIsLookedAtThoughItWasUnreadableForLong(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store, ctx := newStore(t), context.Background()
 		db, old, fresh := store.Open(), oldGauges(), newGauges()

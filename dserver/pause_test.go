@@ -98,6 +98,7 @@ func TestATurnDoesNotCommitAfterAPause(t *testing.T) {
 // Work that has begun may end, and its result is applied. None begins while the server is paused: not the next attempt, not by
 // another consumer, and not when the holder dies.
 func TestLockedWorkOfAPausedServer(t *testing.T) {
+	t.Parallel()
 	for name, fails := range map[string]bool{"ends": false, "fails": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -194,6 +195,7 @@ func TestAPausedServerLeavesTheMarks(t *testing.T) {
 
 // Timers and delayed messages come on the queue while their server is paused, and are handled afterwards.
 func TestWhatIsDueOfAPausedServerWaits(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
 		def := desks(noWork)

@@ -271,6 +271,7 @@ func TestLockedWorkIsNotAppliedAfterAPin(t *testing.T) {
 }
 
 func TestTimerFiresWhereTheServerIsPinned(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		db := newStore(t, stay).Open()
 		run(t, dserver.Consumer{}, db, newHost("old").stays())

@@ -47,6 +47,7 @@ func (c *crew) types(takes time.Duration) *dserver.Definition[Desk] {
 // Many more locked messages than there are places: never more work than places, each is begun once, and none is lost or
 // set aside.
 func TestLockedWorkHasABound(t *testing.T) {
+	t.Parallel()
 	load := func(t *testing.T, open func() backend.Database, consumer dserver.Consumer, servers int, takes, long time.Duration) {
 		places := int64(consumer.Work)
 		var c crew
@@ -163,6 +164,7 @@ func (d *flaky) Transact(ctx context.Context, fn func(backend.Tx) error) error {
 // Many locks are kept by one beat: their number costs no commit, and an error of the store costs no lock when it is over
 // in well under two seconds.
 func TestLocksAreKeptByOneBeat(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const locks = 300
 		var c crew

@@ -363,6 +363,7 @@ func TestAttemptsEndWithTheirMessage(t *testing.T) {
 
 // A message that stops a batch is not tried again for each message before it.
 func TestSlowMessageBehindOthersIsTriedSeldom(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var tries atomic.Int32 // a handler that is left behind counts too
 		types := journals.With(

@@ -26,6 +26,7 @@ func reasons(t *testing.T, s *dserver.DServer[Ledger]) string {
 var refusing = ledgers.With(dserver.HandleCast(func(_ *dserver.Context, _ *Ledger, m Write) error { return fmt.Errorf("%s", m.Line) }))
 
 func TestDeadLettersBeyondTheirNumberAreRemoved(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
 		def := refusing.With(dserver.Settings[Ledger]{DeadLetterCount: 3})
@@ -55,6 +56,7 @@ func TestDeadLettersBeyondTheirNumberAreRemoved(t *testing.T) {
 }
 
 func TestDeadLettersBeyondTheirAgeAreRemoved(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
 		def := refusing.With(dserver.Settings[Ledger]{DeadLetterAge: 2 * time.Hour})
@@ -81,6 +83,7 @@ func TestDeadLettersBeyondTheirAgeAreRemoved(t *testing.T) {
 
 // Without a setting nothing is ever removed, nor what belongs to a label that the consumer does not list.
 func TestDeadLettersAreKeptUnlessTheirTypeSaysSo(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
 		bounded := refusing.With(dserver.Settings[Ledger]{DeadLetterAge: time.Hour, DeadLetterCount: 1})

@@ -83,6 +83,7 @@ func entitle(books map[string]book2, notes map[string]string, m Entitle) error {
 // Processes of all versions come, end and are killed in any order, while messages of all of them are sent. In the end
 // each has counted once, nothing is set aside, and what the older versions do not know is there.
 func TestLongRollingUpdatesEraseAndSetAsideNothing(t *testing.T) {
+	t.Parallel()
 	random := seeded(t)
 	rounds := 5
 	if isLong() {

@@ -41,6 +41,7 @@ func acquainted(t *testing.T, db backend.Database) {
 }
 
 func TestOfSeveralConsumersOneBeginsAndEachHasItsShare(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const consumers, servers, messages = 4, 400, 5
 		store := newStore(t)
@@ -75,6 +76,7 @@ func TestOfSeveralConsumersOneBeginsAndEachHasItsShare(t *testing.T) {
 
 // The peers of a consumer that ends go on at once; those of one that dies, when its pulse has stood still for a moment.
 func TestPeersGoOnWhereAConsumerEnds(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		most time.Duration
@@ -182,6 +184,7 @@ func TestPeerBeginsWhereTheFirstDoesNotComeToAnEnd(t *testing.T) {
 // A pulse is of a process. Where one of its consumers ends and another one is at work, the peers of the first wait for it until
 // they have read again who they are, and never for longer than for one that hangs.
 func TestPeersGoOnWhereAConsumerEndsAndItsProcessWorksOn(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const servers, most = 12, 5500 * time.Millisecond // no wait for a peer is longer than 5 seconds
 		store := newStore(t)

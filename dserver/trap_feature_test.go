@@ -371,6 +371,7 @@ func TestTrap20And21HandlerThatEndsItsServerAnswersAndForgets(t *testing.T) {
 
 // The same in one turn: what the messages before the reset set is forgotten with the rest.
 func TestTrap21ResetForgetsWhatItsTurnSet(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := newStore(t, safe)
 		types := desks(noWork)

@@ -75,6 +75,7 @@ func mixed(t *testing.T, db backend.Database, limit time.Duration) {
 
 // While nobody has the handler for long, a message is set aside, which says so; or waits for ever, if that is the setting.
 func TestAMessageThatNobodyHandlesIsTroubleThatIsShown(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name     string
 		settings dserver.Settings[Journal]

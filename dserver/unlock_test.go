@@ -335,6 +335,7 @@ func quitCast(t *testing.T, open func() backend.Database, holder string) {
 
 // A server that has halted under its lock goes on without the message, whoever ends it: nothing else leads to it then.
 func TestUnlockEndsWorkThatHasHalted(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(ctx context.Context, s *dserver.DServer[Safe]) error{
 		"by a message": func(ctx context.Context, s *dserver.DServer[Safe]) error {
 			return s.Call(ctx, Quit{}, nil, dserver.Priority())

@@ -149,6 +149,7 @@ func unreadable(t *testing.T, open func() backend.Database, id string, types *ds
 
 // It is tried again at longer and longer intervals, and told of rarely.
 func TestStateThatCannotBeReadIsNoStorm(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := backendtest.NewStore()
 		db := store.Open()
