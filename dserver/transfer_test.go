@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
@@ -346,4 +347,61 @@ func (i *interrupted) Transact(ctx context.Context, fn func(tx backend.Tx) error
 		return errors.New("the process was killed")
 	}
 	return i.Database.Transact(ctx, fn)
+}
+
+// What is sent to a server while it is imported waits until that is whole, and is handled then, though consumers have found it
+// meanwhile and left it alone, and nothing that was imported waits.
+func TestWhatIsSentToAServerThatIsImportedIsHandledThen(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hold, ctx, store := docks(new(atomic.Bool)), context.Background(), newStore(t, docks(nil))
+		from := backendtest.NewModel()
+		stop := run(t, dserver.Consumer{}, from, hold)
+		must(t, hold.At(from, "quiet").Cast(ctx, Lade{"first"}))
+		<-time.After(time.Minute)
+		stop()
+		var file bytes.Buffer
+		_, err := dserver.Export(ctx, from, &file, dserver.All(ctx, from))
+		must(t, err)
+		to := store.Open()
+		run(t, dserver.Consumer{}, to, hold)
+		quiet := hold.At(to, "quiet")
+		db := &committed{Database: store.Open(), then: func(commits int) {
+			if commits == 1 {
+				must(t, quiet.Cast(ctx, Lade{"second"}))
+				<-time.After(time.Minute)
+				if n := rows(t, to, "r"); n != 0 {
+					t.Errorf("it has not left the ready marks: %d", n)
+				}
+				if status := statusOf(t, quiet); status.Queued != 1 || !status.Paused {
+					t.Errorf("before it is whole it is %+v", status)
+				}
+				if _, err := quiet.State(ctx); !errors.Is(err, dserver.ErrNotFound) {
+					t.Errorf("before it is whole there is a state: %v", err)
+				}
+			}
+		}}
+		_, err = dserver.Import(ctx, db, &file)
+		must(t, err)
+		<-time.After(time.Minute)
+		state, err := quiet.State(ctx)
+		must(t, err)
+		expectLines(t, state.Lines, "first", "second")
+	})
+}
+
+// committed is a database that tells how often it has committed.
+type committed struct {
+	backend.Database
+	then    func(commits int)
+	commits int
+}
+
+func (c *committed) Transact(ctx context.Context, fn func(tx backend.Tx) error) error {
+	err := c.Database.Transact(ctx, fn)
+	if err == nil {
+		c.commits++
+		c.then(c.commits)
+	}
+	return err
 }

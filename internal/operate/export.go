@@ -126,7 +126,7 @@ func (e *exporter) head() error {
 		if err != nil {
 			return err
 		}
-		e.of.Attempts = append(e.of.Attempts, portableAttempts{lane, a, why})
+		e.of.Attempts = append(e.of.Attempts, portableAttempts{Lane: lane, Of: a, Why: why})
 	}
 	return e.lock(h.Lock)
 }
@@ -170,13 +170,8 @@ func (e *exporter) letters() error {
 	defer e.close()
 	dead := e.keys.Dead()
 	return e.page(dead.Below(), func(pair backend.KeyValue) error {
-		name, _ := pair.Key.CutPrefix(dead)
-		elements, err := name.Elements()
-		if err != nil {
-			return err
-		}
-		stamp, isLetter := elements[0].(backend.Versionstamp)
-		if !isLetter || len(elements) > 1 { // a row of a large one
+		stamp, isLetter := pair.Key.CutStamp(dead)
+		if !isLetter { // a row of a large one
 			return nil
 		}
 		l, err := e.keys.LetterOf(e.tx, stamp, pair.Value)

@@ -60,7 +60,7 @@ func Import(ctx context.Context, db backend.Database, r io.Reader) (n int, err e
 
 const (
 	maxIntakes = 32 // servers that are imported at a time, as most of the time is waited for commits
-	manyPieces = 16 // of a server that is imported alone, so that a few large ones do not fill the memory
+	manyPieces = 16 // of a server that is large: what follows it is read when it is imported
 )
 
 // intakes imports servers.
@@ -149,14 +149,12 @@ type intake struct {
 	of   *portable
 	keys tenant.Keys
 
-	began  backend.Versionstamp // the row's
-	used   uint16               // of its stamps
-	stamps map[[12]byte]backend.Versionstamp
-	waits  bool // a message does
+	began backend.Versionstamp // the row's
+	used  uint16               // of its stamps
 }
 
 func newIntake(ctx context.Context, db backend.Database, of *portable) *intake {
-	return &intake{ctx: ctx, db: db, of: of, keys: tenant.KeysOf(of.ref()), stamps: map[[12]byte]backend.Versionstamp{}}
+	return &intake{ctx: ctx, db: db, of: of, keys: tenant.KeysOf(of.ref())}
 }
 
 func (in *intake) take(pieces []piece) error {
@@ -214,8 +212,8 @@ func (in *intake) mark(fn func(tx backend.Tx) error) error {
 	return err
 }
 
-// next is a stamp for something of the other store.
-func (in *intake) next(old [12]byte) (backend.Versionstamp, error) {
+// next is a stamp for something of the other store, after all that were made before.
+func (in *intake) next() (backend.Versionstamp, error) {
 	if in.used == ^uint16(0) {
 		if err := in.mark(in.isOurs); err != nil {
 			return in.began, err
@@ -224,8 +222,16 @@ func (in *intake) next(old [12]byte) (backend.Versionstamp, error) {
 	in.used++
 	stamp := in.began
 	binary.BigEndian.PutUint16(stamp[10:], in.used)
-	in.stamps[old] = stamp
 	return stamp, nil
+}
+
+// isRenamed makes attempts those of the message that has another stamp now.
+func (in *intake) isRenamed(lane int, old [12]byte, stamp backend.Versionstamp) {
+	for i := range in.of.Attempts {
+		if a := &in.of.Attempts[i]; a.Lane == lane && a.Of.Stamp == old {
+			a.Of.Stamp, a.Why.Stamp, a.isThere = stamp, stamp, true
+		}
+	}
 }
 
 // isOurs fails when somebody else has changed the row meanwhile: by Kill, or another import.
@@ -253,21 +259,21 @@ func (in *intake) change(fn func(tx backend.Tx) error) error {
 // write is step 2 for one piece. Stamps are made before the transaction, which may run again.
 func (in *intake) write(p piece) error {
 	letters, messages := make([]queue.Item, len(p.Letters)), make([]queue.Item, len(p.Messages))
-	for i, l := range p.Letters {
-		stamp, err := in.next(l.Stamp)
+	for i := range p.Letters {
+		stamp, err := in.next()
 		if err != nil {
 			return err
 		}
 		letters[i] = queue.Item{Stamp: stamp}
 	}
 	for i, m := range p.Messages {
-		stamp, err := in.next(m.Stamp)
+		stamp, err := in.next()
 		if err != nil {
 			return err
 		}
 		messages[i] = queue.Item{Lane: tenant.LaneOf(m.Lane), Stamp: stamp}
+		in.isRenamed(m.Lane, m.Stamp, stamp)
 	}
-	in.waits = in.waits || len(messages) > 0
 	return in.change(func(tx backend.Tx) error {
 		for i, l := range p.Letters {
 			if err := in.keys.WriteLetter(tx, &letters[i], l.Letter); err != nil {
@@ -309,7 +315,7 @@ func (in *intake) writeDue(tx backend.Tx, p piece) error {
 // end is step 3.
 func (in *intake) end() error {
 	if lock := in.of.Lock; lock != nil {
-		stamp, err := in.next(lock.Stamp)
+		stamp, err := in.next()
 		if err != nil {
 			return err
 		}
@@ -333,14 +339,11 @@ func (in *intake) end() error {
 			tenant.SetCalled(tx, in.of.ref(), *in.of.Pin)
 		}
 		for _, a := range in.of.Attempts {
-			if stamp, waits := in.stamps[a.Of.Stamp]; waits {
-				a.Of.Stamp, a.Why.Stamp = stamp, stamp
+			if a.isThere {
 				in.keys.SetAttempts(tx, tenant.LaneOf(a.Lane), a.Of, a.Why)
 			}
 		}
-		if in.waits || in.of.Lock != nil {
-			tenant.SetReady(tx, in.of.ref())
-		}
+		tenant.SetReady(tx, in.of.ref()) // also for what was sent, or was due, since the pause: its mark may be gone
 		return in.endLock(tx)
 	})
 	if err == nil {

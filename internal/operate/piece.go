@@ -57,6 +57,8 @@ type portableAttempts struct {
 	Lane int             `cbor:"lane"`
 	Of   tenant.Attempts `cbor:"of"`
 	Why  tenant.Failure  `cbor:"why"`
+
+	isThere bool // where it is imported: its message is
 }
 
 // portableItem is a message that waits. The order is that of the lane.

@@ -53,13 +53,13 @@ const (
 
 	KeyLater   = "a"
 	KeySent    = "b"
+	KeyImport  = "c"
 	KeyDead    = "d"
 	KeyOnce    = "e"
 	KeyFailure = "f"
 	KeyHead    = "h" // nothing may be between this and the queue: they are read as one range
 	KeyQueue   = "q"
 	KeyState   = "s"
-	KeyImport  = "i"
 	KeyTimer   = "t"
 	KeyWork    = "w"
 
@@ -166,8 +166,8 @@ func ParkedRow(r Ref, label string) backend.Key {
 }
 
 // LabelBell is the bell of a label, below which are its rows.
-func LabelBell(label string) backend.Key      { return backend.Key(nil).Str(KeyLabel, label) }
-func LabelType(label, typ string) backend.Key { return backend.Key(nil).Str(KeyLabel, label, typ) }
+func LabelBell(label string) backend.Key { return backend.Key(nil).Str(KeyLabel, label) }
+
 func LabelRow(label string, r Ref) backend.Key {
 	return backend.Key(nil).Str(KeyLabel, label, r.Type, r.ID)
 }
