@@ -18,7 +18,7 @@ import (
 const (
 	takeoverConsumers = 3
 	takeoverCallers   = 8
-	takeoverSettles   = 3 * time.Second        // until all consumers know of each other
+	takeoverSettles   = 5 * time.Second        // until all consumers know of each other
 	takeoverLooks     = 300 * time.Millisecond // to find the one that works
 	takeoverWatched   = time.Second            // after its end
 

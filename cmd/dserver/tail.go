@@ -269,7 +269,7 @@ func (l *tail) unseen(letters, aside int64) []event {
 func (l *tail) status(found dserver.Status) []event {
 	s := newStatus(l.ref, found)
 	word := s.word()
-	if isWell := !s.Halted && !s.Locked && !s.Unlisted && s.Unreadable+s.Unhandled == "" && s.Attempts == 0; isWell {
+	if isWell := !s.Halted && !s.Paused && !s.Locked && !s.Unlisted && s.Unreadable+s.Unhandled == "" && s.Attempts == 0; isWell {
 		word = ""
 	}
 	if word == l.trouble {

@@ -2,7 +2,6 @@ package consumer
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -18,9 +17,6 @@ import (
 // letters, and removes what is beyond the bound, in transactions of a hundred rows. Until the next look there may be more. Two
 // consumers that sweep at once conflict on the letters, and count each once.
 const sweepEvery = 10 * time.Minute
-
-// errEnded ends a look at the index when the consumer does.
-var errEnded = errors.New("dserver: the consumer ends")
 
 // sweepLetters keeps the bounds until ctx ends. A consumer without one has no such goroutine.
 func (c *consumer) sweepLetters(ctx context.Context) {
@@ -51,10 +47,7 @@ func (c *consumer) sweepServers(ctx context.Context) error {
 	}
 	_, err := c.eachRow(ctx, backend.NewKey(tenant.KeyTrouble), nil, parse, func(ref tenant.Ref) error {
 		def := c.types[ref.Type].def
-		switch {
-		case ctx.Err() != nil:
-			return errEnded
-		case !def.Settings.Letters.Is():
+		if !def.Settings.Letters.Is() {
 			return nil
 		}
 		return c.sweepServer(ctx, def, ref)

@@ -64,7 +64,7 @@ func WriteState(
 	return true, nil
 }
 
-// writeMeta keeps the record beside a state true that is written without a turn.
+// writeMeta writes the record that stands beside a state, for one that is written without a turn.
 func writeMeta(tx backend.Tx, keys tenant.Keys, def *Definition, m tenant.Meta, isPinned bool) {
 	if def == nil || m.Created != 0 && m.Schema == def.Version {
 		return
