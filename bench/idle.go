@@ -33,27 +33,35 @@ type footprint struct {
 
 // idle measures a consumer that has used many servers once, in a process of its own.
 var idle = section{"idle", func(ctx context.Context, dir string, _ options, w io.Writer) ([]promise, error) {
-	own, err := os.MkdirTemp(dir, "idle")
-	if err != nil {
-		return nil, err
-	}
-	program, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	command := exec.CommandContext(ctx, program, filepath.Join(own, "servers.db"))
-	command.Env = append(os.Environ(), roleVariable+"="+roleIdle)
-	command.Stderr = os.Stderr
-	out, err := command.Output()
-	if err != nil {
-		return nil, fmt.Errorf("idle: %w", err)
-	}
 	var f [2]footprint
-	if err := json.Unmarshal(out, &f); err != nil {
-		return nil, fmt.Errorf("idle: %w", err)
+	if err := apart(ctx, dir, roleIdle, &f); err != nil {
+		return nil, err
 	}
 	return printIdle(w, f[0], f[1]), nil
 }}
+
+// apart runs a part of this program in a process of its own, on a new file, and reads what it measured.
+func apart(ctx context.Context, dir, role string, got any, variables ...string) error {
+	own, err := os.MkdirTemp(dir, role)
+	if err != nil {
+		return err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	command := exec.CommandContext(ctx, program, filepath.Join(own, "servers.db"))
+	command.Env = append(append(os.Environ(), roleVariable+"="+role), variables...)
+	command.Stderr = os.Stderr
+	out, err := command.Output()
+	if err == nil {
+		err = json.Unmarshal(out, got)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", role, err)
+	}
+	return err
+}
 
 func printIdle(w io.Writer, before, after footprint) []promise {
 	const layout = "  %-46s %12s %12s %12s\n"

@@ -76,7 +76,7 @@ const (
 	roleVariable = "DSERVER_BENCH_ROLE"
 	roleConsumer = "consumer"
 	roleIdle     = "idle"
-	roleTypes    = "types" // with the number of types after it
+	roleTypes    = "types" // typesVariable says how many
 
 	roleForerunner = "forerunner"
 )

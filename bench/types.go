@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -43,23 +41,8 @@ var types = section{"types", func(ctx context.Context, dir string, _ options, w 
 	fmt.Fprintf(w, layout, "types", "goroutines", "watches", "reads/s", "CPU")
 	var many idling
 	for _, n := range []int{1, manyTypes} {
-		own, err := os.MkdirTemp(dir, "types")
-		if err != nil {
+		if err := apart(ctx, dir, roleTypes, &many, typesVariable+"="+strconv.Itoa(n)); err != nil {
 			return nil, err
-		}
-		program, err := os.Executable()
-		if err != nil {
-			return nil, err
-		}
-		command := exec.CommandContext(ctx, program, filepath.Join(own, "types.db"))
-		command.Env = append(os.Environ(), roleVariable+"="+roleTypes, typesVariable+"="+strconv.Itoa(n))
-		command.Stderr = os.Stderr
-		out, err := command.Output()
-		if err != nil {
-			return nil, fmt.Errorf("types: %w", err)
-		}
-		if err := json.Unmarshal(out, &many); err != nil {
-			return nil, fmt.Errorf("types: %w", err)
 		}
 		fmt.Fprintf(w, layout, strconv.Itoa(n), strconv.Itoa(many.Goroutines), strconv.FormatInt(many.Watches, 10),
 			fmt.Sprintf("%.1f", many.Reads), fmt.Sprintf("%.1f %%", 100*many.CPU))

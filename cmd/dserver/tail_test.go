@@ -117,6 +117,10 @@ func TestTailPrintsWhatBecomesOfMessages(t *testing.T) {
 		must(t, letters.Withdraw(ctx, q.Stamp))
 		expect(mail, "  gone       "+q.Stamp.String())
 	}
+	must(t, letters.Pause(ctx))
+	expect(mail, "  status     paused")
+	must(t, letters.Resume(ctx))
+	expect(mail, "  status     goes on")
 	mail.interrupt()
 
 	halting := orders.At(db, "1")
