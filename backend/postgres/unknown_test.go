@@ -219,7 +219,8 @@ func TestACallerThatLeavesIsToldThatItIsUnknown(t *testing.T) {
 	told := make(chan error, 1)
 	go func() { _, _, err := increment(ctx, db); told <- err }()
 	await(t, "the commit to wait for the lock", func() bool {
-		return pgtest.Exec(t, name, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") != "0"
+		return pgtest.Exec(t, name, fmt.Sprintf("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND "+
+			"objid = '%s.clock'::regclass::oid AND NOT granted", pgtest.SchemaOf(name))) != "0"
 	})
 	cancel()
 	err := <-told

@@ -167,9 +167,9 @@ func (c *consumer) run(ctx context.Context) error {
 	working, endWork := context.WithCancel(c.Base)
 	defer endWork()
 	c.taking = scans
+	c.log.Info().Int(logs.Types, len(c.types)).Msg("consumer started") // before what it begins can say anything
 	c.locks.Begin(scans, working, c.lastMoment())
 	c.start(scans)
-	c.log.Info().Int(logs.Types, len(c.types)).Msg("consumer started")
 	if r, ok := c.DB.(backend.Reporter); ok {
 		defer r.Report(func(what error) { c.log.Warn().Err(what).Msg("the store reports") })()
 	}
