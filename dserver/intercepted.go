@@ -104,54 +104,73 @@ var (
 	errSentTwice = errors.New("dserver: an interceptor called next twice, or when it had returned")
 )
 
+// outgoing is a send through interceptors, made for each.
+type outgoing struct {
+	Send
+	do     func(ctx context.Context, head tenant.Headers) error // what next does
+	called bool
+	failed error // what next returned
+}
+
 // through sends by the interceptors.
-func (h *hooks) through(ctx context.Context, s *Send, send func(ctx context.Context, head tenant.Headers) error) error {
-	called := false
-	var failed error
-	err := h.send(ctx, s, func(ctx context.Context) error {
-		if called {
-			return errSentTwice
-		}
-		called = true
-		head, err := s.made()
-		if err == nil {
-			err = send(ctx, head)
-		}
-		failed = err
-		return err
-	})
+func (h *hooks) through(ctx context.Context, s *outgoing) error {
+	err := h.send(ctx, &s.Send, s.next)
+	called := s.called
+	s.called = true
 	switch {
-	case err == nil && failed != nil: // nobody is told that something was sent that was not
-		return failed
+	case err == nil && s.failed != nil: // nobody is told that something was sent that was not
+		return s.failed
 	case err == nil && !called:
-		called = true
 		return errNotSent
 	}
-	called = true
+	return err
+}
+
+// next is what the interceptors call.
+func (s *outgoing) next(ctx context.Context) error {
+	if s.called {
+		return errSentTwice
+	}
+	s.called = true
+	head, err := s.made()
+	if err == nil {
+		err = s.do(ctx, head)
+	}
+	s.failed = err
 	return err
 }
 
 var errOtherContext = errors.New("dserver: an interceptor called next with a context that was not made of the one it was given")
 
+// handling is a handler within interceptors, made for each message.
+type handling struct {
+	Handling
+	scope   *turn.Scope
+	handler *turn.Around
+}
+
 // Handle is part of turn.Hooks.
-func (h *hooks) Handle(s *turn.Scope, run func() error) error {
+func (h *hooks) Handle(s *turn.Scope, handler *turn.Around) error {
 	if h.handle == nil {
-		return run()
+		return handler.Run()
 	}
-	about := handlingOf(Ref(s.Self()), s.Message())
+	about := &handling{handlingOf(Ref(s.Self()), s.Message()), s, handler}
 	about.Run = s.Run()
-	return inert(h.handle(s.Context(), &about, func(ctx context.Context) error {
-		if !s.Carry(ctx) {
-			return errOtherContext
-		}
-		return outward(run())
-	}))
+	return inert(h.handle(s.Context(), &about.Handling, about.next))
+}
+
+// next is what the interceptors call.
+func (h *handling) next(ctx context.Context) error {
+	if !h.scope.Carry(ctx) {
+		return errOtherContext
+	}
+	return outward(h.handler.Run())
 }
 
 // Work is part of turn.Hooks.
-func (h *hooks) Work(a *turn.WorkAttempt, run func() error) error {
+func (h *hooks) Work(a *turn.WorkAttempt, work *turn.Around) error {
 	if h.work == nil {
-		return run()
+		return work.Run()
 	}
 	about := Handling{
 		Server: Ref(a.Self), Message: a.Message.Name, Stamp: a.Stamp, Sent: sentAt(&a.Message), Attempt: a.Number, Run: 1,
@@ -159,7 +178,7 @@ func (h *hooks) Work(a *turn.WorkAttempt, run func() error) error {
 	}
 	return decision(h.work(a.Context, &about, func(ctx context.Context) error {
 		a.Context = ctx
-		return outward(run())
+		return outward(work.Run())
 	}))
 }
 
@@ -192,6 +211,9 @@ func handlingOf(server Ref, w *turn.Work) Handling {
 
 // outward is an error of a handler, or of work, as interceptors see it.
 func outward(err error) error {
+	if err == nil {
+		return nil
+	}
 	var f *turn.Fault
 	if errors.As(err, &f) {
 		return &chain{err, &Error{Code: ErrFault.Code, Text: f.Text}}

@@ -38,14 +38,6 @@ func (c *Context) SetTimer(name string, d time.Duration, m any, opts ...Option) 
 	c.scope.SetTimer(name, d, message, how)
 }
 
-func (c *Context) setTimerThrough(h *hooks, name string, d time.Duration, m tenant.Message, how tenant.How) {
-	about := &Send{To: c.Self(), Verb: "SetTimer", Message: m.Name, Count: 1, After: d, From: c.Self(), headers: how.Headers}
-	c.sendThrough(h, about, func(head tenant.Headers) {
-		how.Headers = head
-		c.scope.SetTimer(name, d, m, how)
-	})
-}
-
 // timerOptions is options without those that a timer has no use for. A key would have to be taken when the timer is set,
 // and would be used up by one that is cancelled.
 func timerOptions(opts []Option) (tenant.How, error) {

@@ -50,19 +50,19 @@ func (t *Telemetry) observe(_ context.Context, o metric.Observer) error {
 		for i := range k.lookups {
 			observeSome(o, c.lookups, &k.lookups[i], k.marks.cached[i])
 		}
-		o.ObserveInt64(c.failed, k.failed.Load(), k.marks.of)
-		o.ObserveInt64(c.dead, k.dead.Load(), k.marks.of)
-		o.ObserveInt64(c.conflicts, k.conflicts.Load(), k.marks.of)
-		o.ObserveInt64(c.errors, k.errors.Load(), k.marks.of)
-		o.ObserveInt64(c.takeovers, k.takeovers.Load(), k.marks.of)
+		o.ObserveInt64(c.failed, k.failed.Load(), k.marks.of.observe...)
+		o.ObserveInt64(c.dead, k.dead.Load(), k.marks.of.observe...)
+		o.ObserveInt64(c.conflicts, k.conflicts.Load(), k.marks.of.observe...)
+		o.ObserveInt64(c.errors, k.errors.Load(), k.marks.of.observe...)
+		o.ObserveInt64(c.takeovers, k.takeovers.Load(), k.marks.of.observe...)
 		return true
 	})
 	return nil
 }
 
 // observeSome tells a count of those that most types have not all of.
-func observeSome(o metric.Observer, c metric.Int64ObservableCounter, n *atomic.Int64, as metric.MeasurementOption) {
+func observeSome(o metric.Observer, c metric.Int64ObservableCounter, n *atomic.Int64, as mark) {
 	if n := n.Load(); n > 0 {
-		o.ObserveInt64(c, n, as)
+		o.ObserveInt64(c, n, as.observe...)
 	}
 }

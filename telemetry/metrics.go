@@ -82,18 +82,25 @@ const (
 	outcomeLocked  // it is locked work now
 )
 
+// mark is the attributes of a measurement: as a list, since that is what instruments take, and a list costs memory each time.
+type mark struct {
+	record  []metric.RecordOption
+	observe []metric.ObserveOption
+}
+
 // marks is the attributes of one type's measurements, made once.
 type marks struct {
-	of      metric.MeasurementOption // the type
-	sent    [len(verbs)]metric.MeasurementOption
-	handled [len(outcomes)]metric.MeasurementOption
-	cached  [2]metric.MeasurementOption
+	of      mark // the type
+	sent    [len(verbs)]mark
+	handled [len(outcomes)]mark
+	cached  [2]mark
 }
 
 func newMarks(typ string) (m marks) {
 	base := []attribute.KeyValue{attribute.String(attrSystem, system), attribute.String(attrDestination, typ)}
-	with := func(more ...attribute.KeyValue) metric.MeasurementOption {
-		return metric.WithAttributeSet(attribute.NewSet(append(base[:2:2], more...)...))
+	with := func(more ...attribute.KeyValue) mark {
+		set := metric.WithAttributeSet(attribute.NewSet(append(base[:2:2], more...)...))
+		return mark{[]metric.RecordOption{set}, []metric.ObserveOption{set}}
 	}
 	m.of = with()
 	for i, verb := range verbs {
@@ -129,7 +136,7 @@ func (t *Telemetry) measureSend(ctx context.Context, s *dserver.Send, began time
 		k.sent[verb].Add(int64(s.Count))
 	}
 	if s.From == (dserver.Ref{}) { // in a handler it takes no time
-		t.sending.Record(ctx, time.Since(began).Seconds(), k.marks.sent[verb])
+		t.sending.Record(ctx, time.Since(began).Seconds(), k.marks.sent[verb].record...)
 	}
 }
 
@@ -151,7 +158,7 @@ func (t *Telemetry) measureTurn(turn *dserver.Turn) {
 			k.failed.Add(1)
 		} else {
 			committed = true
-			t.latency.Record(ctx, max(0, now.Sub(message.Sent)).Seconds(), k.marks.of)
+			t.latency.Record(ctx, max(0, now.Sub(message.Sent)).Seconds(), k.marks.of.record...)
 		}
 		if message.DeadLetter {
 			k.dead.Add(1)
@@ -160,9 +167,9 @@ func (t *Telemetry) measureTurn(turn *dserver.Turn) {
 	if !committed {
 		return
 	}
-	t.turns.Record(ctx, now.Sub(turn.Began).Seconds(), k.marks.of)
-	t.batches.Record(ctx, int64(len(turn.Messages)), k.marks.of)
-	t.commits.Record(ctx, turn.Commit.Seconds(), k.marks.of)
+	t.turns.Record(ctx, now.Sub(turn.Began).Seconds(), k.marks.of.record...)
+	t.batches.Record(ctx, int64(len(turn.Messages)), k.marks.of.record...)
+	t.commits.Record(ctx, turn.Commit.Seconds(), k.marks.of.record...)
 	found := 0
 	if turn.Cached {
 		found = 1

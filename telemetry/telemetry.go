@@ -30,6 +30,7 @@ type Options struct {
 // Telemetry tells OpenTelemetry what a program does with its servers.
 type Telemetry struct {
 	tracer     trace.Tracer
+	unset      trace.TracerProvider // no spans are made while this is the global provider; nil: they always are
 	propagator propagation.TextMapPropagator
 	isW3C      bool // the propagator is the default one
 	instruments
@@ -53,7 +54,7 @@ func New(o Options) (*Telemetry, error) {
 	if o.Meter == nil {
 		o.Meter = otel.GetMeterProvider()
 	}
-	t := &Telemetry{tracer: o.Tracer.Tracer(scope), propagator: o.Propagator, isW3C: isW3C}
+	t := &Telemetry{tracer: o.Tracer.Tracer(scope), unset: unsetOf(o.Tracer), propagator: o.Propagator, isW3C: isW3C}
 	m := &maker{meter: o.Meter.Meter(scope)}
 	t.instruments, t.gauges.every = newInstruments(m), cmp.Or(o.Every, DefaultEvery)
 	counted, looked := t.counters.make(m), t.gauges.make(m)

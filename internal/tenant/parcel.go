@@ -23,6 +23,12 @@ type How struct {
 // either way.
 func (h How) IsPlain() bool { return h.Once == "" && h.After == 0 && !h.Priority }
 
+// With is the same with other headers.
+func (h How) With(head Headers) How {
+	h.Headers = head
+	return h
+}
+
 // Lane is the lane of the queue on which a message goes.
 func (h How) Lane() queue.Lane {
 	if h.Priority {

@@ -11,11 +11,11 @@ import (
 // it is nil, and nothing is asked or made for it.
 type Hooks interface {
 	// Handle runs around the handler of a message, within its turn and its time: it may run again, as the handler may. What it
-	// returns is the handler's error (intercepted says with which exceptions), as it was that of run.
-	Handle(s *Scope, run func() error) error
+	// returns is the handler's error (Around says with which exceptions), as it was that of its Run.
+	Handle(s *Scope, handler *Around) error
 
 	// Work runs around one attempt of locked work, likewise. It may give the attempt another context.
-	Work(a *WorkAttempt, run func() error) error
+	Work(a *WorkAttempt, work *Around) error
 
 	// Turned is told what became of a turn, after its commit or when there is none. Nothing waits for more than its return.
 	Turned(r Report)
@@ -49,29 +49,41 @@ var (
 	errRanTwo = errors.New("dserver: an interceptor called next twice, or when it had returned")
 )
 
-// once is a function that hooks are around: it runs once, while they do.
-type once struct {
+// Around is a function that hooks are around: it runs once, while they do.
+type Around struct {
 	run    func() error
 	ran    bool
 	failed error // what it returned
+
+	// A handler is not a function but what is needed to run it: one is made for each message.
+	batch   *Batch
+	scope   *Scope
+	work    *Work
+	handler *Handler
+	reply   []byte
 }
 
-func (o *once) call() error {
+// Run is what hooks call.
+func (o *Around) Run() error {
 	if o.ran {
 		return errRanTwo
 	}
 	o.ran = true
-	o.failed = o.run()
+	if o.batch != nil {
+		o.reply, o.failed = o.batch.prepared(o.scope, o.work, o.handler)
+	} else {
+		o.failed = o.run()
+	}
 	return o.failed
 }
 
 // outcome is the error of a function with the hooks around it, which returned err. They cannot make a success of a failure, as
 // what the function did to the state is there; nor of a fault anything else, as it is tried again; nor leave it out in silence.
-func (o *once) outcome(err error) error {
+func (o *Around) outcome(err error) error {
 	ran := o.ran
 	o.ran = true
 	switch {
-	case asFault(o.failed) != nil, err == nil && o.failed != nil:
+	case o.failed != nil && (err == nil || asFault(o.failed) != nil):
 		return o.failed
 	case err == nil && !ran:
 		return errNotRun
@@ -86,14 +98,11 @@ func (b *Batch) intercepted(s *Scope, m *Work, h *Handler) (reply []byte, err er
 			reply, err = nil, Panicked(p)
 		}
 	}()
-	o := once{run: func() (err error) {
-		reply, err = b.prepared(s, m, h)
-		return err
-	}}
-	if err = o.outcome(b.hooks.Handle(s, o.call)); err != nil && !isKept(err) {
-		reply = nil
+	o := &Around{batch: b, scope: s, work: m, handler: h}
+	if err = o.outcome(b.hooks.Handle(s, o)); err != nil && !isKept(err) {
+		return nil, err
 	}
-	return reply, err
+	return o.reply, err
 }
 
 // work runs locked work within the hooks. Its panics end in OutcomeOf.
@@ -101,11 +110,11 @@ func (l *Locked) work(hooks Hooks, a *WorkAttempt, state any, body []byte) (foun
 	if hooks == nil {
 		return l.Work(a, state, body)
 	}
-	o := once{run: func() (err error) {
+	o := &Around{run: func() (err error) {
 		found, err = l.Work(a, state, body)
 		return err
 	}}
-	err = o.outcome(hooks.Work(a, o.call))
+	err = o.outcome(hooks.Work(a, o))
 	return found, err
 }
 
