@@ -181,12 +181,12 @@ func TestPeerBeginsWhereTheFirstDoesNotComeToAnEnd(t *testing.T) {
 	})
 }
 
-// A pulse is of a process. Where one of its consumers ends and another one is at work, the peers of the first wait for it until
-// they have read again who they are, and never for longer than for one that hangs.
+// A pulse is of a process. Where one of its consumers ends and another one is at work, it tells that the types of the first have
+// ended: its peers go on at once, and not when they have read again who they are.
 func TestPeersGoOnWhereAConsumerEndsAndItsProcessWorksOn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const servers, most = 12, 5500 * time.Millisecond // no wait for a peer is longer than 5 seconds
+		const servers, most = 12, 250 * time.Millisecond
 		store := newStore(t)
 		var runs, last [2]atomic.Int64
 		other := dserver.Define("other", dserver.HandleCast(func(_ *dserver.Context, s *Tickings, _ TickOnce) error { s.N++; return nil }))

@@ -178,8 +178,8 @@ func (c *consumer) run(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-c.Base.Done(): // the store cannot go on
 	}
+	c.Process.Leave(c) // first, as the pulse that ends with the scans tells who has left
 	stopScans()
-	c.Process.Leave(c)
 	c.close()
 	defer time.AfterFunc(c.grace-c.workEnds(), endWork).Stop()
 	left := c.finish()

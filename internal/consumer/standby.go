@@ -2,6 +2,8 @@ package consumer
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
@@ -16,7 +18,8 @@ import (
 //     at the marks of the shard and at the pulses of their peers in short intervals, and at nothing else.
 //  2. A process whose consumers are at work has a pulse. It is waited for while that changes, and for some intervals from when
 //     the mark was seen. Then the next in the order takes its place, at once, until the pulse is seen again.
-//  3. A consumer that ends removes its pulse first, so that its peers need not wait; then come its turns in hand.
+//  3. A consumer that ends removes its pulse first, so that its peers need not wait; then come its turns in hand. Where others
+//     of its process work on, the pulse tells which types have ended.
 //  4. A process where more servers wait for a turn than can run says so in its pulse, and is not waited for: who has room helps.
 //  5. No wait is longer than LookInterval: then a peer begins all the same. The first may have a reason to leave the server
 //     alone that others have not.
@@ -36,12 +39,14 @@ type bystander struct {
 
 // crew is the peers of one type, and what it stands by for there.
 type crew struct {
+	typ    string
 	peers  []string
 	next   time.Time // when it finds out again who they are
 	pulses map[string]*mailbox.Pulse
 	first  map[string]time.Time // of each server that it stands by for: since when
 	seen   map[string]time.Time // first, as it becomes in this look
-	read   bool                 // the pulses, in this look
+	read   map[string]struct{}  // whose pulse was read in this look
+	needed []string             // whose pulses the look before has needed: this one reads them together
 	isNext bool                 // it is next in the order of some server, in this look
 }
 
@@ -51,6 +56,10 @@ const (
 	peersFor = time.Second
 	aloneFor = peersFor / 5
 )
+
+func newCrew(typ string) *crew {
+	return &crew{typ: typ, seen: map[string]time.Time{}, read: map[string]struct{}{}, pulses: map[string]*mailbox.Pulse{}}
+}
 
 // begin begins a look.
 func (b *bystander) begin() {
@@ -62,7 +71,8 @@ func (b *bystander) begin() {
 				p.Again(now)
 			}
 		}
-		k.seen, k.read, k.isNext = map[string]time.Time{}, false, false
+		k.needed = slices.AppendSeq(k.needed[:0], maps.Keys(k.read))
+		k.seen, k.read, k.isNext = map[string]time.Time{}, map[string]struct{}{}, false
 	}
 	b.now = now
 }
@@ -75,7 +85,7 @@ func (b *bystander) crewOf(ctx context.Context, typ string) *crew {
 		if b.of == nil {
 			b.of = map[string]*crew{}
 		}
-		k = &crew{seen: map[string]time.Time{}}
+		k = newCrew(typ)
 		b.of[typ] = k
 	}
 	if b.now.Before(k.next) {
@@ -86,6 +96,7 @@ func (b *bystander) crewOf(ctx context.Context, typ string) *crew {
 	if k.peers == nil {
 		k.next = b.now.Add(aloneFor)
 	}
+	maps.DeleteFunc(k.pulses, func(id string, _ *mailbox.Pulse) bool { return !slices.Contains(k.peers, id) })
 	b.c.wg.Go(func() { _, _ = b.c.Process.Crew(ctx, typ) })
 	return k
 }
@@ -110,7 +121,7 @@ func (b *bystander) standsBy(ctx context.Context, ref tenant.Ref) (bool, error) 
 		if peer == b.c.Process.ID {
 			break
 		}
-		if err := b.readPulses(ctx, k); err != nil {
+		if err := b.readPulse(ctx, k, peer); err != nil {
 			return false, err
 		}
 		if k.pulses[peer].IsAwaited(first, b.now, len(k.peers)) {
@@ -122,20 +133,21 @@ func (b *bystander) standsBy(ctx context.Context, ref tenant.Ref) (bool, error) 
 	return false, nil
 }
 
-// readPulses looks at all peers, once in a look at the marks.
-func (b *bystander) readPulses(ctx context.Context, k *crew) error {
-	if k.read {
+// readPulse looks at a peer, once in a look at the marks. Most servers are left to the first of their peers, so it is few that
+// are looked at, and together if the look before has needed them, too.
+func (b *bystander) readPulse(ctx context.Context, k *crew, peer string) error {
+	if _, isRead := k.read[peer]; isRead {
 		return nil
 	}
-	k.read = true
+	ids := append(slices.DeleteFunc(k.needed, func(id string) bool { return id == peer || !slices.Contains(k.peers, id) }), peer)
+	k.needed = nil
 	return b.c.DB.Read(ctx, func(tx backend.ReadTx) error {
-		pulses, records := make([]backend.Future[[]byte], len(k.peers)), make([]backend.Future[[]byte], len(k.peers))
-		for i, id := range k.peers {
+		pulses, records := make([]backend.Future[[]byte], len(ids)), make([]backend.Future[[]byte], len(ids))
+		for i, id := range ids {
 			keys := tenant.PresenceOf(id)
 			pulses[i], records[i] = tx.Get(keys.Pulse()), tx.Get(keys.Record())
 		}
-		seen := make(map[string]*mailbox.Pulse, len(k.peers))
-		for i, id := range k.peers {
+		for i, id := range ids {
 			isThere, err := tenant.IsThere(records[i])
 			if err != nil {
 				return err
@@ -144,9 +156,9 @@ func (b *bystander) readPulses(ctx context.Context, k *crew) error {
 			if err != nil {
 				return err
 			}
-			seen[id] = k.pulses[id].Next(value, isThere, b.now)
+			k.read[id] = struct{}{}
+			k.pulses[id] = k.pulses[id].Next(value, isThere, k.typ, b.now)
 		}
-		k.pulses = seen
 		return nil
 	})
 }
@@ -187,7 +199,7 @@ func (c *consumer) pulse(ctx context.Context) {
 			}
 		}
 	}
-	if beats {
+	if beats || c.peered.Load() > 0 && c.Process.HasMembers() {
 		c.stopPulse()
 	}
 }
@@ -214,7 +226,11 @@ func (c *consumer) stopPulse() {
 	}
 	c.mu.Unlock()
 	_ = c.DB.Transact(c.Base, func(tx backend.Tx) error { // peers find out when it does not change
-		tx.Clear(tenant.PresenceOf(c.Process.ID).Pulse().Only())
+		if c.Process.HasMembers() {
+			c.Process.Beat(tx, false)
+		} else {
+			tx.Clear(tenant.PresenceOf(c.Process.ID).Pulse().Only())
+		}
 		for shard := range left {
 			tx.Add(tenant.Bell(shard), 1)
 		}

@@ -405,9 +405,8 @@ func (m *wakeModel) decide(s *wakeState, c *wakeConsumer, i int) {
 		if m.stranger {
 			from = 1
 		}
-		m.readPulses(s, c, i)
 		for j := from; j < i; j++ {
-			if m.isAwaited(s, c, j) {
+			if m.readPulse(s, c, j); m.isAwaited(s, c, j) {
 				c.scan, c.sleeps = scanSleeps, 2
 				if j == i-1 {
 					c.sleeps = 1
@@ -422,19 +421,16 @@ func (m *wakeModel) decide(s *wakeState, c *wakeConsumer, i int) {
 	c.scan, c.stands, c.look, c.marked = scanIsPaused, false, true, true
 }
 
-// readPulses is Pulse.Next of each peer.
-func (m *wakeModel) readPulses(s *wakeState, c *wakeConsumer, i int) {
-	for j := range m.wakeCrew.consumers {
-		p := &c.pulses[j]
-		switch {
-		case j == i:
-		case p.known && p.had && !s.pulse[j]:
-			*p = seenPulse{known: true, silent: true}
-		case !p.known, p.changed && s.pulse[j], p.had != s.pulse[j]:
-			*p = seenPulse{known: true, had: s.pulse[j]}
-		}
-		p.changed = false
+// readPulse is Pulse.Next of a peer.
+func (m *wakeModel) readPulse(s *wakeState, c *wakeConsumer, j int) {
+	p := &c.pulses[j]
+	switch {
+	case p.known && p.had && !s.pulse[j]:
+		*p = seenPulse{known: true, silent: true}
+	case !p.known, p.changed && s.pulse[j], p.had != s.pulse[j]:
+		*p = seenPulse{known: true, had: s.pulse[j]}
 	}
+	p.changed = false
 }
 
 // isAwaited is Pulse.IsAwaited.

@@ -29,7 +29,9 @@ func TestNoPeerIsWaitedForWithoutEnd(t *testing.T) {
 			p, release := mailbox.Acquire(db)
 			c1.Process = p
 			peers := []string{"other", p.ID}
-			b := &bystander{c: c1, of: map[string]*crew{def.Name: {peers: peers, next: time.Now().Add(time.Hour)}}}
+			k := newCrew(def.Name)
+			k.peers, k.next = peers, time.Now().Add(time.Hour)
+			b := &bystander{c: c1, of: map[string]*crew{def.Name: k}}
 			ref := refOf(def)
 			for mailbox.Rank(peers, ref.ID); peers[0] != "other"; mailbox.Rank(peers, ref.ID) {
 				ref.ID += "a" // until it is the other's

@@ -56,7 +56,8 @@ type Process struct {
 
 	roster roster
 
-	crews  map[string]crew // by type
+	crews  map[string]crew      // by type
+	ended  map[string]time.Time // types that were run here, and are no more, for the pulse
 	Others Witness
 	clocks clocks
 }
@@ -162,7 +163,11 @@ func (p *Process) Leave(m Member) {
 	p.change(m, func(l []Member) []Member {
 		return slices.DeleteFunc(l, func(other Member) bool { return other == m })
 	})
+	p.end(m.Types())
 }
+
+// HasMembers reports whether any consumer of the process runs.
+func (p *Process) HasMembers() bool { return len(*p.members.Load()) > 0 }
 
 func (p *Process) change(m Member, with func([]Member) []Member) {
 	registry.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -86,11 +87,13 @@ func rendezvous(peer, server string) uint64 {
 }
 
 // The pulse of a process is a key that changes while its consumers are at work and peers stand by, and that is removed when
-// they stop. It says how much waits for a turn there, too.
+// they stop. It says how much waits for a turn there, too, and which types the process has ceased to run while it runs others:
+// of those nobody waits for it, before the peers have read its record again.
 const (
 	pulseInterval = 30 * time.Millisecond // among up to pulsePeers; in larger crews slower, so that all together stay as few
 	pulsePeers    = 8
-	pulseBytes    = 8 // of a pulse where no more waits than can run
+	pulseBytes    = 8 // of its number; then a byte, 1 when more waits than can run, and typeBytes for each type that has ended
+	typeBytes     = 4
 	pulseBeats    = 4 // so many intervals without a change, and the process is not waited for
 )
 
@@ -105,28 +108,83 @@ func SilentAfter(peers int) time.Duration { return pulseBeats * PulseInterval(pe
 // Beat is a pulse as it is stored: a number that differs from the last one, and whether more waits than can run.
 func (p *Process) Beat(tx backend.Tx, isBusy bool) {
 	value := binary.BigEndian.AppendUint64(nil, p.pulses.Add(1))
-	if isBusy {
+	ended := p.endedTypes()
+	switch {
+	case isBusy:
 		value = append(value, 1)
+	case len(ended) > 0:
+		value = append(value, 0)
 	}
-	tx.Set(tenant.PresenceOf(p.ID).Pulse(), value)
+	tx.Set(tenant.PresenceOf(p.ID).Pulse(), append(value, ended...))
 }
 
-// Pulse is what a peer has seen of a pulse; nil is nothing yet.
+// endedFor is for how long a pulse tells that a type has ended: peers wait no longer than LookInterval for anybody.
+const endedFor = 2 * LookInterval
+
+// end lets the next pulses tell that these types have ended, where no other consumer of the process runs them.
+func (p *Process) end(types iter.Seq[string]) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended == nil {
+		p.ended = map[string]time.Time{}
+	}
+	for typ := range types {
+		p.ended[typ] = time.Now()
+	}
+}
+
+// endedTypes is the types that have ended, as a pulse has them.
+func (p *Process) endedTypes() (ended []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for typ, at := range p.ended {
+		if time.Since(at) > endedFor || len(p.MembersOf(typ)) > 0 {
+			delete(p.ended, typ)
+			continue
+		}
+		ended = append(ended, typeMark(typ)...)
+	}
+	return ended
+}
+
+// typeMark is a type as it stands in a pulse. Of two that have the same, one is not waited for in vain.
+func typeMark(typ string) []byte {
+	return binary.BigEndian.AppendUint32(nil, uint32(rendezvous(typ, "")))
+}
+
+// Pulse is what a peer has seen of a pulse, as it stands by for servers of a type; nil is nothing yet.
 type Pulse struct {
 	value  []byte
 	since  time.Time // when it changed last, as far as was seen
-	silent bool      // it was waited for, and did not change; or it has stopped
+	silent bool      // it was waited for, and did not change; or it has stopped, or ended the type; or it has too much to do
 }
 
 // Next is the pulse after one more look. A process that has no record is gone.
-func (s *Pulse) Next(value []byte, isThere bool, now time.Time) *Pulse {
+func (s *Pulse) Next(value []byte, isThere bool, typ string, now time.Time) *Pulse {
 	switch {
 	case !isThere, s != nil && value == nil && s.value != nil:
 		return &Pulse{value, now, true}
 	case s == nil || !bytes.Equal(value, s.value):
-		return &Pulse{value, now, false}
+		return &Pulse{value, now, !mayAwait(value, typ)}
 	}
 	return s
+}
+
+// mayAwait reports whether a pulse is of a process that has room, and runs a type as far as it says.
+func mayAwait(value []byte, typ string) bool {
+	if len(value) <= pulseBytes {
+		return true
+	}
+	if value[pulseBytes] != 0 {
+		return false
+	}
+	mark := typeMark(typ)
+	for ended := range slices.Chunk(value[pulseBytes+1:], typeBytes) {
+		if bytes.Equal(ended, mark) {
+			return false
+		}
+	}
+	return true
 }
 
 // Again begins anew after a time in which nobody looked.
@@ -135,7 +193,7 @@ func (s *Pulse) Again(now time.Time) { s.since = now }
 // IsAwaited reports whether its process may be waited for with a server that has had a mark since a moment. One that does not
 // show itself in time is not waited for again, until it does.
 func (s *Pulse) IsAwaited(marked, now time.Time, peers int) bool {
-	if s.silent || len(s.value) > pulseBytes { // more waits there than can run
+	if s.silent {
 		return false
 	}
 	since := marked

@@ -44,40 +44,50 @@ func TestPulseIsAwaitedWhileItChanges(t *testing.T) {
 	var p *Pulse
 	mark := now
 	for i := range 20 { // it changes
-		p = p.Next([]byte{byte(i)}, true, now)
+		p = p.Next([]byte{byte(i)}, true, "t", now)
 		if !p.IsAwaited(mark, now, peers) {
 			t.Fatalf("after %d beats it is not waited for", i)
 		}
 		now = now.Add(step)
 	}
 	for still := step; still < limit; still += step {
-		p = p.Next([]byte{19}, true, now)
+		p = p.Next([]byte{19}, true, "t", now)
 		if !p.IsAwaited(mark, now, peers) {
 			t.Fatalf("it is not waited for after %v without a change", still)
 		}
 		now = now.Add(step)
 	}
-	p = p.Next([]byte{19}, true, now)
+	p = p.Next([]byte{19}, true, "t", now)
 	if p.IsAwaited(mark, now, peers) {
 		t.Error("it is waited for although it stands still")
 	}
-	if p = p.Next([]byte{19}, true, now); p.IsAwaited(now, now, peers) {
+	if p = p.Next([]byte{19}, true, "t", now); p.IsAwaited(now, now, peers) {
 		t.Error("one that was waited for in vain is waited for again, with another server")
 	}
-	if p = p.Next([]byte{20}, true, now); !p.IsAwaited(now, now, peers) {
+	if p = p.Next([]byte{20}, true, "t", now); !p.IsAwaited(now, now, peers) {
 		t.Error("it is back, and not waited for")
 	}
 	busy := append(make([]byte, pulseBytes), 1)
-	if p = p.Next(busy, true, now); p.IsAwaited(now, now, peers) {
+	if p = p.Next(busy, true, "t", now); p.IsAwaited(now, now, peers) {
 		t.Error("it has more than it can run, and is waited for")
 	}
-	if p = p.Next([]byte{21}, true, now).Next(nil, true, now); p.IsAwaited(now, now, peers) {
+	ended := append(append(make([]byte, pulseBytes), 0), typeMark("t")...)
+	if p = p.Next(ended, true, "t", now); p.IsAwaited(now, now, peers) {
+		t.Error("it has ended the type, and is waited for")
+	}
+	if p = p.Next(ended, true, "u", now); p.IsAwaited(now, now, peers) {
+		t.Error("what stands still is seen anew")
+	}
+	if p = (*Pulse)(nil).Next(ended, true, "u", now); !p.IsAwaited(now, now, peers) {
+		t.Error("it has ended another type, and is not waited for")
+	}
+	if p = p.Next([]byte{21}, true, "t", now).Next(nil, true, "t", now); p.IsAwaited(now, now, peers) {
 		t.Error("it has stopped, and is waited for")
 	}
-	if p = (*Pulse)(nil).Next(nil, true, now); !p.IsAwaited(now, now, peers) {
+	if p = (*Pulse)(nil).Next(nil, true, "t", now); !p.IsAwaited(now, now, peers) {
 		t.Error("one that had nothing to do is not waited for")
 	}
-	if p = (*Pulse)(nil).Next(nil, false, now); p.IsAwaited(now, now, peers) {
+	if p = (*Pulse)(nil).Next(nil, false, "t", now); p.IsAwaited(now, now, peers) {
 		t.Error("a process that is gone is waited for")
 	}
 }
