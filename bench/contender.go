@@ -30,6 +30,12 @@ type entry struct {
 // short is the name's first word, for where there is little room.
 func (e entry) short() string { word, _, _ := strings.Cut(e.name, " "); return word }
 
+// beside is a contender beside which something runs while it is measured, and not while others are.
+type beside interface {
+	begin(ctx context.Context) error
+	end() error
+}
+
 // spread is a contender that has another process beside this one.
 type spread interface {
 	// others is what it has used so far.

@@ -99,8 +99,18 @@ func (r *runner) run(ctx context.Context, length time.Duration) (sample, error) 
 	if err != nil {
 		return sample{}, err
 	}
+	b, isBeside := r.contender.(beside)
+	if isBeside {
+		if err := b.begin(ctx); err != nil {
+			return sample{}, err
+		}
+	}
 	start := time.Now()
 	s, err := r.callAll(ctx, start.Add(length))
+	s.elapsed = time.Since(start)
+	if isBeside {
+		err = errors.Join(err, b.end())
+	}
 	if err != nil {
 		return s, err
 	}
@@ -108,8 +118,8 @@ func (r *runner) run(ctx context.Context, length time.Duration) (sample, error) 
 		if err := r.check(ctx); err != nil { // waits until all are handled
 			return s, err
 		}
+		s.elapsed = time.Since(start)
 	}
-	s.elapsed = time.Since(start)
 	after, err := r.use()
 	s.used = after.minus(before)
 	return s, errors.Join(err, r.check(ctx))

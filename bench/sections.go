@@ -50,5 +50,11 @@ func loads() []load {
 			name: "follow64", title: "64 callers, 1 server that is followed in another process", callers: 64, counters: 1,
 			subject: followed(1), baseline: durable, others: []entry{followed(100)},
 		},
+		{
+			name: "tool64", title: "64 callers, 100 servers that the admin tool looks at", callers: 64, counters: 100,
+			subject: withTool("ls", "--watch", "2s"), baseline: durable, others: []entry{
+				withTool("top"), withTool("tail", "counter/visits-0"), withTool("check"), withTool("export", "-"), withTool("stats"),
+			},
+		},
 	}
 }
