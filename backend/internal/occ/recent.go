@@ -29,7 +29,7 @@ type recent struct {
 }
 
 const (
-	RecentBytes   = 512 << 10 // of a generation
+	RecentBytes   = 1 << 20 // of a generation: the heads of a thousand busy servers
 	RecentRecords = 64
 	RecentRange   = 4 << 10 // bytes of the largest range
 	recentEntry   = 512     // what an entry is counted for beside its pairs
@@ -69,10 +69,14 @@ func (c *recent) put(e remembered) {
 	size := recentEntry + sizeOf(e.pairs)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.bytes += size; c.young == nil || c.bytes > RecentBytes {
-		c.turn()
-		c.bytes = size
+	if before, ok := c.young[string(e.r.Begin)]; ok {
+		size -= recentEntry + sizeOf(before.pairs)
 	}
+	if c.young == nil || c.bytes+size > RecentBytes {
+		c.turn()
+		size = recentEntry + sizeOf(e.pairs)
+	}
+	c.bytes += size
 	c.young[string(e.r.Begin)] = e
 }
 
