@@ -107,7 +107,7 @@ func everyHandleSees(x *trial) {
 // A transaction as large as the limits allow takes time in proportion to its size, in whatever order its writes and
 // reads come: else it grows too old.
 func manyByTurns(x *trial) {
-	const turns = 20_000
+	const turns = 12_000
 	err := x.db.Transact(x.Context(), func(tx backend.Tx) error {
 		for i := range turns {
 			k := backend.NewKey("k", i)
