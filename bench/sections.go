@@ -39,6 +39,10 @@ func loads() []load {
 			subject: durable, baseline: group, atLeast: 0.5, others: []entry{single, channels},
 		},
 		{
+			name: "remote1", title: "1 caller in one process, consumer in another, 1 server", callers: 1, counters: 1,
+			subject: remote, baseline: single,
+		},
+		{
 			name: "remote64", title: "64 callers in one process, consumer in another, 1 server", callers: 64, counters: 1,
 			subject: remote, baseline: single, atLeast: 5.0 / 6, others: []entry{group},
 		},
