@@ -172,7 +172,7 @@ func (b *bystander) end() (soon time.Duration) {
 		}
 		interval := mailbox.PulseInterval(len(k.peers))
 		if interval *= 2; k.isNext {
-			interval /= 6
+			interval /= 12
 		}
 		if soon == 0 || interval < soon {
 			soon = interval
