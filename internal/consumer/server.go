@@ -18,7 +18,6 @@ type server struct {
 
 	// Guarded by the consumer's mutex.
 	next      *server // in the run queue, or in the line of its type
-	shares    bool    // it has one of its type's shares (share.go)
 	newer     *server // in the cache's order of use
 	older     *server
 	bytes     int64 // what the cache counts for it
@@ -28,6 +27,8 @@ type server struct {
 	marked    bool // its ready mark may be set
 	called    bool // a row in the index of its label led here
 	slow      bool // its last turn was: casts do not join
+	shares    bool // it has one of its type's shares (share.go)
+	crowded   bool // of the turns: the last one had several arrivals, so more are on their way
 
 	timer *time.Timer // will look again; nil when there is none
 	due   int64       // when, in Unix nanoseconds
@@ -38,7 +39,6 @@ type server struct {
 	// Of the running turn, of which there is one at a time.
 	turn.Memory
 	emptied int64    // when the last stored message was taken, in Unix nanoseconds
-	crowded bool     // the last turn had several arrivals: more are on their way
 	apart   *foreign // nil of most servers
 }
 

@@ -31,10 +31,10 @@ const (
 
 // quiet is what the commit of a state's version has proved.
 type quiet struct {
-	owned  bool  // the owner record names this consumer
-	proved bool  // nothing else was there but the state
-	since  int64 // when it was committed, in Unix nanoseconds
-	pin    tenant.Pin
+	owned  bool        // the owner record names this consumer
+	proved bool        // nothing else was there but the state
+	since  int64       // when it was committed, in Unix nanoseconds
+	pin    *tenant.Pin // nil of most servers: none
 }
 
 // isPlain reports whether the turn is for local arrivals alone, as far as is known.
@@ -56,7 +56,10 @@ func (t *Turn) recall(tx backend.Tx) bool {
 	}
 	if t.recalled = t.recaller.Recall(st.Version, t.Keys.BesideVersion()); t.recalled {
 		t.proves = true
-		t.Head = tenant.Head{Version: st.Version, Meta: st.Meta, Owner: t.Env.Name, Pin: st.quiet.pin, All: true}
+		t.Head = tenant.Head{Version: st.Version, Meta: st.Meta, Owner: t.Env.Name, All: true}
+		if st.quiet.pin != nil {
+			t.Head.Pin = *st.quiet.pin
+		}
 	}
 	return t.recalled
 }
@@ -88,10 +91,13 @@ func (t *Turn) writeOwner(tx backend.Tx) {
 // proved is what the commit of the turn's version has proved. What the turn has itself written beside the state makes
 // the next recollection fail.
 func (t *Turn) proved() quiet {
-	return quiet{
+	q := quiet{
 		owned:  t.owned,
 		proved: t.proves && t.Head.IsQuiet() && t.Head.Owner == t.Env.Name,
 		since:  time.Now().UnixNano(),
-		pin:    t.Head.Pin,
 	}
+	if pin := t.Head.Pin; pin.IsSet {
+		q.pin = &pin
+	}
+	return q
 }
