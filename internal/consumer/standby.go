@@ -213,26 +213,13 @@ func (c *consumer) works() (works, isBusy bool) {
 	return works, c.runnable.len > c.max
 }
 
-// stopPulse is step 3, with the bells of what is left to others.
+// stopPulse is step 3. It rings no bell: who leaves a server to a peer looks soon by itself, and who does not has begun with it.
 func (c *consumer) stopPulse() {
-	left := map[int64]struct{}{} // shards
-	c.mu.Lock()
-	for typ, t := range c.types {
-		for id, s := range t.servers {
-			if s.marked {
-				left[tenant.ShardOf(tenant.Ref{Type: typ, ID: id})] = struct{}{}
-			}
-		}
-	}
-	c.mu.Unlock()
 	_ = c.DB.Transact(c.Base, func(tx backend.Tx) error { // peers find out when it does not change
 		if c.Process.HasMembers() {
 			c.Process.Beat(tx, false)
 		} else {
 			tx.Clear(tenant.PresenceOf(c.Process.ID).Pulse().Only())
-		}
-		for shard := range left {
-			tx.Add(tenant.Bell(shard), 1)
 		}
 		return nil
 	})

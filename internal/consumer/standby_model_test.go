@@ -35,7 +35,6 @@ const (
 	bystandersWaitForABell          // rule 1 of standby.go: they look in short intervals
 	silenceIsAwaited                // rule 2
 	stopLeavesThePulse              // rule 3, and 102
-	stopRingsNoBell                 // rule 102; nothing in the model needs it
 	releaseRingsNoBell              // rule 43, of the messages behind locked work
 	vacateRingsNoBell               // rule 43, of a lock that is given up
 	nobodyWatchesHolders            // rule 37
@@ -365,7 +364,7 @@ func (m *wakeModel) byConsumer(s wakeState, i int) (next []wakeState) {
 		step(func(n *wakeState, c *wakeConsumer) { m.beat(n, c, i) })
 	}
 	if c.removes {
-		step(func(n *wakeState, c *wakeConsumer) { m.stopPulse(n, c, i) })
+		step(func(n *wakeState, c *wakeConsumer) { stopPulse(n, c, i) })
 	}
 	if c.mover != moverHasEnded {
 		next = append(next, m.move(s, i)...)
@@ -557,14 +556,9 @@ func (m *wakeModel) beat(s *wakeState, c *wakeConsumer, i int) {
 	}
 }
 
-// stopPulse is consumer.stopPulse. It rings the bell of what is left.
-func (m *wakeModel) stopPulse(s *wakeState, c *wakeConsumer, i int) {
+// stopPulse is consumer.stopPulse.
+func stopPulse(s *wakeState, c *wakeConsumer, i int) {
 	c.removes, s.pulse[i], s.full[i] = false, false, false
-	if c.marked && m.out != stopRingsNoBell {
-		for j := range s.consumers {
-			s.consumers[j].rung = true
-		}
-	}
 }
 
 // move is moveDue: the read of the first row, in which the alarm is watched, the wait, and the commit that moves it.
@@ -789,10 +783,10 @@ func TestModelOfWakingNeedsEachRule(t *testing.T) {
 	for out := allRules + 1; out < wakeRules; out++ {
 		found := ""
 		for _, crew := range wakeCrews {
-			if crew.name != foundBy[out] && (out != stopRingsNoBell || crew.begin.stops == 0 || crew.isLong && os.Getenv("LONG") == "") {
+			if crew.name != foundBy[out] {
 				continue
 			}
-			if out != stopLeavesThePulse && out != stopRingsNoBell { // which cost a time, and no more
+			if out != stopLeavesThePulse { // which costs a time, and no more
 				crew.most = modelNever - 1
 			}
 			m := &wakeModel{wakeCrew: crew, out: out}
@@ -802,10 +796,7 @@ func TestModelOfWakingNeedsEachRule(t *testing.T) {
 			}
 		}
 		t.Logf("%d: %.200s", out, found)
-		switch isFound := found != ""; {
-		case out == stopRingsNoBell && isFound: // who leaves a server to a peer looks soon by itself, and who does not has begun with it
-			t.Errorf("something waits for the bell of a stop: %s", found)
-		case out != stopRingsNoBell && !isFound:
+		if found == "" {
 			t.Errorf("without rule %d nothing goes wrong", out)
 		}
 	}
