@@ -168,6 +168,8 @@ func TestOperatorsRefuseAHandlersContext(t *testing.T) {
 		"Timers":      func() error { return firstError(s.Timers(ctx)) },
 		"Audit":       func() error { return firstError(dserver.Audit(ctx, db)) },
 		"Active":      func() error { return firstError(dserver.Active(ctx, db)) },
+		"Repair":      func() error { return firstError(dserver.Repair(ctx, db)) },
+		"RepairPlan":  func() error { return firstError(dserver.RepairPlan(ctx, db)) },
 		"Retry":       func() error { return s.Retry(ctx, dserver.DeadLetter{}) },
 		"Discard":     func() error { return s.Discard(ctx, dserver.DeadLetter{}) },
 		"Kill":        func() error { return s.Kill(ctx) },

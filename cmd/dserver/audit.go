@@ -15,7 +15,7 @@ type act struct {
 	At      time.Time `json:"at"`
 	By      string    `json:"by"`
 	Verb    string    `json:"verb"`
-	Server  string    `json:"server"`
+	Server  string    `json:"server,omitempty"`
 	Message string    `json:"message,omitempty"` // its stamp
 	Detail  string    `json:"detail,omitempty"`
 	Before  *kept     `json:"before,omitempty"`
@@ -83,7 +83,11 @@ func (c *auditCommand) Run(ctx context.Context, t *tool) error {
 		if !found.Message.IsZero() {
 			a.Message = found.Message.String()
 		}
-		if err := list.add(a, moment(a.At), found.By, a.Verb, found.Ref, a.Message, found.Detail, a.Before.text(), a.After.text()); err != nil {
+		where := any(found.Ref)
+		if found.Ref == (dserver.Ref{}) { // a repair of what belongs to no server
+			where, a.Server = "", ""
+		}
+		if err := list.add(a, moment(a.At), found.By, a.Verb, where, a.Message, found.Detail, a.Before.text(), a.After.text()); err != nil {
 			return err
 		}
 	}

@@ -52,7 +52,8 @@ type commandLine struct {
 	Completion completionCommand `cmd:"" help:"Print what makes a shell complete commands and flags."`
 	Man        manCommand        `cmd:"" help:"Print the manual page, for man."`
 
-	Check checkCommand `cmd:"" help:"Compare all that is stored with itself, and list what is wrong."`
+	Check  checkCommand  `cmd:"" help:"Compare all that is stored with itself, and list what is wrong, each with what to do."`
+	Repair repairCommand `cmd:"" help:"Mend what check finds, where that is safe beside consumers; say what to do about the rest."`
 }
 
 // tool is what the commands work with.

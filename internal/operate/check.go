@@ -19,7 +19,7 @@ func Check(ctx context.Context, db backend.Database, defs []*turn.Definition) (f
 	for _, def := range defs {
 		c.types[def.Name] = def
 	}
-	c.parts = c.ofServer()
+	c.parts, c.tell = c.ofServer(), c.collect
 	if err := c.all(); err != nil && !errors.Is(err, errEnough) {
 		return nil, fmt.Errorf("dserver: check: %w", err)
 	}
@@ -37,6 +37,7 @@ type checker struct {
 	types    map[string]*turn.Definition
 	parts    map[string]func(*glimpse, tenant.Ref) error // of a server
 	findings []error
+	tell     func(at any, err error) error // what is done with a finding
 }
 
 // damage is a violation of an invariant.
@@ -49,12 +50,17 @@ func isFinding(err error) bool {
 	return errors.Is(err, backend.ErrCorrupt) || errors.Is(err, tenant.ErrState)
 }
 
-// note keeps damage as a finding, and leaves other errors alone. It is called outside of the reads, which may run twice.
-func (c *checker) note(place any, err error) error {
+// note tells damage, and leaves other errors alone. It is called outside of the reads, which may run twice.
+func (c *checker) note(at any, err error) error {
 	if !isFinding(err) {
 		return err
 	}
-	c.findings = append(c.findings, fmt.Errorf("%v: %w", place, err))
+	return c.tell(at, err)
+}
+
+// collect keeps a finding.
+func (c *checker) collect(at any, err error) error {
+	c.findings = append(c.findings, fmt.Errorf("%v: %w", at, err))
 	if len(c.findings) >= maxFindings {
 		return errEnough
 	}
@@ -101,11 +107,15 @@ func (c *checker) below(prefix backend.Key, fn func(name string) error) error {
 func (c *checker) dues(prefix backend.Key) error {
 	return c.each(prefix, func(key backend.Key, elements []any, _ []byte) error {
 		if len(elements) > 0 {
-			if shard, isShard := elements[0].(int64); isShard {
-				ref, _, err := tenant.ParseDue(tenant.DueShard(shard), key)
+			if shard, isNumber := elements[0].(int64); isNumber {
+				ref, d, err := tenant.ParseDue(tenant.DueShard(shard), key)
 				if err != nil || tenant.ShardOf(ref) == shard {
 					return err
 				}
+				if !isShard(shard) {
+					return damage("%v is no row of the index of what is due", key)
+				}
+				return moved(damage("%v is no row of the index of what is due", key), key, ref, func(tx backend.Tx) { tenant.SetDue(tx, ref, d) })
 			}
 		}
 		return damage("%v is no row of the index of what is due", key)
@@ -122,8 +132,12 @@ func (c *checker) marks(prefix backend.Key) error {
 		if len(elements) == 4 {
 			typ, isType := elements[1].(string)
 			id, isID := elements[2].(string)
-			if isType && isID && (key.Compare(tenant.ReadyMark(tenant.Ref{Type: typ, ID: id})) == 0 || key.Compare(tenant.ReadyClaims(tenant.Ref{Type: typ, ID: id})) == 0) {
+			ref := tenant.Ref{Type: typ, ID: id}
+			if isType && isID && (key.Compare(tenant.ReadyMark(ref)) == 0 || key.Compare(tenant.ReadyClaims(ref)) == 0) {
 				return nil
+			}
+			if isType && isID && isShard(elements[0]) && elements[3] == tenant.KeyMark {
+				return moved(damage("%v is no ready mark", key), key, ref, func(tx backend.Tx) { tenant.SetReady(tx, ref) })
 			}
 		}
 		return damage("%v is no ready mark", key)
@@ -136,8 +150,12 @@ func (c *checker) waits(prefix backend.Key) error {
 		if len(elements) == 3 {
 			typ, isType := elements[1].(string)
 			id, isID := elements[2].(string)
-			if isType && isID && key.Compare(tenant.ParkedRow(tenant.Ref{Type: typ, ID: id}, "")) == 0 {
+			ref := tenant.Ref{Type: typ, ID: id}
+			if isType && isID && key.Compare(tenant.ParkedRow(ref, "")) == 0 {
 				return nil
+			}
+			if isType && isID && isShard(elements[0]) { // whoever comes parks it where it belongs
+				return moved(damage("%v is no row of a server that waits", key), key, ref, func(tx backend.Tx) { tenant.SetReady(tx, ref) })
 			}
 		}
 		return damage("%v is no row of a server that waits", key)
@@ -170,7 +188,7 @@ func (c *checker) labels(prefix backend.Key) error {
 		if len(elements) == 1 {
 			if _, isLabel := elements[0].(string); isLabel {
 				_, err := backend.Counter(value)
-				return err
+				return muteBell(err, key)
 			}
 		}
 		if len(elements) == 3 {
@@ -188,37 +206,54 @@ func (c *checker) labels(prefix backend.Key) error {
 func (c *checker) claim(ref tenant.Ref, process string, value []byte) error {
 	var written tenant.Claim
 	if err := tenant.DecodeRecord(value, &written); err != nil {
+		return vainClaim(err, ref, process)
+	}
+	err := c.db.Read(c.ctx, func(tx backend.ReadTx) error { return claimIn(tx, ref, process) })
+	if isFinding(err) {
+		err = vainClaim(err, ref, process)
+	}
+	return err
+}
+
+// claimIn is claim in one snapshot, or in a transaction that has what it finds as conflicts.
+func claimIn(tx backend.Reader, ref tenant.Ref, process string) error {
+	row, mark, record := tx.Get(tenant.ReadyClaim(ref, process)), tx.Get(tenant.ReadyMark(ref)), tx.Get(tenant.PresenceOf(process).Record())
+	if claims, err := tenant.IsThere(row); err != nil || !claims {
 		return err
 	}
-	return c.db.Read(c.ctx, func(tx backend.ReadTx) error {
-		row, mark, record := tx.Get(tenant.ReadyClaim(ref, process)), tx.Get(tenant.ReadyMark(ref)), tx.Get(tenant.PresenceOf(process).Record())
-		if claims, err := tenant.IsThere(row); err != nil || !claims {
-			return err
+	marked, err := tenant.IsThere(mark)
+	if err == nil && !marked {
+		var empty bool
+		if empty, err = tenant.KeysOf(ref).Queue().IsEmpty(tx); err == nil && empty {
+			err = damage("a claim of a server that has no ready mark and no message")
 		}
-		marked, err := tenant.IsThere(mark)
-		if err == nil && !marked {
-			var empty bool
-			if empty, err = tenant.KeysOf(ref).Queue().IsEmpty(tx); err == nil && empty {
-				err = damage("a claim of a server that has no ready mark and no message")
-			}
-		}
-		if err != nil {
-			return err
-		}
-		value, err := record.Get()
-		if err == nil && value == nil {
-			err = damage("a claim of the process %s, which has no record", process)
-		}
+	}
+	if err != nil {
 		return err
-	})
+	}
+	value, err := record.Get()
+	if err == nil && value == nil {
+		err = damage("a claim of the process %s, which has no record", process)
+	}
+	return err
+}
+
+// isShard reports whether an element of a key is a shard of this version of the library.
+func isShard(element any) bool {
+	shard, ok := element.(int64)
+	return ok && shard >= 0 && shard < tenant.Shards
 }
 
 func (c *checker) bells(prefix backend.Key) error {
 	return c.each(prefix, func(key backend.Key, elements []any, value []byte) error {
 		if len(elements) == 1 {
-			shard, ok := elements[0].(int64)
-			if _, err := backend.Counter(value); ok && err == nil && shard >= 0 && shard < tenant.Shards {
+			_, err := backend.Counter(value)
+			switch {
+			case !isShard(elements[0]):
+			case err == nil:
 				return nil
+			default:
+				return muteBell(damage("%v is no bell", key), key)
 			}
 		}
 		return damage("%v is no bell", key)
@@ -255,7 +290,7 @@ func (c *checker) each(prefix backend.Key, fn func(key backend.Key, elements []a
 
 func (c *checker) processes(prefix backend.Key) error {
 	return c.below(prefix, func(id string) error {
-		return c.note("process "+id, c.db.Read(c.ctx, func(tx backend.ReadTx) error { return c.process(tx, id) }))
+		return c.note(processPlace(id), c.db.Read(c.ctx, func(tx backend.ReadTx) error { return c.process(tx, id) }))
 	})
 }
 
@@ -268,7 +303,7 @@ func (c *checker) process(tx backend.Reader, id string) error {
 		return err
 	}
 	if value == nil {
-		return damage("keys without a record")
+		return lostMail(damage("keys without a record"), keys)
 	}
 	var r tenant.ProcessRecord
 	if err := tenant.DecodeRecord(value, &r); err != nil {

@@ -50,25 +50,37 @@ func (e expected) settle() error {
 
 // expectDue expects a row in the index of what is due. Its time is not known of what older versions wrote, and of what
 // was damaged: then the row may be anywhere in its shard.
-func (g *glimpse) expectDue(ref tenant.Ref, d tenant.Due) error {
-	missing := damage("%q, of kind %d, is not in the index of what is due", d.Name, d.Kind)
+func (g *glimpse) expectDue(ref tenant.Ref, d tenant.Due, part string) error {
+	missing := notDue(damage("%q, of kind %d, is not in the index of what is due", d.Name, d.Kind), ref, d, part)
 	if d.At != 0 {
 		g.expect(missing, d.Key(ref))
 		return nil
+	}
+	there, err := g.isDue(ref, d)
+	if err == nil && !there {
+		err = missing
+	}
+	return err
+}
+
+// isDue reports whether there is a row in the index of what is due; without a time, at any.
+func (g *glimpse) isDue(ref tenant.Ref, d tenant.Due) (bool, error) {
+	if d.At != 0 {
+		return tenant.IsThere(g.Get(d.Key(ref)))
 	}
 	shard := tenant.DueShard(tenant.ShardOf(ref))
 	for rest := shard.Below(); ; {
 		pairs, all, err := g.page(rest)
 		if err != nil {
-			return err
+			return false, err
 		}
 		for _, pair := range pairs {
 			if of, row, err := tenant.ParseDue(shard, pair.Key); err == nil && of == ref && row.Kind == d.Kind && row.Name == d.Name {
-				return nil
+				return true, nil
 			}
 		}
 		if all {
-			return missing
+			return false, nil
 		}
 		rest.Begin = pairs[len(pairs)-1].Key.Only().End
 	}
@@ -160,8 +172,8 @@ type serverPage struct {
 }
 
 type finding struct {
-	place any
-	err   error
+	at  any
+	err error
 }
 
 // servers checks all servers, in the order of their keys.
@@ -176,7 +188,7 @@ func (c *checker) servers(prefix backend.Key) error {
 			return c.note(prefix, err)
 		}
 		for _, f := range page.findings {
-			if err := c.note(f.place, f.err); err != nil {
+			if err := c.note(f.at, f.err); err != nil {
 				return err
 			}
 		}
@@ -233,7 +245,7 @@ func (c *checker) serverPage(tx backend.Reader, prefix backend.Key, rest backend
 // look is a part of a server that was looked at, and may expect something elsewhere.
 type look struct {
 	glimpse *glimpse
-	ref     tenant.Ref
+	at      place
 	err     error
 }
 
@@ -241,16 +253,16 @@ type look struct {
 func (c *checker) looksAt(r remembered, ref tenant.Ref) (looks []look, err error) {
 	err = tenant.Children(r, tenant.KeysOf(ref).Key, func(name string) error {
 		if c.parts[name] == nil {
-			looks = append(looks, look{&glimpse{}, ref, strange(name)})
+			looks = append(looks, look{&glimpse{}, place{ref: ref}, strange(name)})
 		}
 		return nil
 	})
 	if isFinding(err) {
-		looks, err = append(looks, look{&glimpse{}, ref, err}), nil
+		looks, err = append(looks, look{&glimpse{}, place{ref: ref}, err}), nil
 	}
 	for _, name := range partNames {
 		g := &glimpse{Reader: r}
-		looks = append(looks, look{g, ref, c.parts[name](g, ref)})
+		looks = append(looks, look{g, place{ref, name}, c.parts[name](g, ref)})
 	}
 	return looks, err
 }
@@ -262,7 +274,7 @@ func (l look) add(p *serverPage) error {
 		err = l.glimpse.settle()
 	}
 	if isFinding(err) {
-		p.findings = append(p.findings, finding{l.ref, err})
+		p.findings = append(p.findings, finding{l.at, err})
 		return nil
 	}
 	return err

@@ -37,7 +37,7 @@ func strange(name string) error { return damage("keys below %q belong to nothing
 func (c *checker) server(ref tenant.Ref) error {
 	err := c.below(tenant.KeysOf(ref).Key, func(name string) error {
 		if c.parts[name] == nil {
-			return c.note(ref, strange(name))
+			return c.note(place{ref: ref}, strange(name))
 		}
 		return nil
 	})
@@ -45,7 +45,7 @@ func (c *checker) server(ref tenant.Ref) error {
 		if err != nil {
 			return err
 		}
-		err = c.note(ref, c.part(name, ref))
+		err = c.note(place{ref, name}, c.part(name, ref))
 	}
 	return err
 }
@@ -105,16 +105,16 @@ func (*checker) head(g *glimpse, ref tenant.Ref) error {
 		return damage("version %v, and created at %d", h.Version, h.Meta.Created)
 	}
 	if h.Attempts[0].Halts || h.Attempts[1].Halts || h.Lock.Record.Halted || h.Paused.Is() {
-		g.expect(damage("it has halted or is paused, and has no row in the index of trouble"), tenant.TroubleRow(ref))
+		g.expect(noTroubleRow(damage("it has halted or is paused, and has no row in the index of trouble"), ref), tenant.TroubleRow(ref))
 	}
-	for _, a := range h.Attempts {
+	for lane, a := range h.Attempts {
 		if a == (tenant.Attempts{}) || !h.Killed.IsZero() {
 			continue
 		}
 		if _, waits, err := keys.Queue().Find(g, a.Stamp); err != nil {
 			return err
 		} else if !waits {
-			return damage("attempts of the message %v, which does not wait", backend.Versionstamp(a.Stamp))
+			return vainAttempts(damage("attempts of the message %v, which does not wait", backend.Versionstamp(a.Stamp)), ref, queue.Lane(lane), a.Stamp)
 		}
 	}
 	return nil
@@ -149,12 +149,12 @@ func (*checker) failures(g *glimpse, ref tenant.Ref) error {
 		of, isPlace, isLock := tenant.FailurePlace(rest)
 		var f tenant.Failure
 		switch err := tenant.DecodeRecord(pair.Value, &f); {
-		case err != nil:
-			return err
 		case !isPlace:
 			return damage("the record %v belongs to nothing", pair.Key)
+		case err != nil:
+			return vainFailure(err, ref, pair)
 		case isLock && (!h.Lock.IsHeld() || h.Lock.Record.Stamp != f.Stamp), !isLock && h.Attempts[of].Stamp != f.Stamp:
-			return damage("why the message %v failed, which has no attempts", backend.Versionstamp(f.Stamp))
+			return vainFailure(damage("why the message %v failed, which has no attempts", backend.Versionstamp(f.Stamp)), ref, pair)
 		}
 	}
 	return nil
@@ -168,10 +168,13 @@ func (c *checker) queue(g *glimpse, ref tenant.Ref) error {
 		waiting++
 		return nil
 	})
+	if isFinding(err) {
+		return c.queueFlaw(g, ref, err)
+	}
 	if err != nil || waiting == 0 {
 		return err
 	}
-	return c.lead(g, ref, damage("%d messages and no ready mark", waiting))
+	return c.lead(g, ref, noMark(damage("%d messages and no ready mark", waiting), ref))
 }
 
 // lead expects something that leads consumers to a server, unless nothing can be done there before that is set again.
@@ -300,6 +303,9 @@ func (c *checker) section(name string, ref tenant.Ref) (section, bool) {
 			if err != nil {
 				return err
 			}
+			if rows[0].Key.Compare(owner) != 0 {
+				return headless(damage("rows of %v, which has lost its first one", owner), ref, owner)
+			}
 			value, err := tenant.LargeRead{Key: owner, Pairs: backend.Ready(rows, nil)}.Get()
 			if err != nil {
 				return err
@@ -331,14 +337,14 @@ func checkDelayed(g *glimpse, ref tenant.Ref, word string, value []byte) error {
 	if err := tenant.DecodeRecord(value, &d); err != nil || !g.killed.IsZero() {
 		return err
 	}
-	return g.expectDue(ref, tenant.Due{At: d.At, Kind: tenant.DueMessage, Name: word})
+	return g.expectDue(ref, tenant.Due{At: d.At, Kind: tenant.DueMessage, Name: word}, tenant.KeyLater)
 }
 
 // sent checks the stamps of messages that were sent with After: each has its message.
 func (c *checker) sent(g *glimpse, ref tenant.Ref) error { return c.walk(g, ref, tenant.KeySent) }
 
 func checkSent(g *glimpse, ref tenant.Ref, word string, value []byte) error {
-	g.expect(damage("the stamp of the delayed message %q, which is not there", word), tenant.KeysOf(ref).Delayed(word))
+	g.expect(vainStamp(damage("the stamp of the delayed message %q, which is not there", word), ref, word), tenant.KeysOf(ref).Delayed(word))
 	_, err := backend.StampOf(value)
 	return err
 }
@@ -351,7 +357,7 @@ func checkOnce(g *glimpse, ref tenant.Ref, key string, value []byte) error {
 	if err := tenant.DecodeRecord(value, &r); err != nil {
 		return err
 	}
-	return g.expectDue(ref, tenant.Due{At: r.Until, Kind: tenant.DueOnce, Name: key})
+	return g.expectDue(ref, tenant.Due{At: r.Until, Kind: tenant.DueOnce, Name: key}, tenant.KeyOnce)
 }
 
 // timers checks the timers. One that has fired has its message on the queue instead of a row in the index.
@@ -391,10 +397,10 @@ func (c *checker) letters(g *glimpse, ref tenant.Ref) error {
 		return err
 	}
 	if count > 0 {
-		g.expect(damage("%d dead letters, and no row in the index of trouble", count), tenant.TroubleRow(ref))
+		g.expect(noTroubleRow(damage("%d dead letters, and no row in the index of trouble", count), ref), tenant.TroubleRow(ref))
 	}
 	if found != count {
-		return damage("%d dead letters, and a counter that says %d", found, count)
+		return c.lettersUncounted(damage("%d dead letters, and a counter that says %d", found, count), ref)
 	}
 	return nil
 }
@@ -414,7 +420,7 @@ func (c *checker) letterSection(ref tenant.Ref, found *int64) section {
 		},
 		check: func(g *glimpse, owner backend.Key, rows []backend.KeyValue) error {
 			*found++
-			return checkLetter(keys, g, owner, rows)
+			return checkLetter(ref, g, owner, rows)
 		},
 	}
 }
@@ -423,10 +429,14 @@ func (c *checker) letterSection(ref tenant.Ref, found *int64) section {
 var stampElement = len(backend.Key(nil).Stamp(backend.Versionstamp{}))
 
 // checkLetter checks the rows of one letter.
-func checkLetter(t tenant.Keys, g *glimpse, owner backend.Key, rows []backend.KeyValue) error {
+func checkLetter(ref tenant.Ref, g *glimpse, owner backend.Key, rows []backend.KeyValue) error {
+	t := tenant.KeysOf(ref)
 	stamp, ok := owner.CutStamp(t.Dead())
-	if !ok || rows[0].Key.Compare(owner) != 0 {
+	switch {
+	case !ok:
 		return damage("key %v is no dead letter", rows[0].Key)
+	case rows[0].Key.Compare(owner) != 0:
+		return lostLetter(damage("key %v is no dead letter, but rows of one", rows[0].Key), ref, stamp)
 	}
 	var l tenant.Letter
 	if err := tenant.DecodeRecord(rows[0].Value, &l); err != nil {

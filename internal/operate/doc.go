@@ -1,6 +1,6 @@
 // Package operate is what operators do to servers, and see of them: status, lists of messages and dead letters, withdraw,
-// retry, unlock, resume, pin, reset, kill (Server), lists of servers, of those in trouble and of consumers, and a check of all that is stored (Check).
-// Package dserver and the tool show it.
+// retry, unlock, resume, pin, reset, kill (Server), lists of servers, of those in trouble and of consumers, a check of all that is
+// stored (Check), and mends of what that finds (Repairs). Package dserver and the tool show it.
 //
 // # What it promises
 //

@@ -32,7 +32,7 @@ func (p DelayedPage) All() (items []queue.Item) {
 func (p DelayedPage) Of(tx backend.Reader, keys Keys, killed backend.Versionstamp, alive bool) (DelayedPage, error) {
 	sent := make([]backend.Future[[]byte], len(p.Found))
 	for i, d := range p.Found {
-		sent[i] = tx.Get(keys.sent(d.Word))
+		sent[i] = tx.Get(keys.Sent(d.Word))
 	}
 	var left []DelayedFound
 	for i, d := range p.Found {
@@ -61,7 +61,7 @@ func isAfter(sent backend.Future[[]byte], killed backend.Versionstamp) (bool, er
 // ClearDelayed removes a send with After.
 func (t Keys) ClearDelayed(tx backend.Tx, word string) {
 	tx.Clear(t.Delayed(word).Tree())
-	tx.Clear(t.sent(word).Only())
+	tx.Clear(t.Sent(word).Only())
 }
 
 // ReadDelayed reads the first messages of a range that wait for their time. Unless it is a snapshot, it conflicts with
@@ -120,7 +120,7 @@ func (t Keys) FindDelayed(tx backend.Reader, id string) (DelayedFound, error) {
 	if err != nil {
 		return d, err
 	}
-	alive, err := isAfter(tx.Get(t.sent(id)), killed)
+	alive, err := isAfter(tx.Get(t.Sent(id)), killed)
 	switch {
 	case err != nil:
 		return d, err

@@ -67,8 +67,8 @@ func ParseDue(shard, key backend.Key) (ref Ref, d Due, err error) {
 	return ref, d, fmt.Errorf("%w: the row %v in the index of what is due", backend.ErrCorrupt, key)
 }
 
-// setDue writes a row and rings the bell of those that wait for it.
-func setDue(tx backend.Tx, ref Ref, d Due) {
+// SetDue writes a row and rings the bell of those that wait for it.
+func SetDue(tx backend.Tx, ref Ref, d Due) {
 	tx.Set(d.Key(ref), nil)
 	tx.Add(DueBell(ShardOf(ref)), 1)
 }
@@ -94,7 +94,7 @@ type DueWork struct {
 func (w *DueWork) Look(tx backend.Reader) {
 	w.record = ReadLarge(tx, w.at())
 	if keys := KeysOf(w.Ref); w.Kind == DueMessage {
-		w.killed, w.sent = tx.Get(keys.killed()), tx.Get(keys.sent(w.Name))
+		w.killed, w.sent = tx.Get(keys.killed()), tx.Get(keys.Sent(w.Name))
 	}
 }
 

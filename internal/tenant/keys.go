@@ -74,7 +74,7 @@ const (
 	keyUnread   = "u"
 	keyKilled   = "x"
 
-	keyMark  = "m"
+	KeyMark  = "m"
 	keyClaim = "c"
 
 	keyRecord  = "r"
@@ -124,7 +124,7 @@ func (t Keys) Dead() backend.Key               { return t.Key.Str(KeyDead) }
 func (t Keys) Once(key string) backend.Key     { return t.Key.Str(KeyOnce, key) }
 func (t Keys) timer(name string) backend.Key   { return t.Key.Str(KeyTimer, name) }
 func (t Keys) Delayed(word string) backend.Key { return t.Key.Str(KeyLater, word) }
-func (t Keys) sent(word string) backend.Key    { return t.Key.Str(KeySent, word) }
+func (t Keys) Sent(word string) backend.Key    { return t.Key.Str(KeySent, word) }
 func (t Keys) headAndQueue() backend.Range {
 	return backend.Range{Begin: t.Head(), End: t.Queue().Rows().End}
 }
@@ -151,7 +151,7 @@ func hash(s string) uint32 {
 
 func ReadyShard(shard int64) backend.Key     { return backend.Key(nil).Str(KeyReady).Int(shard) }
 func ReadyServer(r Ref) backend.Key          { return ReadyShard(ShardOf(r)).Str(r.Type, r.ID) }
-func ReadyMark(r Ref) backend.Key            { return ReadyServer(r).Str(keyMark) }
+func ReadyMark(r Ref) backend.Key            { return ReadyServer(r).Str(KeyMark) }
 func ReadyClaims(r Ref) backend.Key          { return ReadyServer(r).Str(keyClaim) }
 func ReadyClaim(r Ref, p string) backend.Key { return ReadyClaims(r).Str(p) }
 

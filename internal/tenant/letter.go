@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -104,3 +105,24 @@ func (t Keys) RemoveLetter(tx backend.Tx, stamp backend.Versionstamp) {
 
 // maxStack bounds the stack of a panic in a dead letter.
 const maxStack = 16 << 10
+
+// MendLetter mends a letter whose record is gone while the rows of its item are there: it gets another record, which says so.
+// An item that is not whole is removed. It reports false when the letter is not so.
+func (t Keys) MendLetter(tx backend.Tx, stamp backend.Versionstamp) (bool, error) {
+	key := t.Dead().Stamp(stamp)
+	if there, err := IsThere(tx.Get(key)); err != nil || there {
+		return false, err
+	}
+	lost := NewLetter(nil, Because(ErrFault, "why it was set aside is lost"), "", 0)
+	lost.Item = nil
+	switch _, err := t.LetterOf(tx, stamp, EncodeRecord(lost)); {
+	case errors.Is(err, backend.ErrCorrupt):
+		tx.Clear(key.Tree())
+	case err != nil:
+		return false, err
+	default:
+		tx.Set(key, EncodeRecord(lost))
+		t.setTrouble(tx)
+	}
+	return true, nil
+}

@@ -50,7 +50,7 @@ func ParseMark(shard, key backend.Key) (ref Ref, isMark bool, err error) {
 	switch {
 	case ok && len(rest) > 0 && rest[0] == keyClaim:
 		return ref, false, nil
-	case ok && len(rest) == 1 && rest[0] == keyMark:
+	case ok && len(rest) == 1 && rest[0] == KeyMark:
 		return ref, true, nil
 	}
 	return ref, false, fmt.Errorf("%w: the ready mark %v", backend.ErrCorrupt, key)

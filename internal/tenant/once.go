@@ -55,7 +55,7 @@ func (r OnceRecord) Encode() []byte {
 // keepOnce keeps a record for onceKept, which begins after a while.
 func (t Keys) keepOnce(tx backend.Tx, ref Ref, key string, r OnceRecord, after time.Duration) error {
 	r.Until = dueIn(onceKept + after)
-	setDue(tx, ref, Due{At: r.Until, Kind: DueOnce, Name: key})
+	SetDue(tx, ref, Due{At: r.Until, Kind: DueOnce, Name: key})
 	return SetLarge(tx, t.Once(key), EncodeRecord(r))
 }
 

@@ -184,8 +184,8 @@ func (p *Parcel) writeLater(tx backend.Tx, keys Keys) error {
 	if err := SetLarge(tx, keys.Delayed(name), record); err != nil {
 		return err
 	}
-	tx.Stamp(keys.sent(name))
-	setDue(tx, p.To, Due{At: at, Kind: DueMessage, Name: name})
+	tx.Stamp(keys.Sent(name))
+	SetDue(tx, p.To, Due{At: at, Kind: DueMessage, Name: name})
 	return nil
 }
 

@@ -84,7 +84,7 @@ func (t Keys) WriteTimers(tx backend.Tx, ref Ref, reads TimerReads, ops map[stri
 		if err := SetLarge(tx, t.timer(name), EncodeRecord(op.TimerRecord)); err != nil {
 			return err
 		}
-		setDue(tx, ref, Due{At: op.At, Kind: dueTimer, Name: name, Set: op.Set})
+		SetDue(tx, ref, Due{At: op.At, Kind: dueTimer, Name: name, Set: op.Set})
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ func (t Keys) PutTimer(tx backend.Tx, ref Ref, name string, record []byte) error
 	if err := DecodeRecord(record, &r); err != nil {
 		return err
 	}
-	setDue(tx, ref, Due{At: r.At, Kind: dueTimer, Name: name, Set: r.Set})
+	SetDue(tx, ref, Due{At: r.At, Kind: dueTimer, Name: name, Set: r.Set})
 	return SetLarge(tx, t.timer(name), record)
 }
 
@@ -29,7 +29,7 @@ func (t Keys) PutOnce(tx backend.Tx, ref Ref, key string, record []byte) error {
 	if err := DecodeRecord(record, &r); err != nil {
 		return err
 	}
-	setDue(tx, ref, Due{At: r.Until, Kind: DueOnce, Name: key})
+	SetDue(tx, ref, Due{At: r.Until, Kind: DueOnce, Name: key})
 	return SetLarge(tx, t.Once(key), record)
 }
 
@@ -38,8 +38,8 @@ func (t Keys) PutDelayed(tx backend.Tx, ref Ref, word string, d Delayed) error {
 	if d.At == 0 { // an older version has not kept it
 		d.At = dueIn(0)
 	}
-	setDue(tx, ref, Due{At: d.At, Kind: DueMessage, Name: word})
-	tx.Stamp(t.sent(word))
+	SetDue(tx, ref, Due{At: d.At, Kind: DueMessage, Name: word})
+	tx.Stamp(t.Sent(word))
 	return SetLarge(tx, t.Delayed(word), EncodeRecord(d))
 }
 
