@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/sqlite"
@@ -134,7 +135,10 @@ func follow(t *testing.T, dir string, steps []step, before func(i int)) {
 func TestTheDrillOfTheDocument(t *testing.T) {
 	dir, db := start(t)
 	all := drills(t)
+	began := time.Now()
 	bystanders(t, db)
+	t.Logf("%d servers were made in %v", manyServers, time.Since(began).Round(time.Millisecond))
+	began = time.Now()
 	for _, name := range []string{"dead", "poison", "halt", "lock", "killed", "unknown", "label", "state"} {
 		steps, before := all[name], func(int) {}
 		if len(steps) == 0 {
@@ -154,6 +158,7 @@ func TestTheDrillOfTheDocument(t *testing.T) {
 	if out := succeed(t, dir, "ls", "--trouble"); out != "no server is in trouble\n" {
 		t.Errorf("after the drill: %s", out)
 	}
+	t.Logf("the drill took %v", time.Since(began).Round(time.Millisecond))
 	for id := range 70 {
 		if c, err := counters.At(db, fmt.Sprint(id)).State(t.Context()); err != nil || c.Count != int64(id+1) {
 			t.Errorf("counter %d has %+v, %v", id, c, err)
@@ -162,11 +167,21 @@ func TestTheDrillOfTheDocument(t *testing.T) {
 	must(t, dserver.Check(t.Context(), db, counters, carts, orders))
 }
 
-// bystanders is servers that nothing is wrong with.
+// manyServers is how many servers the live program has. Only the first of them have something to do while it runs.
+const (
+	manyServers = 10_000
+	busyServers = 300
+)
+
+// bystanders is servers that nothing is wrong with. Most are copies of the rows of one, many in each transaction: to send to each
+// would take longer than the drill.
 func bystanders(t *testing.T, db backend.Database) {
 	t.Helper()
 	var all sync.WaitGroup
-	for id := range 300 {
+	for id := range busyServers {
+		if id >= 70 && id < 80 { // these have nothing before the drill
+			continue
+		}
 		all.Go(func() {
 			if err := counters.At(db, fmt.Sprint(id)).Cast(t.Context(), add{By: int64(id + 1)}); err != nil {
 				t.Error(err)
@@ -174,8 +189,24 @@ func bystanders(t *testing.T, db backend.Database) {
 		})
 	}
 	all.Wait()
-	for id := 70; id < 80; id++ { // they have nothing in the drill
-		must(t, counters.At(db, fmt.Sprint(id)).Kill(t.Context()))
+	must(t, counters.At(db, "0").Call(t.Context(), add{}, nil)) // after its cast
+	prefix := backend.NewKey("s", "counter", "0")
+	var rows []backend.KeyValue
+	must(t, db.Read(t.Context(), func(tx backend.ReadTx) (err error) {
+		rows, err = tx.GetRange(prefix.Tree(), backend.RangeOptions{}).Get()
+		return err
+	}))
+	const page = 500
+	for first := busyServers; first < manyServers; first += page {
+		must(t, db.Transact(t.Context(), func(tx backend.Tx) error {
+			for id := first; id < min(first+page, manyServers); id++ {
+				for _, row := range rows {
+					rest, _ := row.Key.CutPrefix(prefix)
+					tx.Set(backend.NewKey("s", "counter", fmt.Sprint(id)).Join(rest), row.Value)
+				}
+			}
+			return nil
+		}))
 	}
 }
 

@@ -73,7 +73,7 @@ func (c *deadCommand) Run(ctx context.Context, t *tool) error {
 	list := t.out.list(columns...)
 	var err error
 	if c.All {
-		err = t.eachServer(ctx, "", func(ref dserver.Ref) error { return c.add(ctx, t, list, ref) })
+		err = t.eachWithLetters(ctx, "", func(ref dserver.Ref) error { return c.add(ctx, t, list, ref) })
 	} else {
 		err = c.add(ctx, t, list, c.Server.Ref)
 	}
@@ -86,6 +86,20 @@ func (c *deadCommand) Run(ctx context.Context, t *tool) error {
 		return list.flush("nothing was set aside")
 	}
 	return list.flush(fmt.Sprintf("nothing of %v was set aside", c.Server))
+}
+
+// eachWithLetters calls fn with the servers of a type, or of all types, that have dead letters. They are in an index, so that the
+// others, whatever their number, are not looked at.
+func (t *tool) eachWithLetters(ctx context.Context, typ string, fn func(dserver.Ref) error) error {
+	for found, err := range dserver.Troubles(ctx, t.db) {
+		if err == nil && found.Status.DeadLetters > 0 && (typ == "" || typ == found.Ref.Type) {
+			err = fn(found.Ref)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *deadCommand) add(ctx context.Context, t *tool, list *list, ref dserver.Ref) error {

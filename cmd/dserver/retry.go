@@ -68,15 +68,7 @@ func (c *chosen) eachServer(ctx context.Context, t *tool, fn func(at server) err
 	if c.Server != (server{}) {
 		return fn(c.Server)
 	}
-	for found, err := range dserver.Troubles(ctx, t.db) {
-		if err == nil && found.Status.DeadLetters > 0 && (c.Type == "" || string(c.Type) == found.Ref.Type) {
-			err = fn(server{found.Ref})
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return t.eachWithLetters(ctx, string(c.Type), func(ref dserver.Ref) error { return fn(server{ref}) })
 }
 
 // ofServer does it to the chosen messages of one server, and reports to how many.
