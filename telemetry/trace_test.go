@@ -153,57 +153,6 @@ func attributeOf(s tracetest.SpanStub, key string) string {
 	return ""
 }
 
-// One request is one trace, over three servers of two processes, locked work, and back.
-func TestTraceOfARequestOverThreeServersAndTwoProcesses(t *testing.T) {
-	open := opened(t)
-	near, far := newProcess(t, open()), newProcess(t, open())
-	near.runs(t, orders, posts)
-	far.runs(t, stocks)
-
-	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(near.spans))
-	ctx, request := provider.Tracer("test").Start(within(t), "request")
-	n, err := dserver.Call(ctx, orders.At(near.db, "17"), place{})
-	if must(t, err); n != 1 {
-		t.Fatalf("order %d", n)
-	}
-	request.End()
-
-	for _, step := range []struct {
-		p            *process
-		name, parent string
-		of           *process // the parent
-		kind         trace.SpanKind
-		id, message  string
-	}{
-		{near, "send order", "request", near, trace.SpanKindClient, "17", "place"},
-		{near, "process order", "send order", near, trace.SpanKindConsumer, "17", "place"},
-		{near, "send stock", "process order", near, trace.SpanKindProducer, "tea", "pick"},
-		{far, "process stock", "send stock", near, trace.SpanKindConsumer, "tea", "pick"},
-		{far, "send post", "process stock", far, trace.SpanKindProducer, "office", "label"},
-		{near, "work post", "send post", far, trace.SpanKindConsumer, "office", "label"},
-		{near, "process post", "send post", far, trace.SpanKindConsumer, "office", "label"}, // apply
-	} {
-		got, parent := step.p.span(t, step.name), step.of.span(t, step.parent)
-		if got.SpanContext.TraceID() != request.SpanContext().TraceID() {
-			t.Errorf("%s is in another trace", step.name)
-		}
-		if got.Parent.SpanID() != parent.SpanContext.SpanID() {
-			t.Errorf("the parent of %s is not %s", step.name, step.parent)
-		}
-		if got.SpanKind != step.kind || attributeOf(got, "dserver.server.id") != step.id || attributeOf(got, "dserver.message.name") != step.message ||
-			attributeOf(got, "messaging.system") != "dserver" || got.Status.Code == codes.Error {
-			t.Errorf("%s is %v %v, %v", step.name, got.SpanKind, got.Attributes, got.Status)
-		}
-	}
-	eventually(t, "the label is printed", func() bool {
-		state, err := posts.At(near.db, "office").State(t.Context())
-		return err == nil && len(state.Labels) == 1 && state.Labels[0] == request.SpanContext().TraceID().String()
-	})
-	if stamp := attributeOf(far.span(t, "process stock"), "messaging.message.id"); len(stamp) != 24 {
-		t.Errorf("the message from the queue has the id %q", stamp)
-	}
-}
-
 // A turn that joins messages of several senders has a span that leads to each of them.
 func TestTurnOfSeveralSendersLeadsToEach(t *testing.T) {
 	open := opened(t)
