@@ -27,6 +27,19 @@ func troubled(t testing.TB, db backend.Database) (ids []string) {
 		ids = append(ids, found.Ref.ID)
 	}
 	slices.Sort(ids)
+	var byType []string
+	for typ, err := range dserver.Types(within(t), db) {
+		must(t, err)
+		for found, err := range dserver.Troubles(within(t), db, typ) {
+			must(t, err)
+			if byType = append(byType, found.Ref.ID); found.Ref.Type != typ {
+				t.Errorf("%v is listed among those of type %s", found.Ref, typ)
+			}
+		}
+	}
+	if slices.Sort(byType); !slices.Equal(ids, byType) {
+		t.Errorf("in trouble are %q, and by their types %q", ids, byType)
+	}
 	return ids
 }
 
@@ -63,6 +76,11 @@ func TestServersInTroubleAreListed(t *testing.T) {
 				t.Errorf("in trouble are %q, want %q", got, want)
 			}
 		}
+		must(t, journals.At(db, "paused").Pause(ctx)) // of another type
+		if got := troubled(t, db); !slices.Contains(got, "paused") || len(got) != 5 {
+			t.Errorf("in trouble are %q", got)
+		}
+		must(t, journals.At(db, "paused").Kill(ctx))
 		stop()
 
 		must(t, def.At(db, "unlisted").Kill(ctx))

@@ -26,7 +26,7 @@ type commandLine struct {
 	Timers  timersCommand  `cmd:"" help:"List the timers that a server has set."`
 	Locks   locksCommand   `cmd:"" help:"List the servers that are locked: for what, since when, and by whom."`
 	Show    showCommand    `cmd:"" help:"Print all of a server on one page, or one of its messages, waiting or set aside, whole."`
-	Tail    tailCommand    `cmd:"" help:"Print what becomes of a server's messages, as it happens, until it is interrupted."`
+	Tail    tailCommand    `cmd:"" help:"Print what becomes of a server's messages, or of a type's, as it happens, until it is interrupted."`
 	Message messageCommand `cmd:"" help:"Print a message, waiting or set aside, whole."`
 
 	Delete deleteCommand `cmd:"" aliases:"withdraw" help:"Delete a message that waits, on the queue or for its time, or all that --message or --all choose. Callers are told."`

@@ -91,8 +91,8 @@ func (c *deadCommand) Run(ctx context.Context, t *tool) error {
 // eachWithLetters calls fn with the servers of a type, or of all types, that have dead letters. They are in an index, so that the
 // others, whatever their number, are not looked at.
 func (t *tool) eachWithLetters(ctx context.Context, typ string, fn func(dserver.Ref) error) error {
-	for found, err := range dserver.Troubles(ctx, t.db) {
-		if err == nil && found.Status.DeadLetters > 0 && (typ == "" || typ == found.Ref.Type) {
+	for found, err := range dserver.Troubles(ctx, t.db, typesOf(typ)...) {
+		if err == nil && found.Status.DeadLetters > 0 {
 			err = fn(found.Ref)
 		}
 		if err != nil {
@@ -100,6 +100,14 @@ func (t *tool) eachWithLetters(ctx context.Context, typ string, fn func(dserver.
 		}
 	}
 	return nil
+}
+
+// typesOf is one type, or none for all.
+func typesOf(typ string) []string {
+	if typ == "" {
+		return nil
+	}
+	return []string{typ}
 }
 
 func (c *deadCommand) add(ctx context.Context, t *tool, list *list, ref dserver.Ref) error {

@@ -127,7 +127,7 @@ func (c *lsCommand) each(ctx context.Context, t *tool, fn func(dserver.Ref, dser
 		indexed = dserver.Active
 	}
 	if c.Trouble || c.Active {
-		for found, err := range indexed(ctx, t.db) {
+		for found, err := range indexed(ctx, t.db, typesOf(string(c.Type))...) {
 			if err == nil {
 				err = fn(found.Ref, found.Status)
 			}

@@ -223,11 +223,11 @@ type locksCommand struct {
 // Run prints a row per lock.
 func (c *locksCommand) Run(ctx context.Context, t *tool) error {
 	list := t.out.list("SERVER", "MESSAGE", "STAMP", "ATTEMPT", "SINCE", "PROCESS")
-	for found, err := range dserver.Active(ctx, t.db) {
+	for found, err := range dserver.Active(ctx, t.db, typesOf(string(c.Type))...) {
 		if err != nil {
 			return err
 		}
-		if !found.Status.Locked || c.Type != "" && string(c.Type) != found.Ref.Type {
+		if !found.Status.Locked {
 			continue
 		}
 		l := newLock(found.Status)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,19 +13,56 @@ import (
 	"github.com/dserver-go/dserver/dserver"
 )
 
-// tailCommand prints what becomes of a server's messages, as it happens.
+// tailCommand prints what becomes of the messages of a server, or of a type, as it happens.
 type tailCommand struct {
-	shown
-	Every time.Duration `default:"200ms" help:"The time from one look to the next."`
-	State bool          `help:"Print the state as well, now and after each change."`
+	What  tailed         `arg:"" name:"server" help:"The server: type/id, or quoted as ls shows it; or a type, of which those servers are looked at that have something to do or need a person, 500 at most."`
+	Every *time.Duration `help:"The time from one look to the next; 200ms, of a type 1s." placeholder:"DURATION"`
+	State bool           `help:"Print the server's state as well, now and after each change."`
+}
+
+// tailed is an argument: type/id, or a type.
+type tailed struct{ dserver.Ref }
+
+// UnmarshalText makes a mistake in it one of the command line.
+func (w *tailed) UnmarshalText(text []byte) error {
+	name, err := unquoted(string(text))
+	if err != nil {
+		return err
+	}
+	if strings.Contains(name, "/") {
+		w.Ref, err = dserver.ParseRef(name)
+		return err
+	}
+	if w.Type = name; name == "" {
+		return errors.New("name a server, type/id, or a type")
+	}
+	return nil
+}
+
+func (w tailed) isType() bool { return w.ID == "" }
+
+// String is how it is shown.
+func (w tailed) String() string {
+	if w.isType() {
+		return quoted(w.Type)
+	}
+	return word(w.Ref.String())
 }
 
 // Validate is called by the command line's parser.
 func (c *tailCommand) Validate() error {
-	if c.Every <= 0 {
+	switch {
+	case c.Every != nil && *c.Every <= 0:
 		return errors.New("--every is a time above zero, such as 1s")
+	case c.State && c.What.isType():
+		return errors.New("--state is of one server: name it, type/id")
 	}
 	return nil
+}
+
+// looker is what is looked at again and again.
+type looker interface {
+	look(ctx context.Context) ([]event, error)
 }
 
 // Run prints until ctx ends.
@@ -33,16 +71,22 @@ func (c *tailCommand) Run(ctx context.Context, t *tool) error {
 	defer following.Wait()
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	l := &tail{tool: t, ref: c.Server.Ref, s: c.Server.At(t.db)}
+	out := &tail{tool: t, ref: c.What.Ref}
+	from, every := looker(out), 200*time.Millisecond
 	states := make(chan outcome)
-	if c.State {
-		following.Go(func() { send(ctx, l.s, states) })
+	if c.What.isType() {
+		from, every = &typeTail{tail: out, known: map[dserver.Ref]*tail{}}, time.Second
+	} else if out.s = c.What.At(t.db); c.State {
+		following.Go(func() { send(ctx, out.s, states) })
 	}
-	tick := time.NewTicker(c.Every)
+	if c.Every != nil {
+		every = *c.Every
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		events, err := l.look(ctx)
-		if err := errors.Join(l.told(err), l.print(events...)); err != nil {
+		events, err := from.look(ctx)
+		if err := errors.Join(out.told(err), out.print(events...)); err != nil {
 			return err
 		}
 		for isDue := false; !isDue; {
@@ -52,7 +96,7 @@ func (c *tailCommand) Run(ctx context.Context, t *tool) error {
 			case <-tick.C:
 				isDue = true
 			case o := <-states:
-				if err := l.printOutcome(o); err != nil {
+				if err := out.printOutcome(o); err != nil {
 					return err
 				}
 			}
@@ -125,22 +169,28 @@ type tail struct {
 
 // event is what happened, as JSON has it.
 type event struct {
-	Time   time.Time `json:"time"`  // of the look
-	Event  string    `json:"event"` // waits, queued, gone, set aside, status, state
+	Time   time.Time `json:"time"`             // of the look
+	Server string    `json:"server,omitempty"` // of the tail of a type
+	Event  string    `json:"event"`            // waits, queued, gone, set aside, status, state
 	Queued *queued   `json:"queued,omitempty"`
 	Letter *letter   `json:"letter,omitempty"`
 	Count  int64     `json:"count,omitempty"` // of messages that were set aside, and not seen before
 	Status *status   `json:"status,omitempty"`
 	State  any       `json:"state,omitempty"`
 
-	text any // for people
+	text any         // for people
+	ref  dserver.Ref // of the tail of a type
 }
 
 // print writes events.
 func (l *tail) print(events ...event) error {
 	for _, e := range events {
 		e.Time = time.Now()
-		if err := l.out.line(e, "%s  %-9s  %v", moment(e.Time), e.Event, e.text); err != nil {
+		where := block("")
+		if e.ref != (dserver.Ref{}) {
+			e.Server, where = jsonName(e.ref.String()), block(word(e.ref.String())+"  ")
+		}
+		if err := l.out.line(e, "%s  %-9s  %v%v", moment(e.Time), e.Event, where, e.text); err != nil {
 			return err
 		}
 	}
@@ -175,9 +225,17 @@ func (l *tail) look(ctx context.Context) (events []event, err error) {
 	if err != nil {
 		return nil, err
 	}
-	waiting, isCut, err := l.head(ctx)
-	if err != nil {
-		return nil, err
+	return l.compare(ctx, found)
+}
+
+// compare is look with a status that was just read.
+func (l *tail) compare(ctx context.Context, found dserver.Status) (events []event, err error) {
+	var waiting []dserver.Queued
+	isCut := false
+	if found.Queued > 0 || len(l.waiting) > 0 {
+		if waiting, isCut, err = l.head(ctx); err != nil {
+			return nil, err
+		}
 	}
 	what := "queued"
 	if !l.begun {
@@ -279,4 +337,65 @@ func (l *tail) status(found dserver.Status) []event {
 		word = "goes on"
 	}
 	return []event{{Event: "status", Status: &s, text: word}}
+}
+
+// maxTailed is how many servers of a type are looked at.
+const maxTailed = 500
+
+// typeTail is the servers of a type whose messages are printed as they come and go: those that have something to do or need a
+// person, which are in indexes. A server that comes into them is looked at until it is at rest, so a look costs as much as there is
+// to do, up to a bound, whatever the number of servers.
+type typeTail struct {
+	*tail
+	known map[dserver.Ref]*tail
+	isOld bool // it was looked at before
+	isCut bool // it was said that there are more servers
+}
+
+func (l *typeTail) look(ctx context.Context) (events []event, err error) {
+	seen, isCut := map[dserver.Ref]bool{}, false
+	for found, err := range dserver.Active(ctx, l.db, l.ref.Type) {
+		if err != nil {
+			return events, err
+		}
+		one := l.known[found.Ref]
+		if isCut = one == nil && len(l.known) == maxTailed; isCut {
+			break // those that are known are looked at below
+		}
+		if one == nil { // what it has when it comes has come since the last look
+			one = &tail{tool: l.tool, ref: found.Ref, s: found.Ref.At(l.db), begun: l.isOld}
+			l.known[found.Ref] = one
+		}
+		seen[found.Ref] = true
+		more, err := one.compare(ctx, found.Status)
+		if events = append(events, of(found.Ref, more)...); err != nil {
+			return events, err
+		}
+	}
+	for ref, one := range l.known {
+		if seen[ref] {
+			continue
+		}
+		more, err := one.look(ctx)
+		if events = append(events, of(ref, more)...); err != nil {
+			return events, err
+		}
+		if len(one.waiting) == 0 && one.trouble == "" && one.letters == 0 {
+			delete(l.known, ref)
+		}
+	}
+	l.isOld = true
+	if isCut && !l.isCut {
+		fmt.Fprintf(l.out.errs, "dserver: more than %d servers of type %s have something to do or need a person: not all are looked at\n", maxTailed, quoted(l.ref.Type))
+	}
+	l.isCut = isCut
+	return events, nil
+}
+
+// of is events of a server.
+func of(ref dserver.Ref, events []event) []event {
+	for i := range events {
+		events[i].ref = ref
+	}
+	return events
 }

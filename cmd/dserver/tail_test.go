@@ -7,8 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/dserver-go/dserver/dserver"
 )
 
 // running is the tool as it prints, until the test interrupts it.
@@ -194,5 +197,84 @@ func TestTailPrintsWhatIsSetAside(t *testing.T) {
 	out.interrupt()
 	if s := statusOf(t, db, visits.Ref()); s.DeadLetters != 2 || s.Queued > 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// Of a type is printed what becomes of the messages of all its servers that have something to do, those that come later as well,
+// and of no others.
+func TestTailOfATypePrintsWhatBecomesOfItsMessages(t *testing.T) {
+	dir, db := start(t)
+	ctx := t.Context()
+	ada, bob := mailboxes.At(db, "ada"), mailboxes.At(db, "bob smith")
+	must(t, ada.Cast(ctx, letter1{From: "first"}))
+	must(t, counters.At(db, "else").Cast(ctx, explode{}))
+	out, program := begin(t, dir, "tail", "mailbox", "--every", "10ms"), begin(t, dir, "--json", "tail", "mailbox", "--every", "10ms")
+	expect := func(server, event, part string) {
+		t.Helper()
+		if line := out.line(); !strings.Contains(line, "  "+fmt.Sprintf("%-9s", event)+"  "+word(server)+"  ") || !strings.Contains(line, part) {
+			t.Fatalf("it printed %q, not %s of %s with %q", line, event, server, part)
+		}
+		var e event1
+		if err := json.Unmarshal([]byte(program.line()), &e); err != nil || e.Server != server || e.Event != event {
+			t.Fatalf("it printed %+v, %v", e, err)
+		}
+	}
+	expect("mailbox/ada", "waits", `"From":"first"`)
+	must(t, bob.Cast(ctx, letter1{From: "second"})) // it had nothing before
+	expect("mailbox/bob smith", "queued", `"From":"second"`)
+	for q, err := range bob.Queue(ctx) {
+		must(t, err)
+		must(t, bob.Withdraw(ctx, q.Stamp))
+	}
+	expect("mailbox/bob smith", "gone", "letter")
+	must(t, bob.Cast(ctx, letter1{From: "third"})) // it was at rest
+	expect("mailbox/bob smith", "queued", `"From":"third"`)
+	must(t, ada.Pause(ctx))
+	expect("mailbox/ada", "status", "paused")
+	out.interrupt()
+	program.interrupt()
+
+	halting := begin(t, dir, "tail", "order", "--every", "10ms")
+	counting := begin(t, dir, "tail", "counter", "--every", "10ms")
+	until := func(from *running, what string) string {
+		t.Helper()
+		for {
+			if line := from.line(); strings.Contains(line, what) {
+				return line
+			}
+		}
+	}
+	must(t, orders.At(db, "1").Cast(ctx, explode{}))
+	until(halting, "  order/1  halted, attempts: 1")
+	until(counting, "  counter/else  failing, attempts: ")
+	must(t, counters.At(db, "new").Cast(ctx, refuse{Why: "at once"})) // it joins a turn, and is on no queue
+	until(counting, "  counter/new  1 that were not seen on the queue")
+	halting.interrupt()
+	counting.interrupt()
+}
+
+type event1 struct{ Server, Event string }
+
+// However many servers of a type have something to do, only so many are looked at, and that is said.
+func TestTailOfATypeHasABound(t *testing.T) {
+	_, db := start(t)
+	var all sync.WaitGroup
+	for id := range maxTailed + 5 {
+		all.Go(func() {
+			if err := mailboxes.At(db, fmt.Sprint(id)).Cast(t.Context(), letter1{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	var errs strings.Builder
+	l := &typeTail{tail: &tail{tool: &tool{db: db, out: printer{errs: &errs}}, ref: dserver.Ref{Type: "mailbox"}}, known: map[dserver.Ref]*tail{}}
+	for range 2 {
+		if _, err := l.look(t.Context()); err != nil || len(l.known) != maxTailed {
+			t.Errorf("%d servers, %v", len(l.known), err)
+		}
+	}
+	if n := strings.Count(errs.String(), "not all are looked at"); n != 1 {
+		t.Errorf("it was said %d times: %s", n, &errs)
 	}
 }

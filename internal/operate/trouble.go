@@ -32,27 +32,57 @@ func (s Status) isTrouble() bool {
 // again is trouble without that.
 func (l Lock) isOverdue() bool { return l.Limit > 0 && time.Since(l.Since) > l.Limit }
 
-// Troubles yields the servers in trouble. It looks at those with dead letters, that halt or are paused, whose index it tidies up,
-// and at those that have something to do or wait; not at the others, whatever their number.
-func Troubles(ctx context.Context, db backend.Database) iter.Seq2[Trouble, error] {
-	return looked(ctx, db, Status.isTrouble)
+// Troubles yields the servers in trouble, of these types, or of all when none is named. It looks at those with dead letters, that halt
+// or are paused, whose index it tidies up, and at those that have something to do or wait; not at the others, whatever their number.
+func Troubles(ctx context.Context, db backend.Database, types ...string) iter.Seq2[Trouble, error] {
+	return looked(ctx, db, types, Status.isTrouble)
 }
 
 // Active yields the servers that Troubles looks at: those that are in trouble, have something to do, or are locked.
-func Active(ctx context.Context, db backend.Database) iter.Seq2[Trouble, error] {
-	return looked(ctx, db, func(Status) bool { return true })
+func Active(ctx context.Context, db backend.Database, types ...string) iter.Seq2[Trouble, error] {
+	return looked(ctx, db, types, func(Status) bool { return true })
 }
 
-func looked(ctx context.Context, db backend.Database, takes func(Status) bool) iter.Seq2[Trouble, error] {
+// indexed is a place where servers are listed.
+type indexed struct {
+	prefix    backend.Key
+	of        func(backend.Key) (ref tenant.Ref, isOne bool, err error)
+	isTrouble bool // it is the index of trouble
+}
+
+// indexes is where all servers that are looked at are listed.
+var indexes = []indexed{
+	{backend.NewKey(tenant.KeyTrouble), ofTrouble, true},
+	{backend.NewKey(tenant.KeyReady), ofMark, false},
+	{backend.NewKey(tenant.KeyParked), ofParked, false},
+	{backend.NewKey(tenant.KeyLabel), ofLabel, false},
+}
+
+// indexesOf is the same for a type.
+func indexesOf(ctx context.Context, db backend.Database, typ string) ([]indexed, error) {
+	all := []indexed{{backend.NewKey(tenant.KeyTrouble, typ), ofTrouble, true}}
+	for _, shard := range tenant.ShardsOf(typ) {
+		all = append(all, indexed{tenant.ReadyShard(shard).Str(typ), ofMark, false}, indexed{tenant.ParkedShard(shard).Str(typ), ofParked, false})
+	}
+	for label, err := range namesBelow(ctx, db, backend.NewKey(tenant.KeyLabel)) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, indexed{tenant.LabelBell(label).Str(typ), ofLabel, false})
+	}
+	return all, nil
+}
+
+func looked(ctx context.Context, db backend.Database, types []string, takes func(Status) bool) iter.Seq2[Trouble, error] {
 	return func(yield func(Trouble, error) bool) {
 		seen := map[tenant.Ref]struct{}{}
-		look := func(ref tenant.Ref, isIndexed bool) (goesOn bool, err error) {
+		look := func(ref tenant.Ref, isTrouble bool) (goesOn bool, err error) {
 			if _, known := seen[ref]; known {
 				return true, nil
 			}
 			seen[ref] = struct{}{}
 			status, err := Server{DB: db, Ref: ref}.Status(ctx)
-			if err == nil && isIndexed && status.DeadLetters == 0 && !status.Halted && !status.Paused {
+			if err == nil && isTrouble && status.DeadLetters == 0 && !status.Halted && !status.Paused {
 				err = db.Transact(ctx, func(tx backend.Tx) error { return tenant.ClearTrouble(tx, ref) })
 			}
 			if err != nil || !takes(status) {
@@ -60,22 +90,23 @@ func looked(ctx context.Context, db backend.Database, takes func(Status) bool) i
 			}
 			return yield(Trouble{ref, status}, nil), nil
 		}
-		for _, index := range []struct {
-			name string
-			of   func(backend.Key) (ref tenant.Ref, isOne bool, err error)
-		}{
-			{tenant.KeyTrouble, ofTrouble},
-			{tenant.KeyReady, ofMark},
-			{tenant.KeyParked, ofParked},
-			{tenant.KeyLabel, ofLabel},
-		} {
-			goesOn, err := eachServer(ctx, db, backend.NewKey(index.name), index.of, func(ref tenant.Ref) (bool, error) {
-				return look(ref, index.name == tenant.KeyTrouble)
-			})
+		all := indexes
+		for i := 0; i < max(1, len(types)); i++ {
+			var err error
+			if len(types) > 0 {
+				all, err = indexesOf(ctx, db, types[i])
+			}
+			goesOn := err == nil
+			for _, index := range all {
+				if !goesOn {
+					break
+				}
+				goesOn, err = eachServer(ctx, db, index.prefix, index.of, func(ref tenant.Ref) (bool, error) { return look(ref, index.isTrouble) })
+			}
 			if err != nil {
 				yield(Trouble{}, fmt.Errorf("dserver: look for trouble: %w", err))
 			}
-			if err != nil || !goesOn {
+			if !goesOn {
 				return
 			}
 		}
