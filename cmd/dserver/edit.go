@@ -9,6 +9,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
+
+	"github.com/fxamacker/cbor/v2"
 
 	"github.com/dserver-go/dserver/dserver"
 )
@@ -19,6 +22,7 @@ type editCommand struct {
 	Priority bool   `help:"Of what was set aside: ahead of the queue, not at its end."`
 	Name     text   `help:"Another name for the message." placeholder:"NAME"`
 	Body     string `help:"The new body, as show prints it; - reads it from standard input." placeholder:"JSON"`
+	CBOR     bool   `name:"cbor" help:"The body, and what the editor gets, are CBOR diagnostic notation (RFC 8949) instead of JSON: nothing is guessed from the old body."`
 }
 
 // Validate is called by the command line's parser.
@@ -78,11 +82,11 @@ func (c *editCommand) mend(ctx context.Context, t *tool, q dserver.Queued, text 
 // changed is a message as it is to be.
 func (c *editCommand) changed(ctx context.Context, m dserver.Message, text []byte) (changed dserver.Message, err error) {
 	if c.Body == "" && c.Name == "" {
-		return byHand(ctx, m)
+		return byHand(ctx, m, c.form())
 	}
 	changed = m
 	if c.Body != "" {
-		if changed.Body, err = encodeBody(text, m.Body); err != nil {
+		if changed.Body, err = c.form().body(text, m.Body); err != nil {
 			return m, fmt.Errorf("the body: %w; nothing was sent", err)
 		}
 	}
@@ -93,20 +97,67 @@ func (c *editCommand) changed(ctx context.Context, m dserver.Message, text []byt
 	return changed, nil
 }
 
+// form is how a message stands in the editor.
+type form struct {
+	suffix string // of the file
+	show   func(m dserver.Message) (string, error)
+	parse  func(text []byte, was dserver.Message) (dserver.Message, error)
+	body   func(text, old []byte) ([]byte, error)
+}
+
+var (
+	jsonForm = form{".json", showJSON, parseEdited, encodeBody}
+	cborForm = form{".cbor.txt", showNotation, parseNotated, func(text, _ []byte) ([]byte, error) { return parseNotation(string(text)) }}
+)
+
+func (c *editCommand) form() form {
+	if c.CBOR {
+		return cborForm
+	}
+	return jsonForm
+}
+
 // edited is a message as it stands in the editor.
 type edited struct {
 	Message string          `json:"message"`
 	Body    json.RawMessage `json:"body"`
 }
 
-// byHand lets a person change a message in their editor. What they made of it stays in the file when it cannot be sent.
-func byHand(ctx context.Context, m dserver.Message) (changed dserver.Message, err error) {
+// notated is the same in CBOR.
+type notated struct {
+	Message string          `cbor:"message"`
+	Body    cbor.RawMessage `cbor:"body"`
+}
+
+func showJSON(m dserver.Message) (string, error) {
 	body, raw := readable(m.Body)
 	if raw != nil {
-		return m, errors.New("the body is no CBOR, and cannot be edited: give --body and --name; nothing was sent")
+		return "", errors.New("the body is no CBOR, and cannot be edited: give --body and --name")
 	}
-	before := indented(map[string]any{"message": jsonName(m.Name), "body": body}) + "\n"
-	file, err := os.CreateTemp("", "dserver-*.json")
+	return indented(map[string]any{"message": jsonName(m.Name), "body": body}), nil
+}
+
+func showNotation(m dserver.Message) (string, error) {
+	text, err := notation(m.Body)
+	if err != nil {
+		return "", fmt.Errorf("the body has no notation (%w), and cannot be edited so: leave --cbor away, or give --body and --name", err)
+	}
+	name, err := encoder.Marshal(jsonName(m.Name))
+	if err != nil {
+		return "", err
+	}
+	message, err := notation(name)
+	return "{\n  \"message\": " + message + ",\n  \"body\": " + strings.ReplaceAll(text, "\n", "\n  ") + "\n}", err
+}
+
+// byHand lets a person change a message in their editor. What they made of it stays in the file when it cannot be sent.
+func byHand(ctx context.Context, m dserver.Message, as form) (changed dserver.Message, err error) {
+	before, err := as.show(m)
+	if err != nil {
+		return m, fmt.Errorf("%w; nothing was sent", err)
+	}
+	before += "\n"
+	file, err := os.CreateTemp("", "dserver-*"+as.suffix)
 	if err != nil {
 		return m, err
 	}
@@ -121,7 +172,7 @@ func byHand(ctx context.Context, m dserver.Message) (changed dserver.Message, er
 	if string(after) == before {
 		return m, errors.Join(errors.New("nothing was changed, and nothing was sent"), os.Remove(file.Name()))
 	}
-	if changed, err = parseEdited(after, m); err != nil {
+	if changed, err = as.parse(after, m); err != nil {
 		return m, fmt.Errorf("%w; nothing was sent, and what you wrote is in %s", err, file.Name())
 	}
 	return changed, os.Remove(file.Name())
@@ -144,12 +195,30 @@ func parseEdited(text []byte, was dserver.Message) (m dserver.Message, err error
 	if err := json.Unmarshal(text, &e); err != nil {
 		return m, fmt.Errorf("not JSON: %w", err)
 	}
-	if m.Name, err = unquoted(e.Message); err != nil {
+	if m.Name, err = editedName(e.Message, e.Body != nil); err == nil {
+		m.Body, err = encodeBody(e.Body, was.Body)
+	}
+	return m, err
+}
+
+// parseNotated is the same of CBOR.
+func parseNotated(text []byte, _ dserver.Message) (m dserver.Message, err error) {
+	all, err := parseNotation(string(text))
+	if err != nil {
 		return m, err
 	}
-	if m.Name == "" || e.Body == nil {
-		return m, errors.New("it needs a message, which is its name, and a body")
+	var e notated
+	if err := decoder.Unmarshal(all, &e); err != nil {
+		return m, fmt.Errorf("it is no map of a message and a body: %w", err)
 	}
-	m.Body, err = encodeBody(e.Body, was.Body)
+	m.Name, err = editedName(e.Message, e.Body != nil)
+	m.Body = e.Body
 	return m, err
+}
+
+func editedName(message string, hasBody bool) (name string, err error) {
+	if name, err = unquoted(message); err == nil && (name == "" || !hasBody) {
+		err = errors.New("it needs a message, which is its name, and a body")
+	}
+	return name, err
 }

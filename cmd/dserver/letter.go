@@ -24,6 +24,8 @@ type letter struct {
 	Bytes    int               `json:"bytes"`
 	Body     any               `json:"body,omitempty"`
 	Raw      []byte            `json:"raw,omitempty"` // instead of Body when it is no CBOR
+
+	Notation string `json:"cbor,omitempty"` // instead of Body, when it was asked for
 }
 
 func newLetter(d dserver.DeadLetter) letter {
@@ -137,7 +139,7 @@ func (c *deadCommand) add(ctx context.Context, t *tool, list *list, ref dserver.
 func firstLine(s string) string { line, _, _ := strings.Cut(s, "\n"); return line }
 
 // showLetter prints all that is known of one.
-func (t *tool) showLetter(found dserver.DeadLetter) error {
+func (t *tool) showLetter(found dserver.DeadLetter, asCBOR bool) error {
 	d := newLetter(found)
 	fields := []field{
 		{"stamp", d.Stamp}, {"status", "set aside"}, {"message", name(found.Message.Name)}, {"attempts", d.Attempts},
@@ -147,7 +149,11 @@ func (t *tool) showLetter(found dserver.DeadLetter) error {
 		fields = append(fields, field{"code", quoted(found.Err.Code)})
 	}
 	fields = append(fields, headerFields(found.Headers)...)
-	fields = append(fields, field{"bytes", d.Bytes}, body(d.Body, d.Raw))
+	shown := body(d.Body, d.Raw)
+	if asCBOR {
+		shown, d.Notation, d.Body = notationField(found.Message.Body)
+	}
+	fields = append(fields, field{"bytes", d.Bytes}, shown)
 	if d.Stack != "" {
 		fields = append(fields, field{"stack", shownLines(found.Stack)})
 	}

@@ -26,6 +26,8 @@ type queued struct {
 	Bytes   int               `json:"bytes"`
 	Body    any               `json:"body,omitempty"`
 	Raw     []byte            `json:"raw,omitempty"` // instead of Body when it is no CBOR
+
+	Notation string `json:"cbor,omitempty"` // instead of Body, when it was asked for
 }
 
 func newQueued(q dserver.Queued) queued {
@@ -128,15 +130,18 @@ func kind(call bool) string {
 }
 
 // messageCommand prints one message, wherever it is.
-type messageCommand struct{ message }
+type messageCommand struct {
+	message
+	CBOR bool `name:"cbor" help:"Print the body in CBOR diagnostic notation (RFC 8949), which says what JSON cannot, too."`
+}
 
 // Run prints it.
 func (c *messageCommand) Run(ctx context.Context, t *tool) error {
-	return t.showMessage(ctx, c.message)
+	return t.showMessage(ctx, c.message, c.CBOR)
 }
 
-// showMessage prints all that is known of a message.
-func (t *tool) showMessage(ctx context.Context, c message) error {
+// showMessage prints all that is known of a message; with its body in notation if that is asked for.
+func (t *tool) showMessage(ctx context.Context, c message, asCBOR bool) error {
 	waits, err := c.Server.At(t.db).Queued(ctx, c.Stamp.Versionstamp)
 	if err == nil {
 		q := newQueued(waits)
@@ -145,7 +150,11 @@ func (t *tool) showMessage(ctx context.Context, c message) error {
 			{"kind", kind(q.Call)}, {"sent", moment(q.Sent)},
 		}
 		fields = append(fields, headerFields(waits.Headers)...)
-		return t.out.fields(q, append(fields, field{"bytes", q.Bytes}, body(q.Body, q.Raw))...)
+		shown := body(q.Body, q.Raw)
+		if asCBOR {
+			shown, q.Notation, q.Body = notationField(waits.Message.Body)
+		}
+		return t.out.fields(q, append(fields, field{"bytes", q.Bytes}, shown)...)
 	}
 	if !errors.Is(err, dserver.ErrNotFound) {
 		return err
@@ -157,7 +166,17 @@ func (t *tool) showMessage(ctx context.Context, c message) error {
 	if err != nil {
 		return err
 	}
-	return t.showLetter(dead)
+	return t.showLetter(dead, asCBOR)
+}
+
+// notationField is a body in notation, for people and for JSON. One that has none is told in JSON's own way.
+func notationField(b []byte) (shown field, text string, value any) {
+	text, err := notation(b)
+	if err != nil {
+		v, raw := readable(b)
+		return body(v, raw), "", v
+	}
+	return field{"body", block("\n" + text)}, text, nil
 }
 
 func body(v any, raw []byte) field {

@@ -19,7 +19,7 @@ type showCommand struct {
 // Run prints it.
 func (c *showCommand) Run(ctx context.Context, t *tool) error {
 	if !c.Stamp.IsZero() {
-		return t.showMessage(ctx, message{c.shown, c.Stamp})
+		return t.showMessage(ctx, message{c.shown, c.Stamp}, false)
 	}
 	return t.showServer(ctx, c.Server)
 }

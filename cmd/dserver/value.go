@@ -13,12 +13,18 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
+// How much a message may have.
+const (
+	maxElements = 8 << 20 // of an array or a map
+	maxNesting  = 256
+)
+
 // decoder reads messages without their types. It takes whatever a program could send.
 var decoder = func() cbor.DecMode {
 	mode, err := cbor.DecOptions{
-		MaxArrayElements: 8 << 20,
-		MaxMapPairs:      8 << 20,
-		MaxNestedLevels:  256,
+		MaxArrayElements: maxElements,
+		MaxMapPairs:      maxElements,
+		MaxNestedLevels:  maxNesting,
 		UTF8:             cbor.UTF8DecodeInvalid,
 	}.DecMode()
 	if err != nil {
