@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/alecthomas/kong"
 
 	"github.com/dserver-go/dserver/backend"
@@ -62,6 +64,8 @@ type tool struct {
 	name string // of the database, as it was given
 	out  printer
 	ask  func(question string) (yes, asked bool)
+
+	every time.Duration // how often a long command tells how far it is; 0: progressEvery
 }
 
 // server is an argument: type/id.

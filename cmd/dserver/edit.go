@@ -19,6 +19,7 @@ import (
 // editCommand changes a message that waits, in its place, or changes what was set aside, and sends it again.
 type editCommand struct {
 	chosen
+	Queued   bool   `help:"Of several: those that wait, in their place, instead of those that were set aside."`
 	Priority bool   `help:"Of what was set aside: ahead of the queue, not at its end."`
 	Name     text   `help:"Another name for the message." placeholder:"NAME"`
 	Body     string `help:"The new body, as show prints it; - reads it from standard input." placeholder:"JSON"`
@@ -29,6 +30,9 @@ type editCommand struct {
 func (c *editCommand) Validate() error {
 	if c.Name == "" && c.Body == "" && c.Stamp.IsZero() {
 		return errors.New("several messages are not edited by hand: give --body, --name or both")
+	}
+	if c.Queued && (c.Code != "" || c.Priority || !c.Stamp.IsZero()) {
+		return errors.New("--queued is of several messages that wait: they have no --code, keep their place, and one is named by its stamp alone")
 	}
 	return c.chosen.Validate()
 }
@@ -50,6 +54,9 @@ func (c *editCommand) Run(ctx context.Context, t *tool) (err error) {
 			return err
 		}
 	}
+	if c.Queued {
+		return (&waiting{c.several}).each(ctx, t, "edit", func(at server, q dserver.Queued) error { return c.mendOne(ctx, t, at, q, text) })
+	}
 	return c.each(ctx, t, "edit and retry", func(at server, d *dserver.DeadLetter) error {
 		if d.Message, err = c.changed(ctx, d.Message, text); err != nil {
 			return err
@@ -63,20 +70,25 @@ func (c *editCommand) mend(ctx context.Context, t *tool, q dserver.Queued, text 
 	if c.DryRun {
 		return t.would("edit", c.Server, q.Stamp, q.Message.Name)
 	}
-	m, err := c.changed(ctx, q.Message, text)
-	if err != nil {
-		return err
-	}
-	err = c.Server.At(t.db).Mend(ctx, q, m)
+	err := c.mendOne(ctx, t, c.Server, q, text)
 	switch {
 	case errors.Is(err, dserver.ErrNotFound):
 		return t.noMessage(message{shown{c.Server}, c.Stamp})
 	case errors.Is(err, dserver.ErrChanged):
 		return fmt.Errorf("%w; nothing was done: look at it again", err)
-	case err != nil:
+	}
+	return err
+}
+
+func (c *editCommand) mendOne(ctx context.Context, t *tool, at server, q dserver.Queued, text []byte) error {
+	m, err := c.changed(ctx, q.Message, text)
+	if err != nil {
 		return err
 	}
-	return t.out.line(map[string]string{"edited": q.Stamp.String(), "stamp": q.Stamp.String()}, "%v is changed in its place on the queue of %v, and has all its attempts", q.Stamp, c.Server)
+	if err := at.At(t.db).Mend(ctx, q, m); err != nil {
+		return err
+	}
+	return t.out.line(map[string]string{"edited": q.Stamp.String(), "stamp": q.Stamp.String()}, "%v is changed in its place on the queue of %v, and has all its attempts", q.Stamp, at)
 }
 
 // changed is a message as it is to be.

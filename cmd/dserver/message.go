@@ -192,78 +192,103 @@ func (t *tool) noMessage(m message) error {
 		m.Server, m.Stamp, t.self(), m.Server)
 }
 
-// deleteCommand removes a message that waits, on the queue or for its time, or those of the queue that are chosen.
-type deleteCommand struct {
-	shown
-	ID      string `arg:"" optional:"" name:"message" help:"The message's stamp, as queue shows it, or its id, as later does."`
-	Message text   `help:"Those on the queue of this name." placeholder:"NAME"`
-	All     bool   `help:"All that are on the queue."`
-	DryRun  bool   `help:"Say what would be done, and do nothing."`
-	sure
+// waiting is messages on the queues of a server, or of many servers.
+type waiting struct{ several }
+
+// each does something to each chosen message that waits, each in a transaction of its own. What somebody else takes meanwhile is
+// not counted.
+func (w *waiting) each(ctx context.Context, t *tool, verb string, do func(at server, q dserver.Queued) error) error {
+	p := t.progress()
+	err := w.eachServer(ctx, t, func(at server) error {
+		for q, err := range at.At(t.db).Queue(ctx) {
+			if err != nil {
+				return p.failed(at, err)
+			}
+			if w.Message != "" && string(w.Message) != q.Message.Name {
+				continue
+			}
+			if w.DryRun {
+				err = t.would(verb, at, q.Stamp, q.Message.Name)
+			} else {
+				err = do(at, q)
+			}
+			switch {
+			case err == nil:
+				p.step(at)
+			case !errors.Is(err, dserver.ErrNotFound):
+				return p.failed(at, fmt.Errorf("%v: %w", q.Stamp, err))
+			}
+		}
+		return nil
+	})
+	switch {
+	case err != nil || p.done > 0:
+		return err
+	case w.Server != (server{}):
+		return fmt.Errorf("nothing that waits for %v is so; %s queue %v lists what does", w.Server, t.self(), w.Server)
+	}
+	return fmt.Errorf("nothing that waits for %v is so; %s ls --active --is queued lists for whom something does", w.where(), t.self())
 }
 
-// Validate is called by the command line's parser.
-func (c *deleteCommand) Validate() error {
-	if (c.ID != "") == (c.All || c.Message != "") {
-		return errors.New("give the stamp or the id of one <message>, or choose several with --message or --all")
+// eachServer calls fn with the servers that are chosen and for which something waits.
+func (w *waiting) eachServer(ctx context.Context, t *tool, fn func(at server) error) error {
+	if w.Server != (server{}) {
+		return fn(w.Server)
+	}
+	for found, err := range dserver.Active(ctx, t.db, typesOf(string(w.Type))...) {
+		if err == nil && found.Status.Queued > 0 {
+			err = fn(server{found.Ref})
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
+// deleteCommand removes a message that waits, on the queue or for its time, or those of queues that are chosen.
+type deleteCommand struct {
+	waiting
+	ID string `arg:"" optional:"" name:"message" help:"The message's stamp, as queue shows it, or its id, as later does."`
+	sure
+}
+
+// Validate is called by the command line's parser.
+func (c *deleteCommand) Validate() error { return c.check(c.ID != "", false, "--message or --all") }
+
 // Run removes it and says so. Several are asked about.
 func (c *deleteCommand) Run(ctx context.Context, t *tool) error {
 	if c.ID == "" {
-		return c.deleteSeveral(ctx, t)
+		if !c.DryRun {
+			if err := c.confirmed(t, "take all messages that are chosen off the queue of %v, and tell their callers", c.where()); err != nil {
+				return err
+			}
+		}
+		return c.each(ctx, t, "delete", func(at server, q dserver.Queued) error { return t.delete(ctx, at, q) })
 	}
 	var s stamp
 	if s.UnmarshalText([]byte(c.ID)) != nil {
 		return c.deleteLater(ctx, t)
 	}
 	q, err := c.Server.At(t.db).Queued(ctx, s.Versionstamp)
-	if err == nil {
-		err = c.deleteOne(ctx, t, q)
+	switch {
+	case err == nil && c.DryRun:
+		return t.would("delete", c.Server, q.Stamp, q.Message.Name)
+	case err == nil:
+		err = t.delete(ctx, c.Server, q)
 	}
 	if errors.Is(err, dserver.ErrNotFound) {
-		return t.noMessage(message{c.shown, s})
+		return t.noMessage(message{shown{c.Server}, s})
 	}
 	return err
 }
 
-func (c *deleteCommand) deleteOne(ctx context.Context, t *tool, q dserver.Queued) error {
-	if c.DryRun {
-		return t.would("delete", c.Server, q.Stamp, q.Message.Name)
-	}
-	if err := c.Server.At(t.db).Withdraw(ctx, q.Stamp); err != nil {
+// delete takes one message off its queue.
+func (t *tool) delete(ctx context.Context, at server, q dserver.Queued) error {
+	if err := at.At(t.db).Withdraw(ctx, q.Stamp); err != nil {
 		return err
 	}
-	return t.out.line(map[string]string{"deleted": q.Stamp.String()}, "deleted %v from the queue of %v", q.Stamp, c.Server)
-}
-
-func (c *deleteCommand) deleteSeveral(ctx context.Context, t *tool) error {
-	if !c.DryRun {
-		if err := c.confirmed(t, "take all messages that are chosen off the queue of %v, and tell their callers", c.Server); err != nil {
-			return err
-		}
-	}
-	done := 0
-	for q, err := range c.Server.At(t.db).Queue(ctx) {
-		if err != nil {
-			return err
-		}
-		if c.Message != "" && string(c.Message) != q.Message.Name {
-			continue
-		}
-		switch err := c.deleteOne(ctx, t, q); {
-		case err == nil:
-			done++
-		case !errors.Is(err, dserver.ErrNotFound): // somebody else has taken it meanwhile
-			return fmt.Errorf("%v: %w; before it were deleted: %d", q.Stamp, err, done)
-		}
-	}
-	if done == 0 {
-		return fmt.Errorf("nothing that waits for %v is so; %s queue %v lists what does", c.Server, t.self(), c.Server)
-	}
-	return nil
+	return t.out.line(map[string]string{"deleted": q.Stamp.String()}, "deleted %v from the queue of %v", q.Stamp, at)
 }
 
 func (c *deleteCommand) deleteLater(ctx context.Context, t *tool) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -14,40 +15,47 @@ const (
 	maxNear   = 3      // that are proposed
 )
 
+// candidate is a name that may have been meant.
+type candidate struct {
+	ref dserver.Ref
+	far int
+}
+
+func (c candidate) compare(o candidate) int {
+	return cmp.Or(cmp.Compare(c.far, o.far), strings.Compare(c.ref.String(), o.ref.String()))
+}
+
 // near proposes servers whose names are like one of which there is nothing. It is nothing when it does not know any.
 func (t *tool) near(ctx context.Context, meant dserver.Ref) string {
-	types := map[string]int{}
+	return t.nearAmong(ctx, meant, maxLooked)
+}
+
+// nearAmong is near that looks at so many servers.
+func (t *tool) nearAmong(ctx context.Context, meant dserver.Ref, most int) string {
+	var types []candidate // by their distance and name, so that of very many servers the same are looked at each time
 	for typ, err := range dserver.Types(ctx, t.db) {
 		if err != nil {
 			return ""
 		}
 		if d := distance(typ, meant.Type); d <= farthest(meant.Type) {
-			types[typ] = d
+			types = append(types, candidate{dserver.Ref{Type: typ}, d})
 		}
 	}
-	type candidate struct {
-		ref dserver.Ref
-		far int
-	}
+	slices.SortFunc(types, candidate.compare)
 	var found []candidate
 	looked := 0
-	for typ, far := range types {
-		for ref, err := range dserver.Servers(ctx, t.db, typ) {
-			if err != nil || looked == maxLooked {
+	for _, typ := range types {
+		for ref, err := range dserver.Servers(ctx, t.db, typ.ref.Type) {
+			if err != nil || looked == most {
 				break
 			}
 			looked++
 			if d := distance(ref.ID, meant.ID); ref != meant && d <= farthest(meant.ID) {
-				found = append(found, candidate{ref, far + d})
+				found = append(found, candidate{ref, typ.far + d})
 			}
 		}
 	}
-	slices.SortStableFunc(found, func(a, b candidate) int {
-		if a.far != b.far {
-			return a.far - b.far
-		}
-		return strings.Compare(a.ref.String(), b.ref.String())
-	})
+	slices.SortFunc(found, candidate.compare)
 	var names []string
 	for _, c := range found[:min(len(found), maxNear)] {
 		names = append(names, word(c.ref.String()))

@@ -197,7 +197,8 @@ type lock struct {
 	Message string    `json:"message"`
 	Attempt int       `json:"attempt"`
 	Since   time.Time `json:"since"`
-	Process string    `json:"process,omitempty"` // of the holder
+	Limit   float64   `json:"limit_seconds,omitempty"` // of one attempt, if it is known
+	Process string    `json:"process,omitempty"`       // of the holder
 }
 
 func newLock(s dserver.Status) *lock {
@@ -205,7 +206,7 @@ func newLock(s dserver.Status) *lock {
 		return nil
 	}
 	l := s.Lock
-	return &lock{Stamp: l.Stamp.String(), Message: jsonName(l.Message), Attempt: l.Attempt, Since: l.Since, Process: jsonName(l.Process)}
+	return &lock{Stamp: l.Stamp.String(), Message: jsonName(l.Message), Attempt: l.Attempt, Since: l.Since, Limit: l.Limit.Seconds(), Process: jsonName(l.Process)}
 }
 
 func orNobody(process string) string {
@@ -215,6 +216,14 @@ func orNobody(process string) string {
 	return process
 }
 
+// limitOf is how long an attempt may take, for people.
+func limitOf(l dserver.Lock) string {
+	if l.Limit == 0 {
+		return "unknown"
+	}
+	return l.Limit.String()
+}
+
 // locksCommand lists the servers that are locked.
 type locksCommand struct {
 	Type text `arg:"" optional:"" help:"Only servers of this type."`
@@ -222,7 +231,7 @@ type locksCommand struct {
 
 // Run prints a row per lock.
 func (c *locksCommand) Run(ctx context.Context, t *tool) error {
-	list := t.out.list("SERVER", "MESSAGE", "STAMP", "ATTEMPT", "SINCE", "PROCESS")
+	list := t.out.list("SERVER", "MESSAGE", "STAMP", "ATTEMPT", "SINCE", "LIMIT", "PROCESS")
 	for found, err := range dserver.Active(ctx, t.db, typesOf(string(c.Type))...) {
 		if err != nil {
 			return err
@@ -232,7 +241,7 @@ func (c *locksCommand) Run(ctx context.Context, t *tool) error {
 		}
 		l := newLock(found.Status)
 		l.Server = jsonName(found.Ref.String())
-		if err := list.add(l, found.Ref, name(found.Status.Lock.Message), l.Stamp, l.Attempt, moment(l.Since), orNobody(found.Status.Lock.Process)); err != nil {
+		if err := list.add(l, found.Ref, name(found.Status.Lock.Message), l.Stamp, l.Attempt, moment(l.Since), limitOf(found.Status.Lock), orNobody(found.Status.Lock.Process)); err != nil {
 			return err
 		}
 	}

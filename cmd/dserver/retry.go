@@ -9,55 +9,63 @@ import (
 	"github.com/dserver-go/dserver/dserver"
 )
 
-// chosen is one message that was set aside, or those of a server, or of all servers, that a filter takes.
-type chosen struct {
-	Server server `arg:"" optional:"" help:"The server: type/id, or quoted as ls shows it."`
-	Stamp  stamp  `arg:"" optional:"" help:"The message's stamp, as dead shows it."`
-	filter
-	All        bool `help:"All that were set aside."`
-	Everywhere bool `help:"Of all servers."`
-	Type       text `help:"Of all servers of this type." placeholder:"TYPE"`
-	DryRun     bool `help:"Say what would be done, and do nothing."`
+// several is messages of a server, or of many servers, and what is done to them.
+type several struct {
+	Server     server `arg:"" optional:"" help:"The server: type/id, or quoted as ls shows it."`
+	Message    text   `help:"Only those of this name." placeholder:"NAME"`
+	All        bool   `help:"All that there are."`
+	Everywhere bool   `help:"Of all servers."`
+	Type       text   `help:"Of all servers of this type." placeholder:"TYPE"`
+	DryRun     bool   `help:"Say what would be done, and do nothing."`
 }
 
-// Validate is called by the command line's parser.
-func (c *chosen) Validate() error {
-	one, several := !c.Stamp.IsZero(), c.All || c.filter != filter{}
-	if one == several {
-		return errors.New("give the stamp of one message, or choose several with --code, --message or --all")
+// check says what is missing of which messages are meant. isOne: one was named; filters: several were chosen, by what is said in
+// how.
+func (s *several) check(isOne, filters bool, how string) error {
+	if isOne == (filters || s.All || s.Message != "") {
+		return fmt.Errorf("give the stamp of one <message>, or choose several with %s", how)
 	}
-	if (c.Server == server{}) != (c.Everywhere || c.Type != "") {
+	if (s.Server == server{}) != (s.Everywhere || s.Type != "") {
 		return errors.New("name a <server>, or ask for those of all with --type or --everywhere")
 	}
 	return nil
 }
 
 // where is whose messages they are, for people.
-func (c *chosen) where() any {
+func (s *several) where() any {
 	switch {
-	case c.Type != "":
-		return "all servers of type " + quoted(string(c.Type))
-	case c.Everywhere:
+	case s.Type != "":
+		return "all servers of type " + quoted(string(s.Type))
+	case s.Everywhere:
 		return "all servers"
 	}
-	return c.Server
+	return s.Server
 }
+
+// chosen is one message that was set aside, or those of a server, or of all servers, that a filter takes.
+type chosen struct {
+	several
+	Stamp stamp `arg:"" optional:"" help:"The message's stamp, as dead shows it."`
+	Code  text  `help:"Only those whose error has this code." placeholder:"CODE"`
+}
+
+// Validate is called by the command line's parser.
+func (c *chosen) Validate() error {
+	return c.check(!c.Stamp.IsZero(), c.Code != "", "--code, --message or --all")
+}
+
+func (c *chosen) takes(d dserver.DeadLetter) bool { return filter{c.Code, c.several.Message}.takes(d) }
 
 // each does something to each chosen message, each in a transaction of its own.
 func (c *chosen) each(ctx context.Context, t *tool, verb string, do func(at server, d *dserver.DeadLetter) error) error {
 	if !c.Stamp.IsZero() {
 		return t.noDead(c.one(ctx, t, verb, c.Server, c.Stamp.Versionstamp, do), message{shown{c.Server}, c.Stamp})
 	}
-	done := 0
-	several := func(at server) error {
-		n, err := c.ofServer(ctx, t, verb, at, do)
-		if done += n; err != nil {
-			err = fmt.Errorf("%v: %w; before it were done: %d", at, err, done)
-		}
-		return err
-	}
-	err := c.eachServer(ctx, t, several)
-	if err == nil && done == 0 {
+	p := t.progress()
+	err := c.eachServer(ctx, t, func(at server) error {
+		return p.failed(at, c.ofServer(ctx, t, verb, at, p, do))
+	})
+	if err == nil && p.done == 0 {
 		return fmt.Errorf("nothing of %v that was set aside is so; %s dead --all lists what was", c.where(), t.self())
 	}
 	return err
@@ -71,11 +79,11 @@ func (c *chosen) eachServer(ctx context.Context, t *tool, fn func(at server) err
 	return t.eachWithLetters(ctx, string(c.Type), func(ref dserver.Ref) error { return fn(server{ref}) })
 }
 
-// ofServer does it to the chosen messages of one server, and reports to how many.
-func (c *chosen) ofServer(ctx context.Context, t *tool, verb string, at server, do func(at server, d *dserver.DeadLetter) error) (done int, err error) {
+// ofServer does it to the chosen messages of one server.
+func (c *chosen) ofServer(ctx context.Context, t *tool, verb string, at server, p *progress, do func(at server, d *dserver.DeadLetter) error) error {
 	stamps, err := c.stamps(ctx, t, at)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for _, s := range stamps {
 		err := c.one(ctx, t, verb, at, s, do)
@@ -83,11 +91,11 @@ func (c *chosen) ofServer(ctx context.Context, t *tool, verb string, at server, 
 			continue
 		}
 		if err != nil {
-			return done, fmt.Errorf("%v: %w", s, err)
+			return fmt.Errorf("%v: %w", s, err)
 		}
-		done++
+		p.step(at)
 	}
-	return done, nil
+	return nil
 }
 
 // one does it to one message, or says that it would.
