@@ -52,7 +52,7 @@ func (t *tool) printFinding(r dserver.Repaired, does string, args ...any) error 
 	if r.How == "" {
 		does, args = "%s", []any{r.Advice}
 	}
-	return t.out.line(newFinding(r), "%s: %v\n  "+does, append([]any{r.Place, r.Finding}, args...)...)
+	return t.out.line(newFinding(r), "%s: %v\n  "+does, append([]any{r.Place, alarm{r.Finding, !r.Mended}}, args...)...)
 }
 
 // repairCommand mends what check finds, where that is safe.

@@ -11,9 +11,10 @@ import (
 
 // commandLine is what can be written on it.
 type commandLine struct {
-	DB   string `env:"DSERVER_DB" placeholder:"NAME" help:"The database: FILE, sqlite:FILE or fdb:CLUSTERFILE?dir=NAME."`
-	JSON bool   `help:"Print JSON: one object per line."`
-	As   text   `env:"DSERVER_ACTOR" placeholder:"NAME" help:"Who does this, for what audit lists; user@host if it is not given."`
+	DB    string `env:"DSERVER_DB" placeholder:"NAME" help:"The database: FILE, sqlite:FILE or fdb:CLUSTERFILE?dir=NAME."`
+	JSON  bool   `help:"Print JSON: one object per line."`
+	Color string `enum:"auto,always,never" default:"auto" help:"Whether what needs a person is red: auto, at a terminal without NO_COLOR; always; never." placeholder:"WHEN"`
+	As    text   `env:"DSERVER_ACTOR" placeholder:"NAME" help:"Who does this, for what audit lists; user@host if it is not given."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 

@@ -72,7 +72,7 @@ func (*consumersCommand) Run(ctx context.Context, t *tool) error {
 	list := t.out.list("HOST", "PID", "VERSION", "SINCE", "BEAT", "TURNS", "WAITING", "WORK", "LABELS", "TYPES")
 	for _, p := range all {
 		const unknown = "unknown"
-		cells := []any{unknown, unknown, unknown, unknown, unknown, unknown, unknown, unknown, unknown, t.unreadable(p)}
+		cells := []any{unknown, unknown, unknown, unknown, unknown, unknown, unknown, unknown, unknown, bad(t.unreadable(p))}
 		if p.Unreadable == "" {
 			cells = []any{orUnknown(p.Host), p.PID, orUnknown(p.Version), moment(p.Since), age(p.Beat), unknown, unknown, unknown, labelsOf(p), namesOf(p.Types)}
 		}

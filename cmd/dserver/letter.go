@@ -124,7 +124,7 @@ func (c *deadCommand) add(ctx context.Context, t *tool, list *list, ref dserver.
 			return errLimit
 		}
 		d := newLetter(found)
-		cells := []any{d.Stamp, name(found.Message.Name), d.Attempts, moment(d.Since), oneLine(d.Body, d.Raw), shorten(firstLine(d.Error), errorRunes)}
+		cells := []any{d.Stamp, name(found.Message.Name), d.Attempts, moment(d.Since), oneLine(d.Body, d.Raw), bad(shorten(firstLine(d.Error), errorRunes))}
 		if c.All {
 			d.Server = jsonName(ref.String())
 			cells = append([]any{ref}, cells...)
@@ -142,8 +142,8 @@ func firstLine(s string) string { line, _, _ := strings.Cut(s, "\n"); return lin
 func (t *tool) showLetter(found dserver.DeadLetter, asCBOR bool) error {
 	d := newLetter(found)
 	fields := []field{
-		{"stamp", d.Stamp}, {"status", "set aside"}, {"message", name(found.Message.Name)}, {"attempts", d.Attempts},
-		{"since", moment(d.Since)}, {"error", found.Err.Text},
+		{"stamp", d.Stamp}, {"status", bad("set aside")}, {"message", name(found.Message.Name)}, {"attempts", d.Attempts},
+		{"since", moment(d.Since)}, {"error", bad(found.Err.Text)},
 	}
 	if d.Code != "" {
 		fields = append(fields, field{"code", quoted(found.Err.Code)})

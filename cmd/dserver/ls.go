@@ -168,7 +168,7 @@ func (c *lsCommand) add(list *list, r row) error {
 	if c.Limit > 0 && list.rows == c.Limit {
 		return errLimit
 	}
-	return list.add(r.status, r.ref, r.status.Queued, r.status.DeadLetters, r.status.word())
+	return list.add(r.status, r.ref, r.status.Queued, some(r.status.DeadLetters), r.status.shown())
 }
 
 // nothing is what an empty list says.

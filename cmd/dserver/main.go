@@ -73,7 +73,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	if err := perform(ctx, command, &line, stdout, stderr); err != nil {
-		fmt.Fprintln(stderr, "dserver:", visible(strings.TrimPrefix(err.Error(), "dserver: ")))
+		says := printer{color: isColored(line.Color, stderr)}.shown(bad(strings.TrimPrefix(err.Error(), "dserver: ")))
+		fmt.Fprintln(stderr, "dserver:", says)
 		return exitFailed
 	}
 	return exitDone
@@ -82,7 +83,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // perform opens the database, runs the command on it and closes it.
 func perform(ctx context.Context, command *kong.Context, line *commandLine, stdout, stderr io.Writer) (err error) {
 	if isOffline(command) {
-		return command.Run(&tool{out: printer{stdout, stderr, line.JSON}})
+		return command.Run(&tool{out: printer{w: stdout, errs: stderr, json: line.JSON}})
 	}
 	db, err := openDatabase(line.DB)
 	if err != nil {
@@ -90,7 +91,14 @@ func perform(ctx context.Context, command *kong.Context, line *commandLine, stdo
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	command.BindTo(dserver.WithActor(ctx, line.actor()), (*context.Context)(nil))
-	return command.Run(&tool{db: db, name: line.DB, out: printer{stdout, stderr, line.JSON}, ask: askTerminal})
+	out := printer{stdout, stderr, line.JSON, isColored(line.Color, stdout)}
+	if line.isPaged(command.Command()) {
+		if p := startPager(stdout); p != nil {
+			defer func() { err = p.end(err) }()
+			out.w = p
+		}
+	}
+	return command.Run(&tool{db: db, name: line.DB, out: out, ask: askTerminal})
 }
 
 // version is that of the module, and of the source that it was built from.

@@ -108,3 +108,13 @@ func TestTheVersionIsPrinted(t *testing.T) {
 		t.Errorf("it is %q", out)
 	}
 }
+
+// parsed is what a command line is taken for.
+func parsed(t *testing.T, into *commandLine, args []string) string {
+	t.Helper()
+	parser, err := kong.New(into, kong.Vars{"version": "x"})
+	must(t, err)
+	command, err := parser.Parse(args)
+	must(t, err)
+	return command.Command()
+}

@@ -112,7 +112,7 @@ func (t *tool) showLists(p *page, at server) error {
 		}, len(p.Queue)},
 		{"dead", t.out.list("STAMP", "MESSAGE", "ATTEMPTS", "SINCE", "ERROR"), func(l *list) error {
 			return eachRow(p.Dead, func(d letter) error {
-				return l.add(d, d.Stamp, name(d.Message), d.Attempts, moment(d.Since), shorten(firstLine(d.Error), errorRunes))
+				return l.add(d, d.Stamp, name(d.Message), d.Attempts, moment(d.Since), bad(shorten(firstLine(d.Error), errorRunes)))
 			})
 		}, len(p.Dead)},
 		{"later", t.out.list("ID", "DUE", "LANE", "MESSAGES"), func(l *list) error {
@@ -300,7 +300,7 @@ func (c *statsCommand) Run(ctx context.Context, t *tool) error {
 			return err
 		}
 		s := all[typ]
-		err = list.add(s, quoted(typ), s.Servers, s.Queued, s.Delayed, s.DeadLetters, s.Failing, s.Halted, s.Paused, s.Locked)
+		err = list.add(s, quoted(typ), s.Servers, s.Queued, s.Delayed, some(s.DeadLetters), some(s.Failing), some(s.Halted), some(s.Paused), s.Locked)
 	}
 	return errors.Join(err, list.flush("there are no servers"))
 }

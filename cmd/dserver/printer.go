@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -12,6 +13,8 @@ type printer struct {
 	w    io.Writer
 	errs io.Writer
 	json bool
+
+	color bool // what needs a person is red
 }
 
 // list begins a list with these columns. Its flush ends it.
@@ -39,13 +42,19 @@ func (l *list) add(object any, cells ...any) error {
 		return l.object(object)
 	}
 	if l.rows == 1 {
-		if _, err := fmt.Fprintln(l.table, strings.Join(l.columns, "\t")); err != nil {
+		columns := slices.Clone(l.columns)
+		for i, c := range cells {
+			if _, isAlarm := c.(alarm); isAlarm && l.color {
+				columns[i] = paint(columns[i], false)
+			}
+		}
+		if _, err := fmt.Fprintln(l.table, strings.Join(columns, "\t")); err != nil {
 			return err
 		}
 	}
 	texts := make([]string, len(cells))
 	for i, c := range cells {
-		texts[i] = fmt.Sprint(shownValue(c))
+		texts[i] = fmt.Sprint(l.shown(c))
 	}
 	_, err := fmt.Fprintln(l.table, strings.Join(texts, "\t"))
 	return err
@@ -82,7 +91,7 @@ func (p printer) fields(object any, fields ...field) error {
 	}
 	t := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
 	for _, f := range fields {
-		if _, err := fmt.Fprintf(t, "%s\t%v\n", f.name, shownValue(f.value)); err != nil {
+		if _, err := fmt.Fprintf(t, "%s\t%v\n", f.name, p.shown(f.value)); err != nil {
 			return err
 		}
 	}
@@ -96,7 +105,7 @@ func (p printer) line(object any, format string, args ...any) error {
 	}
 	shown := make([]any, len(args))
 	for i, a := range args {
-		shown[i] = shownValue(a)
+		shown[i] = p.shown(a)
 	}
 	_, err := fmt.Fprintf(p.w, format+"\n", shown...)
 	return err

@@ -65,9 +65,9 @@ func failingFields(f dserver.Failing) []field {
 	if f.Locked {
 		what = "locked work of " + what
 	}
-	fields := []field{{"fails", what}}
+	fields := []field{{"fails", bad(what)}}
 	if f.Error != "" {
-		fields = append(fields, field{"error", f.Error})
+		fields = append(fields, field{"error", bad(f.Error)})
 	}
 	if !f.Since.IsZero() {
 		fields = append(fields, field{"failed at", moment(f.Since)})
@@ -130,6 +130,19 @@ func (s status) word() string {
 	return "idle"
 }
 
+// needsPerson reports whether somebody has to look at it, but for its dead letters.
+func (s status) needsPerson() bool {
+	retried := s.Attempts
+	if s.Locked { // work begins with its first attempt
+		retried--
+	}
+	isOverdue := s.Lock != nil && s.Lock.Limit > 0 && time.Since(s.Lock.Since).Seconds() > s.Lock.Limit
+	return s.Unreadable+s.Unhandled != "" || s.Unlisted || s.Halted || s.Paused || retried > 0 || isOverdue
+}
+
+// shown is word with its colour.
+func (s status) shown() alarm { return alarm{s.word(), s.needsPerson()} }
+
 // eachServer calls fn with the servers of a type, or of all types, in the order of their names.
 func (t *tool) eachServer(ctx context.Context, typ string, fn func(dserver.Ref) error) error {
 	types := []string{typ}
@@ -180,7 +193,7 @@ func (t *tool) statusOf(ctx context.Context, at server) (dserver.Status, error) 
 func statusFields(at server, found dserver.Status) []field {
 	s := newStatus(at.Ref, found)
 	fields := []field{
-		{"server", at.Ref}, {"status", s.word()}, {"queued", s.Queued}, {"delayed", s.Delayed}, {"dead letters", s.DeadLetters},
+		{"server", at.Ref}, {"status", s.shown()}, {"queued", s.Queued}, {"delayed", s.Delayed}, {"dead letters", some(s.DeadLetters)},
 	}
 	if !s.Created.IsZero() {
 		fields = append(fields, field{"created", moment(s.Created)}, field{"schema version", s.Version})
@@ -189,7 +202,7 @@ func statusFields(at server, found dserver.Status) []field {
 		fields = append(fields, field{"label", s.Label})
 	}
 	if s.Unreadable != "" {
-		fields = append(fields, field{"why", s.Unreadable})
+		fields = append(fields, field{"why", bad(s.Unreadable)})
 	}
 	if found.Paused {
 		fields = append(fields, field{"paused since", moment(s.PausedSince)})

@@ -44,5 +44,9 @@ func askTerminal(question string) (yes, asked bool) {
 
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != ""
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 || os.Getenv("TERM") == "" {
+		return false
+	}
+	null, err := os.Stat(os.DevNull) // which is such a device, too
+	return err != nil || !os.SameFile(info, null)
 }

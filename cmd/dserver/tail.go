@@ -299,7 +299,7 @@ func (l *tail) became(ctx context.Context, q dserver.Queued, isCut bool) (e even
 	}
 	found := newLetter(d)
 	text := fmt.Sprintf("%s  %s  %s", found.Stamp, name(d.Message.Name), shorten(firstLine(found.Error), errorRunes))
-	return event{Event: "set aside", Letter: &found, text: text}, false, nil
+	return event{Event: "set aside", Letter: &found, text: bad(text)}, false, nil
 }
 
 func queuedEvent(what string, found dserver.Queued) event {
@@ -320,7 +320,7 @@ func (l *tail) unseen(letters, aside int64) []event {
 		return nil
 	}
 	l.letters = letters
-	return []event{{Event: "set aside", Count: more, text: fmt.Sprintf("%d that were not seen on the queue; %s dead %v lists them", more, l.self(), server{l.ref})}}
+	return []event{{Event: "set aside", Count: more, text: bad(fmt.Sprintf("%d that were not seen on the queue; %s dead %v lists them", more, l.self(), server{l.ref}))}}
 }
 
 // status tells of what keeps the server from its messages, when that is something else.
@@ -336,7 +336,7 @@ func (l *tail) status(found dserver.Status) []event {
 	if l.trouble = word; word == "" {
 		word = "goes on"
 	}
-	return []event{{Event: "status", Status: &s, text: word}}
+	return []event{{Event: "status", Status: &s, text: alarm{word, s.needsPerson()}}}
 }
 
 // maxTailed is how many servers of a type are looked at.
