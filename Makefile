@@ -8,8 +8,12 @@ SHELL := /bin/bash
 GO        ?= go
 # The linter is run at one version and is not in go.mod: whoever uses the library must not inherit its dependencies.
 GOLANGCI  ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-# So is the generator of the site.
+# So is the generator of the site, and what makes releases.
 HUGO      ?= $(GO) run github.com/gohugoio/hugo@v0.160.0
+GORELEASER ?= $(GO) run github.com/goreleaser/goreleaser/v2@v2.15.0
+# The tool, and where its manual page and its completions are written.
+TOOL      ?= $(GO) run ./cmd/dserver
+MANUAL    ?= bin/manual
 KILLS     ?= 200
 FUZZTIME  ?= 30s
 BENCH     ?=
@@ -23,7 +27,7 @@ ifeq ($(FDB),1)
   endif
 endif
 
-.PHONY: help check fmt vet lint build test bench long crash fuzz golden site
+.PHONY: help check fmt vet lint build test bench long crash fuzz golden site manual snapshot release
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r t d; do printf '  make %-8s %s\n' "$$t" "$$d"; done
@@ -68,3 +72,18 @@ golden: ## write the golden files anew; look at the difference before you commit
 
 site: ## the documents as a site, in site/public; a link to a page that is not there fails (HUGO=hugo for one that is installed)
 	$(HUGO) --source site --panicOnWarning
+
+manual: ## the tool's manual page and completions, in bin/manual
+	mkdir -p $(MANUAL)/completions
+	$(TOOL) man >$(MANUAL)/dserver.1
+	$(TOOL) completion bash >$(MANUAL)/completions/dserver.bash
+	$(TOOL) completion zsh >$(MANUAL)/completions/_dserver
+	$(TOOL) completion fish >$(MANUAL)/completions/dserver.fish
+
+snapshot: ## what a release would have, in dist; nothing is published
+	$(GORELEASER) release --snapshot --clean
+
+release: ## a draft of the release of the tag that is checked out, with the newest part of CHANGELOG.md (GITHUB_TOKEN)
+	mkdir -p bin
+	awk '/^## \[/ { n += $$2 != "[Unreleased]" } n == 1' CHANGELOG.md >bin/notes.md
+	$(GORELEASER) release --clean --release-notes bin/notes.md
