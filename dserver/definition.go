@@ -200,6 +200,10 @@ func (d *Definition[S]) sealed() *turn.Definition { return d.core }
 // The test kit runs types as it likes.
 func init() {
 	kit.Definitions = func(types any) []*turn.Definition { return definitions(types.([]Type)) }
+	kit.Inside = func(db backend.Database) (backend.Database, turn.Hooks) {
+		inner, h := inside(db)
+		return inner, h.asHooks()
+	}
 }
 
 func definitions(types []Type) []*turn.Definition {

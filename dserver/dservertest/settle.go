@@ -10,17 +10,20 @@ import (
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/dserver/internal/kit"
 )
 
 // Settle waits until no message is queued and no locked work runs, of any server: all that was sent has been handled,
 // and what that sent as well. It does not wait for what is due later. It fails the test when a server halts, and after
 // a minute. In a bubble that minute does not pass while servers send to each other without end, as the bubble's clock
-// stands still: there it fails after 100,000 commits, if the database is that of Start.
+// stands still: there it fails after 100,000 commits, if the database is that of Start or
+// StartIntercepted.
 func Settle(t testing.TB, db backend.Database) {
 	t.Helper()
 	endless := (<-chan struct{})(nil)
-	if db, ok := db.(*metered); ok {
-		endless = db.meter.begin()
+	inner, _ := kit.Inside(db)
+	if m, ok := inner.(*metered); ok {
+		endless = m.meter.begin()
 	}
 	settle(t, endless, func() (dserver.Ref, error) { return busyServer(context.Background(), db) })
 }

@@ -26,6 +26,17 @@ func Start(t testing.TB, types ...dserver.Type) backend.Database {
 	return db
 }
 
+// StartIntercepted is Start of a program that opens its store with interceptors ([dserver.Intercept]): they are around the sends of
+// those who use the database that it returns, around the handlers and the locked work of the types, and are told of turns. So a
+// test sees what the program's tracing, checks or limits do, in memory and in virtual time.
+func StartIntercepted(t testing.TB, interceptors []dserver.Interceptor, types ...dserver.Type) backend.Database {
+	t.Helper()
+	db := dserver.Intercept(&metered{Database: open(t, types), meter: new(meter)}, interceptors...)
+	inner, hooks := kit.Inside(db)
+	t.Cleanup(serve(t, t.Output(), inner, consumer.Options{Cold: true, Hooks: hooks}, types))
+	return db
+}
+
 // open makes a database that is checked at the end of the test, after consumers that were started later have ended.
 func open(t testing.TB, types []dserver.Type) backend.Database {
 	t.Helper()

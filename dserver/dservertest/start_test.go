@@ -171,15 +171,20 @@ func TestSettleEndsWhenServersSendWithoutEnd(t *testing.T) {
 		return nil
 	}))
 	const want = "settle: memo/a still has something to do after 500 commits in which no time passed"
-	synctest.Test(t, func(t *testing.T) {
-		db := dservertest.Start(t, echoes)
-		must(t, echoes.At(db, "a").Cast(t.Context(), Line{"one"}))
-		dservertest.Settle(t, db)
-		must(t, echoes.At(db, "a").Cast(t.Context(), Echo{}))
-		if text := failure(t, func(t testing.TB) { dservertest.Settle(t, db) }); !strings.Contains(text, want) {
-			t.Errorf("it failed by %q", text)
-		}
-	})
+	for _, interceptors := range [][]dserver.Interceptor{nil, {{}}} {
+		synctest.Test(t, func(t *testing.T) {
+			db := dservertest.Start(t, echoes)
+			if interceptors != nil {
+				db = dservertest.StartIntercepted(t, interceptors, echoes)
+			}
+			must(t, echoes.At(db, "a").Cast(t.Context(), Line{"one"}))
+			dservertest.Settle(t, db)
+			must(t, echoes.At(db, "a").Cast(t.Context(), Echo{}))
+			if text := failure(t, func(t testing.TB) { dservertest.Settle(t, db) }); !strings.Contains(text, want) {
+				t.Errorf("it failed by %q", text)
+			}
+		})
+	}
 	synctest.Test(t, func(t *testing.T) { // as it does where a process dies
 		f := dservertest.Chaos(t, 0, echoes)
 		must(t, f.Do(func(ctx context.Context, db backend.Database) error {
