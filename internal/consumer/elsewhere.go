@@ -168,11 +168,14 @@ func (c *consumer) scanLabel(ctx context.Context, label string) {
 func (c *consumer) scanLabelOnce(ctx context.Context, label string) (l look, err error) {
 	bell := tenant.LabelBell(label)
 	defer func() {
-		if err != nil && l.watch != nil {
-			l.watch.Cancel()
+		if err != nil {
+			l.cancel()
 		}
 	}()
-	begin := func(tx backend.ReadTx) { l.watch = tx.Watch(bell) }
+	begin := func(tx backend.ReadTx) error {
+		l.watch = tx.Watch(bell)
+		return nil
+	}
 	parse := func(bell, key backend.Key) (tenant.Ref, bool, error) {
 		ref, err := tenant.ParseLabelRow(bell, key)
 		return ref, true, err

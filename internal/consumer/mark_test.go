@@ -115,7 +115,7 @@ func TestPushAfterAScanIsHeard(t *testing.T) {
 		}
 	})
 	c := newConsumer(&readMeddled{db, push}, Options{}, def)
-	look, err := c.scanOnce(t.Context(), tenant.ShardOf(refOf(def)), noneLeft)
+	look, err := c.scanOnce(t.Context(), tenant.ShardOf(refOf(def)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

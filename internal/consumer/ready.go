@@ -42,10 +42,10 @@ func (c *consumer) scan(ctx context.Context, shard int64) {
 	b := &bystander{c: c, shard: shard}
 	for ctx.Err() == nil {
 		b.begin()
-		look, err := c.scanOnce(ctx, shard, b.standsBy)
+		look, err := c.scanOnce(ctx, shard, b)
 		if began := time.Now(); err == nil && !began.Before(next) {
 			if err = c.scanParked(ctx, shard); err != nil {
-				look.watch.Cancel()
+				look.cancel()
 			}
 			next = time.Now().Add(max(mailbox.Jittered(mailbox.LookInterval), parkedShare*time.Since(began)))
 		}
@@ -53,9 +53,12 @@ func (c *consumer) scan(ctx context.Context, shard int64) {
 			c.scanFailed(ctx, err)
 			continue
 		}
-		if soon := b.end(); soon > 0 { // the bell may ring all the time, and not for this consumer
-			look.watch.Cancel()
-			sleep(ctx, soon)
+		if b.end(); b.soon > 0 { // the bell may ring all the time, and not for this consumer
+			look.cancel()
+			sleep(ctx, b.soon)
+			continue
+		}
+		if look.watch == nil { // it stands by no more
 			continue
 		}
 		if c.pause(ctx, look, min(mailbox.Jittered(mailbox.LookInterval), time.Until(next))) {
@@ -130,22 +133,33 @@ func (c *consumer) scanFailed(ctx context.Context, err error) {
 
 // look is what a scan of a shard has found.
 type look struct {
-	watch backend.Watch // on the shard's bell, from the snapshot of the first read
+	watch backend.Watch // on the shard's bell, from the snapshot of the first read; nil of one that stands by
 	found int           // marks of types that are run here
 	full  string        // a type whose line is too long, so that its marks were passed by; "" is none
 }
 
-// scanOnce wakes all ready servers of a shard, but those that are left to a peer.
-func (c *consumer) scanOnce(ctx context.Context, shard int64, leaves leaves) (l look, err error) {
+func (l *look) cancel() {
+	if l.watch != nil {
+		l.watch.Cancel()
+	}
+}
+
+// scanOnce wakes all ready servers of a shard, but those that are left to a peer; b is nil where none is.
+func (c *consumer) scanOnce(ctx context.Context, shard int64, b *bystander) (l look, err error) {
 	defer func() {
-		if err != nil && l.watch != nil {
-			l.watch.Cancel()
+		if err != nil {
+			l.cancel()
 		}
 	}()
-	begin := func(tx backend.ReadTx) { l.watch = tx.Watch(tenant.Bell(shard)) }
+	begin := func(tx backend.ReadTx) error {
+		if b == nil || b.soon == 0 {
+			l.watch = tx.Watch(tenant.Bell(shard))
+		}
+		return b.readNeeded(tx)
+	}
 	l.full, err = c.eachRow(ctx, tenant.ReadyShard(shard), begin, tenant.ParseMark, func(ref tenant.Ref) error {
 		l.found++
-		if isLeft, err := leaves(ctx, ref); err != nil || isLeft {
+		if isLeft, err := b.standsBy(ctx, ref); err != nil || isLeft {
 			return err
 		}
 		if err := c.awaitRoom(ctx); err != nil {
@@ -157,9 +171,6 @@ func (c *consumer) scanOnce(ctx context.Context, shard int64, leaves leaves) (l 
 	return l, err
 }
 
-// leaves reports whether a marked server is left to a peer for now (standby.go).
-type leaves func(ctx context.Context, ref tenant.Ref) (bool, error)
-
 // parseRow finds the server of a row below prefix, and reports whether the row is one of those that are looked for. Its error
 // is backend.ErrCorrupt.
 type parseRow func(prefix, key backend.Key) (ref tenant.Ref, isOne bool, err error)
@@ -168,14 +179,16 @@ type parseRow func(prefix, key backend.Key) (ref tenant.Ref, isOne bool, err err
 // nil. Rows have a type and an id. It passes by the types that are not run here, those whose line is too long, of which it
 // returns one, and rows that are damaged.
 func (c *consumer) eachRow(
-	ctx context.Context, prefix backend.Key, begin func(tx backend.ReadTx), parse parseRow, fn func(tenant.Ref) error,
+	ctx context.Context, prefix backend.Key, begin func(tx backend.ReadTx) error, parse parseRow, fn func(tenant.Ref) error,
 ) (full string, err error) {
 	rest := backend.Range{Begin: prefix.Str(c.first), End: prefix.Str(c.last).Tree().End}
 	for {
 		var pairs []backend.KeyValue
 		err := c.DB.Read(ctx, func(tx backend.ReadTx) (err error) {
 			if begin != nil {
-				begin(tx)
+				if err := begin(tx); err != nil {
+					return err
+				}
 			}
 			pairs, err = tx.GetRange(rest, backend.RangeOptions{Limit: tenant.MaxScan}).Get()
 			return err

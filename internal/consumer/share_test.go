@@ -213,7 +213,7 @@ func mark(t *testing.T, db backend.Database, servers ...tenant.Ref) {
 }
 
 func scanned(t *testing.T, c *consumer, shard int64) look {
-	l, err := c.scanOnce(t.Context(), shard, noneLeft)
+	l, err := c.scanOnce(t.Context(), shard, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,6 +35,7 @@ type bystander struct {
 	shard int64
 	now   time.Time        // of the look
 	of    map[string]*crew // by type
+	soon  time.Duration    // in which the next look is due; zero when it stands by for nothing
 }
 
 // crew is the peers of one type, and what it stands by for there.
@@ -46,7 +47,7 @@ type crew struct {
 	first  map[string]time.Time // of each server that it stands by for: since when
 	seen   map[string]time.Time // first, as it becomes in this look
 	read   map[string]struct{}  // whose pulse was read in this look
-	needed []string             // whose pulses the look before has needed: this one reads them together
+	needed []string             // those of the look before
 	isNext bool                 // it is next in the order of some server, in this look
 }
 
@@ -103,6 +104,9 @@ func (b *bystander) crewOf(ctx context.Context, typ string) *crew {
 
 // standsBy reports whether a marked server is left to a peer for now.
 func (b *bystander) standsBy(ctx context.Context, ref tenant.Ref) (bool, error) {
+	if b == nil {
+		return false, nil
+	}
 	k := b.crewOf(ctx, ref.Type)
 	if k.peers == nil || b.c.options.Rival {
 		return false, nil
@@ -133,52 +137,70 @@ func (b *bystander) standsBy(ctx context.Context, ref tenant.Ref) (bool, error) 
 	return false, nil
 }
 
-// readPulse looks at a peer, once in a look at the marks. Most servers are left to the first of their peers, so it is few that
-// are looked at, and together if the look before has needed them, too.
+// readNeeded looks at the peers that the look before has needed, in the transaction that reads the marks. Most servers are left
+// to the first of their peers, so it is few.
+func (b *bystander) readNeeded(tx backend.ReadTx) error {
+	if b == nil {
+		return nil
+	}
+	for _, k := range b.of {
+		if err := b.readPulses(tx, k, k.needed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readPulse looks at one more.
 func (b *bystander) readPulse(ctx context.Context, k *crew, peer string) error {
 	if _, isRead := k.read[peer]; isRead {
 		return nil
 	}
-	ids := append(slices.DeleteFunc(k.needed, func(id string) bool { return id == peer || !slices.Contains(k.peers, id) }), peer)
-	k.needed = nil
-	return b.c.DB.Read(ctx, func(tx backend.ReadTx) error {
-		pulses, records := make([]backend.Future[[]byte], len(ids)), make([]backend.Future[[]byte], len(ids))
-		for i, id := range ids {
-			keys := tenant.PresenceOf(id)
-			pulses[i], records[i] = tx.Get(keys.Pulse()), tx.Get(keys.Record())
-		}
-		for i, id := range ids {
-			isThere, err := tenant.IsThere(records[i])
-			if err != nil {
-				return err
-			}
-			value, err := pulses[i].Get()
-			if err != nil {
-				return err
-			}
-			k.read[id] = struct{}{}
-			k.pulses[id] = k.pulses[id].Next(value, isThere, k.typ, b.now)
-		}
-		return nil
-	})
+	return b.c.DB.Read(ctx, func(tx backend.ReadTx) error { return b.readPulses(tx, k, []string{peer}) })
 }
 
-// end ends a look, and says how soon the next one is due; zero when it stands by for nothing.
-func (b *bystander) end() (soon time.Duration) {
+func (b *bystander) readPulses(tx backend.ReadTx, k *crew, ids []string) error {
+	pulses, records := make([]backend.Future[[]byte], len(ids)), make([]backend.Future[[]byte], len(ids))
+	for i, id := range ids {
+		keys := tenant.PresenceOf(id)
+		pulses[i], records[i] = tx.Get(keys.Pulse()), tx.Get(keys.Record())
+	}
+	for i, id := range ids {
+		isThere, err := tenant.IsThere(records[i])
+		if err != nil {
+			return err
+		}
+		value, err := pulses[i].Get()
+		if err != nil {
+			return err
+		}
+		k.read[id] = struct{}{}
+		k.pulses[id] = k.pulses[id].Next(value, isThere, k.typ, b.now)
+	}
+	return nil
+}
+
+// nextShare is what part of its time who is next spends with looks, if that is not too seldom: a look costs ten times as much
+// on a store across a network, and its client's and server's processors are wanted by who is at work.
+const nextShare = 10
+
+// end ends a look.
+func (b *bystander) end() {
+	took := time.Since(b.now)
+	b.soon = 0
 	for _, k := range b.of {
 		k.first = k.seen
 		if len(k.first) == 0 {
 			continue
 		}
-		interval := mailbox.PulseInterval(len(k.peers))
-		if interval *= 2; k.isNext {
-			interval /= 12
+		interval := 2 * mailbox.PulseInterval(len(k.peers))
+		if k.isNext {
+			interval = min(max(nextShare*took, interval/12), interval/4)
 		}
-		if soon == 0 || interval < soon {
-			soon = interval
+		if b.soon == 0 || interval < b.soon {
+			b.soon = interval
 		}
 	}
-	return soon
 }
 
 // pulse keeps the pulse of this process while its consumer is at work and has peers, until ctx ends.

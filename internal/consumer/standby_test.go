@@ -65,7 +65,8 @@ func TestNoPeerIsWaitedForWithoutEnd(t *testing.T) {
 					t.Errorf("%s: it is waited for without end", c.name)
 					break
 				}
-				<-time.After(b.end())
+				b.end()
+				<-time.After(b.soon)
 			}
 			release()
 		}

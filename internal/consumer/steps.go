@@ -74,7 +74,7 @@ func (s *Stepper) Works() bool {
 // nothing to do.
 func (s *Stepper) Ready() ([]Step, error) {
 	err := s.eachShard(func(shard int64) error {
-		look, err := s.c.scanOnce(s.ctx, shard, noneLeft)
+		look, err := s.c.scanOnce(s.ctx, shard, nil)
 		if err != nil {
 			return err
 		}
@@ -230,6 +230,3 @@ func (s *Stepper) Move() error {
 		return err
 	})
 }
-
-// noneLeft leaves no server to others.
-func noneLeft(context.Context, tenant.Ref) (bool, error) { return false, nil }
