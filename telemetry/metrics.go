@@ -152,27 +152,29 @@ func (t *Telemetry) measureTurn(turn *dserver.Turn) {
 	}
 	ctx, committed := context.Background(), false
 	for i := range turn.Messages {
-		message := &turn.Messages[i]
-		k.handled[outcomeOf(message)].Add(1)
-		if message.Faulted {
-			k.failed.Add(1)
-		} else {
+		if message := &turn.Messages[i]; !message.Faulted {
 			committed = true
 			t.latency.Record(ctx, max(0, now.Sub(message.Sent)).Seconds(), k.marks.of.record...)
+		}
+	}
+	if committed {
+		t.turns.Record(ctx, now.Sub(turn.Began).Seconds(), k.marks.of.record...)
+		t.batches.Record(ctx, int64(len(turn.Messages)), k.marks.of.record...)
+		t.commits.Record(ctx, turn.Commit.Seconds(), k.marks.of.record...)
+		found := 0
+		if turn.Cached {
+			found = 1
+		}
+		k.lookups[found].Add(1)
+	}
+	for i := range turn.Messages { // last, so that who sees that a message was handled sees the rest, too
+		message := &turn.Messages[i]
+		if message.Faulted {
+			k.failed.Add(1)
 		}
 		if message.DeadLetter {
 			k.dead.Add(1)
 		}
+		k.handled[outcomeOf(message)].Add(1)
 	}
-	if !committed {
-		return
-	}
-	t.turns.Record(ctx, now.Sub(turn.Began).Seconds(), k.marks.of.record...)
-	t.batches.Record(ctx, int64(len(turn.Messages)), k.marks.of.record...)
-	t.commits.Record(ctx, turn.Commit.Seconds(), k.marks.of.record...)
-	found := 0
-	if turn.Cached {
-		found = 1
-	}
-	k.lookups[found].Add(1)
 }
