@@ -5,8 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/dserver-go/dserver/dserver"
@@ -103,20 +101,6 @@ func labelsOf(p dserver.Presence) string {
 		return namesOf([]string{""})
 	}
 	return namesOf(p.Labels)
-}
-
-// namesOf lists names so that none looks like two, and none is missed.
-func namesOf(all []string) string {
-	if len(all) == 0 {
-		return "unknown"
-	}
-	names := make([]string, len(all))
-	for i, name := range all {
-		if names[i] = quoted(name); names[i] == name && (strings.Contains(name, ",") || name == "") {
-			names[i] = strconv.Quote(name)
-		}
-	}
-	return strings.Join(names, ", ")
 }
 
 // age is how long ago a beat was, for people. It is by two clocks: a beat that is yet to come says that they differ.

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/sqlite"
 )
@@ -17,7 +19,7 @@ import (
 // putProcess writes what a process tells of itself.
 func putProcess(t *testing.T, db backend.Database, id string, record any) {
 	t.Helper()
-	body, err := encoder.Marshal(record)
+	body, err := cbor.Marshal(record)
 	must(t, err)
 	must(t, db.Transact(t.Context(), func(tx backend.Tx) error {
 		tx.Set(backend.NewKey("p", id, "r"), body)

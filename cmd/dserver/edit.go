@@ -14,6 +14,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/internal/display"
 )
 
 // editCommand changes a message that waits, in its place, or changes what was set aside, and sends it again.
@@ -154,7 +155,7 @@ func showNotation(m dserver.Message) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the body has no notation (%w), and cannot be edited so: leave --cbor away, or give --body and --name", err)
 	}
-	name, err := encoder.Marshal(jsonName(m.Name))
+	name, err := cbor.Marshal(jsonName(m.Name))
 	if err != nil {
 		return "", err
 	}
@@ -220,7 +221,7 @@ func parseNotated(text []byte, _ dserver.Message) (m dserver.Message, err error)
 		return m, err
 	}
 	var e notated
-	if err := decoder.Unmarshal(all, &e); err != nil {
+	if err := display.Unmarshal(all, &e); err != nil {
 		return m, fmt.Errorf("it is no map of a message and a body: %w", err)
 	}
 	m.Name, err = editedName(e.Message, e.Body != nil)

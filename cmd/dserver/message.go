@@ -42,15 +42,6 @@ func newQueued(q dserver.Queued) queued {
 	return o
 }
 
-// readable is a body as JSON can say it, or its bytes.
-func readable(body []byte) (v any, raw []byte) {
-	v, err := decodeBody(body)
-	if err != nil {
-		return nil, body
-	}
-	return v, nil
-}
-
 func oneLine(body any, raw []byte) string {
 	if raw != nil {
 		return shorten(fmt.Sprintf("%x", raw), bodyRunes)

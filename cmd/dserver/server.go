@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/internal/display"
 )
 
 // status is a server as JSON has it.
@@ -32,6 +33,8 @@ type status struct {
 	Label     string `json:"label,omitempty"`     // of the consumers that run it
 	Unlisted  bool   `json:"unlisted,omitempty"`  // no consumer lists the label
 	Unhandled string `json:"unhandled,omitempty"` // the next message, when no consumer handles it
+
+	words string // how it is, for people
 }
 
 // failing is a message, or locked work, that fails, as JSON has it.
@@ -95,40 +98,14 @@ func newStatus(r dserver.Ref, s dserver.Status) status {
 		all = append(all, newFailing(f))
 	}
 	return status{
-		Failing: all, Paused: s.Paused, PausedBy: jsonName(s.PausedBy), PausedSince: s.PausedSince, Lock: newLock(s),
+		words: display.Status(s), Failing: all, Paused: s.Paused, PausedBy: jsonName(s.PausedBy), PausedSince: s.PausedSince, Lock: newLock(s),
 		Server: jsonName(r.String()), Queued: s.Queued, DeadLetters: s.DeadLetters, Attempts: s.Attempts, Locked: s.Locked,
 		Halted: s.Halted, Unreadable: jsonName(s.Unreadable), Created: s.Created, Version: s.Version, Unhandled: jsonName(s.Unhandled), Label: jsonName(s.Label), Unlisted: s.Unlisted, Delayed: s.Delayed,
 	}
 }
 
 // word says how a server is.
-func (s status) word() string {
-	switch {
-	case s.Unreadable != "":
-		return "unreadable"
-	case s.Paused && s.PausedBy != "":
-		return "paused by " + s.PausedBy
-	case s.Paused:
-		return "paused"
-	case s.Halted:
-		return fmt.Sprintf("halted, attempts: %d", s.Attempts)
-	case s.Unlisted:
-		return fmt.Sprintf("no consumer lists its label %s", namesOf([]string{s.Label}))
-	case s.Unhandled != "":
-		return "no consumer handles " + s.Unhandled
-	case s.Locked && s.Attempts > 1:
-		return fmt.Sprintf("locked, attempts: %d", s.Attempts)
-	case s.Locked:
-		return "locked"
-	case s.Attempts > 0:
-		return fmt.Sprintf("failing, attempts: %d", s.Attempts)
-	case s.Queued > 0:
-		return "has work"
-	case s.Delayed > 0:
-		return fmt.Sprintf("waits, delayed: %d", s.Delayed)
-	}
-	return "idle"
-}
+func (s status) word() string { return s.words }
 
 // needsPerson reports whether somebody has to look at it, but for its dead letters.
 func (s status) needsPerson() bool {

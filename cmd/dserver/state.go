@@ -2,16 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/internal/display"
 	"github.com/dserver-go/dserver/statediff"
 )
 
@@ -21,75 +18,11 @@ type stateCommand struct {
 	Set  stateSetCommand  `cmd:"" help:"Change one place in a server's state, if nobody has changed the state meanwhile."`
 }
 
-// place is an argument: a place in a state, the names of its fields, keys and items with slashes between them.
-type place []string
-
-// UnmarshalText makes a mistake in it one of the command line.
-func (p *place) UnmarshalText(text []byte) error {
-	*p = nil
-	for rest := string(text); ; {
-		if !strings.HasPrefix(rest, `"`) {
-			name, more, found := strings.Cut(rest, "/")
-			*p = append(*p, name)
-			if rest = more; !found {
-				return nil
-			}
-			continue
-		}
-		quoted, err := strconv.QuotedPrefix(rest)
-		if err != nil {
-			return fmt.Errorf("%s begins with a quote, and is no Go string", visible(rest))
-		}
-		name, err := strconv.Unquote(quoted)
-		if err != nil {
-			return err
-		}
-		*p = append(*p, name)
-		if rest = rest[len(quoted):]; rest == "" {
-			return nil
-		}
-		if rest[0] != '/' {
-			return fmt.Errorf("%s: a slash comes between names", visible(string(text)))
-		}
-		rest = rest[1:]
-	}
-}
-
-// String is how it is shown, and taken.
-func (p place) String() string {
-	names := make([]string, len(p))
-	for i, name := range p {
-		if names[i] = quoted(name); names[i] == name && strings.Contains(name, "/") {
-			names[i] = strconv.Quote(name)
-		}
-	}
-	return strings.Join(names, "/")
-}
-
-// in finds the place in a state.
-func (p place) in(v any) (any, error) {
-	for i, name := range p {
-		var found bool
-		switch all := v.(type) {
-		case map[string]any:
-			v, found = all[name]
-		case []any:
-			if n, err := strconv.Atoi(name); err == nil && n >= 0 && n < len(all) {
-				v, found = all[n], true
-			}
-		}
-		if !found {
-			return nil, fmt.Errorf("there is nothing at %v; what is zero is not stored", p[:i+1])
-		}
-	}
-	return v, nil
-}
-
 // stateShowCommand prints a server's state.
 type stateShowCommand struct {
 	shown
-	Path   place `arg:"" optional:"" help:"A place in it: Lines/0/Amount; names with a slash in quotes, as Go strings."`
-	Follow bool  `help:"Print it again after each change, until interrupted."`
+	Path   display.Place `arg:"" optional:"" help:"A place in it: Lines/0/Amount; names with a slash in quotes, as Go strings."`
+	Follow bool          `help:"Print it again after each change, until interrupted."`
 }
 
 // Run prints it, the fields in the order of their names.
@@ -102,7 +35,7 @@ func (c *stateShowCommand) Run(ctx context.Context, t *tool) error {
 		return t.noState(ctx, c.Server)
 	}
 	if err == nil {
-		state, err = c.Path.in(state)
+		state, err = c.Path.In(state)
 	}
 	if err != nil {
 		return err
@@ -117,12 +50,12 @@ func (t *tool) noState(ctx context.Context, at server) error {
 // stateSetCommand changes a place in a state.
 type stateSetCommand struct {
 	shown
-	Path   place  `arg:"" help:"The place, as of state: Lines/0/Amount."`
-	Value  string `arg:"" optional:"" help:"The value, as JSON; - reads it from standard input. What was bytes or a time is so again."`
-	Create bool   `help:"There is nothing there yet, as what is zero is not stored. A name that the program does not know is kept, and not read."`
-	Remove bool   `help:"Remove what is there: a field becomes zero, a map loses the entry."`
-	Seen   stamp  `help:"Only if the state still has this version, which an earlier state set has printed." placeholder:"VERSION"`
-	DryRun bool   `help:"Say what would be changed, and change nothing."`
+	Path   display.Place `arg:"" help:"The place, as of state: Lines/0/Amount."`
+	Value  string        `arg:"" optional:"" help:"The value, as JSON; - reads it from standard input. What was bytes or a time is so again."`
+	Create bool          `help:"There is nothing there yet, as what is zero is not stored. A name that the program does not know is kept, and not read."`
+	Remove bool          `help:"Remove what is there: a field becomes zero, a map loses the entry."`
+	Seen   stamp         `help:"Only if the state still has this version, which an earlier state set has printed." placeholder:"VERSION"`
+	DryRun bool          `help:"Say what would be changed, and change nothing."`
 }
 
 // Validate is called by the command line's parser.
@@ -147,7 +80,7 @@ func (c *stateSetCommand) Run(ctx context.Context, t *tool) error {
 		version = c.Seen.Versionstamp
 	}
 	change := statediff.Change{Path: c.Path, Create: c.Create, Remove: c.Remove}
-	was, err := c.Path.in(state)
+	was, err := c.Path.In(state)
 	if err != nil && !c.Create {
 		return err
 	}
@@ -188,75 +121,5 @@ func (c *stateSetCommand) value(was any) (any, error) {
 			return nil, err
 		}
 	}
-	v, err := decodeJSON(text)
-	if err != nil {
-		return nil, err
-	}
-	if v, err = like(untyped(was), v); err != nil {
-		return nil, err
-	}
-	return typed(was, v), nil
-}
-
-// untyped is a value of a state with the maps that a message has.
-func untyped(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		all := make(map[any]any, len(v))
-		for key, e := range v {
-			all[key] = untyped(e)
-		}
-		return all
-	case []any:
-		all := make([]any, len(v))
-		for i, e := range v {
-			all[i] = untyped(e)
-		}
-		return all
-	}
-	return v
-}
-
-// typed is a value with the maps that a state has, and floating-point numbers where there were.
-func typed(was, v any) any {
-	switch v := v.(type) {
-	case map[any]any:
-		old, _ := was.(map[string]any)
-		all := make(map[string]any, len(v))
-		for key, e := range v {
-			name := keyText(key)
-			all[name] = typed(old[name], e)
-		}
-		return all
-	case []any:
-		old, _ := was.([]any)
-		for i := range v {
-			var before any
-			if len(old) > 0 {
-				before = old[min(i, len(old)-1)]
-			}
-			v[i] = typed(before, v[i])
-		}
-		return v
-	case int64:
-		if _, isFloat := was.(float64); isFloat {
-			return float64(v)
-		}
-	case time.Time:
-		return v.UTC()
-	}
-	return v
-}
-
-// decodeJSON reads one value.
-func decodeJSON(text []byte) (v any, err error) {
-	d := json.NewDecoder(strings.NewReader(string(text)))
-	d.UseNumber()
-	if err := d.Decode(&v); err != nil {
-		return nil, fmt.Errorf("not JSON: %w", err)
-	}
-	if d.More() {
-		return nil, errors.New("not JSON: something follows it")
-	}
-	return v, nil
+	return display.StateValue(text, was)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/internal/display"
 )
 
 // tailCommand prints what becomes of the messages of a server, or of a type, as it happens.
@@ -129,14 +130,14 @@ func stateText(state any) string {
 }
 
 // followState prints a place in a state now and after each change, until ctx ends.
-func (t *tool) followState(ctx context.Context, s *dserver.DServer[any], path place) error {
+func (t *tool) followState(ctx context.Context, s *dserver.DServer[any], path display.Place) error {
 	l := &tail{tool: t}
 	for state, err := range s.Follow(ctx) {
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err == nil {
-			state, err = path.in(state)
+			state, err = path.In(state)
 		}
 		if err == nil {
 			err = t.out.line(plain(state), "%s\n%s", moment(time.Now()), block(stateText(state)))

@@ -1,4 +1,4 @@
-package main
+package display
 
 import (
 	"bytes"
@@ -33,17 +33,20 @@ var decoder = func() cbor.DecMode {
 	return mode
 }()
 
-// decodeBody turns a message's CBOR into what JSON can say.
-func decodeBody(body []byte) (any, error) {
+// Decode turns a message's CBOR into what JSON can say.
+func Decode(body []byte) (any, error) {
 	var v any
 	if err := decoder.Unmarshal(body, &v); err != nil {
 		return nil, err
 	}
-	return plain(v), nil
+	return Plain(v), nil
 }
 
-// plain replaces what JSON cannot say: bytes become base64, times and odd numbers text, and all keys text.
-func plain(v any) any {
+// Unmarshal reads a message's CBOR into a value, with the limits of messages.
+func Unmarshal(body []byte, into any) error { return decoder.Unmarshal(body, into) }
+
+// Plain replaces what JSON cannot say: bytes become base64, times and odd numbers text, and all keys text.
+func Plain(v any) any {
 	switch v := v.(type) {
 	case []byte:
 		return base64.StdEncoding.EncodeToString(v)
@@ -62,11 +65,11 @@ func plain(v any) any {
 	case cbor.SimpleValue:
 		return fmt.Sprintf("simple(%d)", v)
 	case cbor.Tag:
-		return map[string]any{"tag": v.Number, "content": plain(v.Content)}
+		return map[string]any{"tag": v.Number, "content": Plain(v.Content)}
 	case []any:
 		all := make([]any, len(v))
 		for i, e := range v {
-			all[i] = plain(e)
+			all[i] = Plain(e)
 		}
 		return all
 	case map[any]any:
@@ -80,7 +83,7 @@ func plain(v any) any {
 func plainMap[K comparable](m map[K]any) map[string]any {
 	all := make(map[string]any, len(m))
 	for k, e := range m {
-		all[keyText(k)] = plain(e)
+		all[keyText(k)] = Plain(e)
 	}
 	return all
 }
@@ -98,16 +101,16 @@ func plainText(s string) any {
 // keyText is a key of an object for a key of a map.
 func keyText(k any) string {
 	if s, ok := k.(string); ok {
-		return jsonText(s)
+		return JSONText(s)
 	}
-	return fmt.Sprint(plain(k))
+	return fmt.Sprint(Plain(k))
 }
 
-// compact is a value on one line.
-func compact(v any) string { return encode(v, "") }
+// Compact is a value on one line.
+func Compact(v any) string { return encode(v, "") }
 
-// indented is a value on many lines.
-func indented(v any) string { return encode(v, "  ") }
+// Indented is a value on many lines.
+func Indented(v any) string { return encode(v, "  ") }
 
 func encode(v any, indent string) string {
 	var b bytes.Buffer
@@ -120,11 +123,20 @@ func encode(v any, indent string) string {
 	return escapeJSON(string(bytes.TrimSuffix(b.Bytes(), []byte("\n"))))
 }
 
-// shorten cuts a text for a column.
-func shorten(s string, runes int) string {
+// Shorten cuts a text for a column.
+func Shorten(s string, runes int) string {
 	r := []rune(s)
 	if len(r) <= runes {
 		return s
 	}
 	return string(r[:runes-1]) + "…"
+}
+
+// Readable is a body as JSON can say it, or its bytes when it is no CBOR.
+func Readable(body []byte) (v any, raw []byte) {
+	v, err := Decode(body)
+	if err != nil {
+		return nil, body
+	}
+	return v, nil
 }

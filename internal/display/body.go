@@ -1,4 +1,4 @@
-package main
+package display
 
 import (
 	"encoding/base64"
@@ -20,9 +20,9 @@ var encoder = func() cbor.EncMode {
 	return mode
 }()
 
-// encodeBody turns JSON into CBOR. JSON has fewer types, so the old body tells what is meant: text is bytes or a time
+// Encode turns JSON into CBOR. JSON has fewer types, so the old body tells what is meant: text is bytes or a time
 // where the old body has them.
-func encodeBody(text, old []byte) ([]byte, error) {
+func Encode(text, old []byte) ([]byte, error) {
 	edited, err := decodeJSON(text)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package main
+package display
 
 import (
 	"math"
@@ -36,14 +36,14 @@ func TestWhateverCBORSaysIsShown(t *testing.T) {
 		must(t, err)
 		body, err := mode.Marshal(c.value)
 		must(t, err)
-		v, raw := readable(body)
+		v, raw := Readable(body)
 		if c.want == "" {
 			if raw == nil {
 				t.Errorf("%s: its bytes are not shown, but %v", c.name, v)
 			}
 			continue
 		}
-		if got := compact(v); got != c.want || raw != nil {
+		if got := Compact(v); got != c.want || raw != nil {
 			t.Errorf("%s: %s and %x, want %s", c.name, got, raw, c.want)
 		}
 	}
@@ -67,7 +67,7 @@ func TestAnEditedBodyKeepsTheTypesOfTheOldOne(t *testing.T) {
 	must(t, err)
 	edited := `{"Bytes":"AgM=","Time":"2026-01-02T03:04:05.000000006Z","Text":"AgM=","Number":2,"Huge":18446744073709551615,
 		"List":["AQ==","AgM="],"ByID":{"7":"b","8":"c"}}`
-	now, err := encodeBody([]byte(edited), was)
+	now, err := Encode([]byte(edited), was)
 	must(t, err)
 	var got body
 	must(t, cbor.Unmarshal(now, &got))
@@ -79,7 +79,7 @@ func TestAnEditedBodyKeepsTheTypesOfTheOldOne(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	for _, wrong := range []string{`{"Bytes":"not base64"}`, `{"Time":"noon"}`, `{`, `{} {}`, ``} {
-		if _, err := encodeBody([]byte(wrong), was); err == nil {
+		if _, err := Encode([]byte(wrong), was); err == nil {
 			t.Errorf("%s was taken", wrong)
 		}
 	}
@@ -87,7 +87,7 @@ func TestAnEditedBodyKeepsTheTypesOfTheOldOne(t *testing.T) {
 
 func TestRubbishIsShownAsItsBytes(t *testing.T) {
 	for _, body := range [][]byte{{}, {0xff}, {0x82, 0x01}, []byte("hello, world")} {
-		v, raw := readable(body)
+		v, raw := Readable(body)
 		if v != nil || raw == nil {
 			t.Errorf("%x is shown as %v", body, v)
 		}
@@ -95,10 +95,33 @@ func TestRubbishIsShownAsItsBytes(t *testing.T) {
 }
 
 func TestALongTextIsCutBetweenCharacters(t *testing.T) {
-	if got := shorten(strings.Repeat("ä", 10), 4); got != "äää…" {
+	if got := Shorten(strings.Repeat("ä", 10), 4); got != "äää…" {
 		t.Error(got)
 	}
-	if got := shorten("four", 4); got != "four" {
+	if got := Shorten("four", 4); got != "four" {
 		t.Error(got)
+	}
+}
+
+// Text that is no UTF-8 keeps its bytes when what is shown is edited and sent again.
+func TestTextThatIsNoUTF8ComesBack(t *testing.T) {
+	body, err := encoder.Marshal(map[string]string{"text": "a\xffb", "plain": "c"})
+	must(t, err)
+	v, raw := Readable(body)
+	if raw != nil {
+		t.Fatalf("%x", raw)
+	}
+	again, err := Encode([]byte(Compact(v)), body)
+	must(t, err)
+	var back map[string]string
+	if err := decoder.Unmarshal(again, &back); err != nil || back["text"] != "a\xffb" || back["plain"] != "c" {
+		t.Errorf("%q, %v", back, err)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

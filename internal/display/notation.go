@@ -1,4 +1,4 @@
-package main
+package display
 
 import (
 	"encoding/binary"
@@ -16,7 +16,7 @@ import (
 )
 
 // CBOR's diagnostic notation (RFC 8949, section 8) says what JSON cannot: bytes, times and other tags, numbers of every size and
-// precision, keys that are no text. notation writes it, and parseNotation reads what notation writes, and nothing else: white
+// precision, keys that are no text. Notation writes it, and ParseNotation reads what Notation writes, and nothing else: white
 // space may stand between tokens, and text may have letters as they are.
 
 // diagnoser writes notation, with the precision of each float.
@@ -31,8 +31,8 @@ var diagnoser = func() cbor.DiagMode {
 	return mode
 }()
 
-// notation is a value as people read it, on many lines. Text that is no UTF-8 is an error: the notation has none.
-func notation(body []byte) (string, error) {
+// Notation is a value as people read it, on many lines. Text that is no UTF-8 is an error: the notation has none.
+func Notation(body []byte) (string, error) {
 	text, err := diagnoser.Diagnose(body)
 	return indentNotation(text), err
 }
@@ -106,8 +106,8 @@ func chunksIn(text string) string {
 	return text
 }
 
-// parseNotation is the value that a text says, in the shortest form of its numbers.
-func parseNotation(text string) (body []byte, err error) {
+// ParseNotation is the value that a text says, in the shortest form of its numbers.
+func ParseNotation(text string) (body []byte, err error) {
 	p := &notationParser{text: text}
 	if body, err = p.item(nil, 0); err == nil {
 		if p.space(); p.at < len(text) {
