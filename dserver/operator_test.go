@@ -117,7 +117,34 @@ func TestTypesAndServersAreListedInOrder(t *testing.T) {
 		for range dserver.Servers(ctx, db, "ledger") {
 			break
 		}
+		for _, prefix := range []string{"", "a", "a\x00", "a/", "n", "n0", "nothing", "\xff"} {
+			for _, after := range append([]string{"", "0", "\xff\xff"}, ids...) {
+				var want []string
+				for _, id := range ids {
+					if strings.HasPrefix(id, prefix) && id > after {
+						want = append(want, id)
+					}
+				}
+				expectServersFrom(t, db, prefix, after, want)
+			}
+		}
 	})
+}
+
+// expectServersFrom compares a page's first rows.
+func expectServersFrom(t *testing.T, db backend.Database, prefix, after string, want []string) {
+	t.Helper()
+	want = want[:min(len(want), 5)]
+	var got []string
+	for ref, err := range dserver.ServersFrom(t.Context(), db, "ledger", prefix, after) {
+		must(t, err)
+		if got = append(got, ref.ID); len(got) == 5 {
+			break
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("with %q after %q: %q, want %q", prefix, after, got, want)
+	}
 }
 
 func TestListingsEndWithAnError(t *testing.T) {
@@ -181,6 +208,7 @@ func TestOperatorsRefuseAHandlersContext(t *testing.T) {
 		"DeadLetters": func() error { return firstError(s.DeadLetters(ctx)) },
 		"Types":       func() error { return firstError(dserver.Types(ctx, db)) },
 		"Servers":     func() error { return firstError(dserver.Servers(ctx, db, "ledger")) },
+		"ServersFrom": func() error { return firstError(dserver.ServersFrom(ctx, db, "ledger", "", "")) },
 	} {
 		if err := run(); err == nil || !strings.Contains(err.Error(), verb+" in a handler") {
 			t.Errorf("%s: %v", verb, err)
