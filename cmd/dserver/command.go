@@ -48,6 +48,7 @@ type commandLine struct {
 	Call callCommand `cmd:"" help:"Send a message to a server, wait until it has taken effect, and print the answer."`
 
 	Audit     auditCommand     `cmd:"" help:"List what operators did: when, who, to what. The latest is first."`
+	Console   consoleCommand   `cmd:"" help:"Serve all of this to a browser, until it is interrupted."`
 	Consumers consumersCommand `cmd:"" help:"List the processes that run consumers: where, since when, and what each has in hand."`
 
 	Export     exportCommand     `cmd:"" help:"Write servers to a file, with all that is in flight: one, those of a type, or all."`
@@ -67,6 +68,8 @@ type tool struct {
 	ask  func(question string) (yes, asked bool)
 
 	every time.Duration // how often a long command tells how far it is; 0: progressEvery
+
+	actor string // who uses it
 }
 
 // server is an argument: type/id.

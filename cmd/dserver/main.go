@@ -90,7 +90,8 @@ func perform(ctx context.Context, command *kong.Context, line *commandLine, stdo
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	command.BindTo(dserver.WithActor(ctx, line.actor()), (*context.Context)(nil))
+	actor := line.actor()
+	command.BindTo(dserver.WithActor(ctx, actor), (*context.Context)(nil))
 	out := printer{stdout, stderr, line.JSON, isColored(line.Color, stdout)}
 	if line.isPaged(command.Command()) {
 		if p := startPager(stdout); p != nil {
@@ -98,7 +99,7 @@ func perform(ctx context.Context, command *kong.Context, line *commandLine, stdo
 			out.w = p
 		}
 	}
-	return command.Run(&tool{db: db, name: line.DB, out: out, ask: askTerminal})
+	return command.Run(&tool{db: db, name: line.DB, actor: actor, out: out, ask: askTerminal})
 }
 
 // version is that of the module, and of the source that it was built from.
