@@ -41,6 +41,7 @@ type (
 	coupon struct{ Code string }
 	ship   struct{ To string }
 	remind struct{ Text string }
+	note   struct{ Text string }
 )
 
 // docks are where ships wait until their test has ended.
@@ -88,6 +89,10 @@ var (
 	orders = dserver.Define("order", dserver.Settings[order]{MaxAttempts: 1000, BackOff: time.Hour, MaxBackOff: time.Hour},
 		dserver.HandleCast(addItem),
 		dserver.HandleCast(func(*dserver.Context, *order, charge) error { return errTooMuch }),
+		dserver.HandleCast(func(_ *dserver.Context, o *order, m note) error {
+			o.Notes = map[string]string{"text": m.Text}
+			return nil
+		}),
 		dserver.HandleCast(func(_ *dserver.Context, _ *order, m coupon) error { panic("no such coupon: " + m.Code) }),
 		dserver.HandleCast(func(*dserver.Context, *order, remind) error { return nil }),
 		dserver.HandleLocked(
