@@ -1,5 +1,6 @@
 # `make` alone lists the targets. FDB=1 adds the FoundationDB backend to every one of them, and fails where its client
-# library is missing. PG=1 adds PostgreSQL to the tests of the layers above it, and fails where no server is installed.
+# library is missing. PG=1 adds PostgreSQL to the tests of the layers above it, and fails where no server is installed. CONSOLE=1
+# makes it a failure that no Chromium is there to try the console in.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -18,7 +19,7 @@ KILLS     ?= 200
 FUZZTIME  ?= 30s
 BENCH     ?=
 
-export FDB PG
+export FDB PG CONSOLE
 FDB_HEADER := $(firstword $(wildcard /usr/include/foundationdb/fdb_c.h /usr/local/include/foundationdb/fdb_c.h))
 ifeq ($(FDB),1)
   TAGS := -tags fdb

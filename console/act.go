@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/dserver"
@@ -46,6 +47,9 @@ type actPage struct {
 
 // Value is what was written into a field, or what stands there at first.
 func (a *actPage) Value(name string) string { return a.Form.Get(name) }
+
+// Rows is how high the field of a text is.
+func (a *actPage) Rows(name string) int { return min(max(strings.Count(a.Value(name), "\n")+3, 5), 28) }
 
 // About reports whether it is about a message.
 func (a *actPage) About() bool { return !a.Stamp.IsZero() }

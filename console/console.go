@@ -21,6 +21,10 @@ type console struct {
 // Handler is the console of a database, for a mux: below a prefix with http.StripPrefix, whose pattern ends with a slash. What
 // it does for a request ends with the request, but for what Options.History says.
 func Handler(db backend.Database, options Options) http.Handler {
+	return newConsole(db, options).handler()
+}
+
+func newConsole(db backend.Database, options Options) *console {
 	c := &console{db: db, options: options, context: options.Context, reader: newReader(db)}
 	if c.context == nil {
 		c.context = context.Background()
@@ -28,6 +32,10 @@ func Handler(db backend.Database, options Options) http.Handler {
 		go c.reader.keep(c.context)
 	}
 	c.hub = newHub(c)
+	return c
+}
+
+func (c *console) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /assets/{file}", serveAsset)
 	for pattern, view := range map[string]viewer{
@@ -58,7 +66,7 @@ func Handler(db backend.Database, options Options) http.Handler {
 			return
 		}
 		mux.ServeHTTP(w, r)
-	}), options.Hosts)
+	}), c.options.Hosts)
 }
 
 // redirect sends a browser to an address that is relative to that of its request.

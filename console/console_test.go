@@ -350,7 +350,7 @@ func TestEachPageShowsWhatThereIs(t *testing.T) {
 		"type/order?prefix=4713":             {"4713"},
 		"type/order?only=trouble":            {"4711", "4712", "4713"},
 		"type/order?only=active&sort=queued": {"4712", "4714"},
-		"server/order/4711": {"1 message of it was set aside.", "Customer \"Ada\"", "Items 1 items", "SKU \"tea\"", "Total 250",
+		"server/order/4711": {"1 message of it was set aside.", "Customer \"Ada\"", "Items 1 item", "SKU \"tea\"", "Total 250",
 			"Photo \"AQID\", 3 bytes", "Opened \"2026-03-01T12:00:00.000000005Z\"", "charge 1", "too-much the card is not good for that", `{"Amount":200}`,
 			"Timers remind sends remind", `{"Text":"pay"}`},
 		"server/order/4712":     {"coupon fails, and is tried again", "1 of 1 000", "coupon fails", `{"Code":"SPRING"}`, `{"SKU":"cup"}`},
