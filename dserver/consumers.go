@@ -29,6 +29,10 @@ type Presence struct {
 	Waiting int // servers with something to do that waited for a turn; some thousands at most, as it looks for no more then
 	Work    int // locks that it held for work, which ran or waited for its next attempt; at most Consumer.Work for each
 
+	// Handled is how many messages its consumers have handled since it began, by type, whatever became of them: the difference of
+	// two beats is its throughput. It is nil for a process of a version that does not tell it, and where Types is.
+	Handled map[string]int64
+
 	// What the reading process has seen by its own clock, if it runs a consumer with the same database handle: it looks at all
 	// others every 10 to 13 seconds. Neither is true when it runs none, or has not looked for long enough.
 	Alive bool // it has beaten since this process first saw it, and not long ago; or it is this process
@@ -70,7 +74,7 @@ func presenceOf(c operate.Consumer) Presence {
 	r := c.Record
 	p := Presence{
 		Process: c.Process, Host: r.Host, PID: r.PID, Version: r.Version, Types: r.Types, Labels: r.Labels,
-		Turns: r.Turns, Waiting: r.Waiting, Work: r.Work,
+		Turns: r.Turns, Waiting: r.Waiting, Work: r.Work, Handled: r.Handled,
 		Alive: c.Alive, Dead: c.Dead, Ahead: c.Ahead,
 	}
 	if c.Damage != nil {

@@ -264,11 +264,34 @@ func TestConsumersThatDieAreToldByWhoHasWatchedThem(t *testing.T) {
 	})
 }
 
+// What a process has handled is told with its beats, by type: messages of the queue and those that join a turn, however many a
+// turn takes and whatever becomes of them.
+func TestConsumersTellWhatTheyHaveHandled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, ctx := newStore(t, counters, ledgers), context.Background()
+		db := store.Open()
+		waits := counters.At(db, "waits")
+		for range 300 { // of several turns
+			must(t, waits.Cast(ctx, Increment{By: 1}))
+		}
+		start(t, db, counters, ledgers)
+		for range 10 {
+			must(t, counters.At(db, "a").Call(ctx, Increment{By: 1}, nil))
+		}
+		must(t, ledgers.At(db, "b").Cast(ctx, Note{1}))
+		<-time.After(time.Minute) // beats
+		all := consumersOf(t, store.Open())
+		if len(all) != 1 || all[0].Handled["counter"] != 310 || all[0].Handled["ledger"] != 1 || len(all[0].Handled) != 2 {
+			t.Errorf("there are %+v", all)
+		}
+	})
+}
+
 // A program of before writes records without the new fields, and passes them over in those of others. Both handle
 // messages, and the list has both.
 func TestConsumersOfAnOlderVersionAreListed(t *testing.T) {
 	t.Parallel()
-	news := []string{"since", "version", "turns", "waiting", "work"}
+	news := []string{"since", "version", "turns", "waiting", "work", "handled"}
 	eachStore(t, func(t *testing.T, open func() backend.Database) {
 		var seen atomic.Int32
 		older := &recordsDB{

@@ -88,6 +88,7 @@ type served struct {
 	share   // guarded by the consumer's mutex
 	def     *turn.Definition
 	servers map[string]*server // guarded by the consumer's mutex
+	handled atomic.Int64       // messages whose turns were committed
 }
 
 // Options are how a consumer runs. Zero values are the defaults, but for the Logger.
@@ -252,6 +253,21 @@ func (c *consumer) InHand() tenant.InHand {
 	c.mu.Unlock()
 	h.Work = c.locks.Held()
 	return h
+}
+
+// Handled is part of mailbox.Member.
+func (c *consumer) Handled(typ string) int64 {
+	if s := c.types[typ]; s != nil {
+		return s.handled.Load()
+	}
+	return 0
+}
+
+// count notes that messages of a type were handled.
+func (c *consumer) count(typ string, n int) {
+	if s := c.types[typ]; s != nil {
+		s.handled.Add(int64(n))
+	}
 }
 
 // Log is part of mailbox.Member.

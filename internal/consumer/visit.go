@@ -144,6 +144,7 @@ func (t *visit) finish() nextTurn {
 	}
 	t.tellLetters()
 	t.tellEnded()
+	t.c.count(t.Ref.Type, b.Count())
 	t.s.crowded = t.Joined > 1
 	handled := 0
 	for _, r := range b.Results {

@@ -23,6 +23,7 @@ func (m member) Types() iter.Seq[string]       { return slices.Values([]string{s
 func (m member) Ability(string) tenant.Ability { return tenant.Ability{Messages: []string{"Do"}} }
 func (m member) Wake(tenant.Ref)               {}
 func (m member) InHand() tenant.InHand         { return tenant.InHand{} }
+func (m member) Handled(string) int64          { return 0 }
 func (m member) Load() Load                    { return Load{} }
 func (m member) Log() zerolog.Logger           { return zerolog.Nop() }
 

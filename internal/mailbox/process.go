@@ -145,6 +145,8 @@ type Member interface {
 
 	// InHand is what it does at this moment.
 	InHand() tenant.InHand
+	// Handled is how many messages of a type it has handled.
+	Handled(typ string) int64
 
 	// Load is that and more, for metrics; its Types are left out.
 	Load() Load
@@ -327,6 +329,15 @@ func (p *Process) newRecord() []byte {
 		r.Types, r.Labels = p.typesRun()
 		for m := range members {
 			r.Add(m.InHand())
+			for typ := range m.Types() {
+				if r.Types == nil {
+					break // they are too many
+				}
+				if r.Handled == nil {
+					r.Handled = map[string]int64{}
+				}
+				r.Handled[typ] += m.Handled(typ)
+			}
 		}
 	}
 	return tenant.EncodeRecord(r)

@@ -18,6 +18,8 @@ type ProcessRecord struct {
 	Since    int64    `cbor:"since,omitempty"`    // Unix milliseconds by its clock; records of older versions lack it and what follows
 	Version  string   `cbor:"version,omitempty"`  // of its program
 	InHand
+
+	Handled map[string]int64 `cbor:"handled,omitempty"` // messages since Since, by type; none are told when the types are not
 }
 
 // InHand is what the consumers of a process were doing when it beat.

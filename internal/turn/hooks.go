@@ -118,6 +118,16 @@ func (l *Locked) work(hooks Hooks, a *WorkAttempt, state any, body []byte) (foun
 	return found, err
 }
 
+// Count is how many messages of a batch were handled, whatever became of them.
+func (b *Batch) Count() (n int) {
+	for _, r := range b.Results {
+		if !r.Declined && !r.stale {
+			n++
+		}
+	}
+	return n
+}
+
 // report is what became of the messages of a batch that was committed.
 func (t *Turn) report() []Handled {
 	b := t.Batch
