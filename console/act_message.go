@@ -144,10 +144,10 @@ func (a *actPage) changed() (m dserver.Message, err error) {
 		return m, err
 	}
 	if m.Name == "" {
-		return m, errors.New("The message needs a name.") //nolint:revive,staticcheck // it is shown to people
+		return m, badRequest("The message needs a name.")
 	}
 	if m.Body, err = display.Encode([]byte(a.Value("body")), a.message.Body); err != nil {
-		return m, fmt.Errorf("The body: %w.", err) //nolint:revive,staticcheck // it is shown to people
+		return m, badRequest("The body: " + err.Error() + ".")
 	}
 	a.Before, a.After = display.Quoted(orNameless(a.message.Name))+"\n"+a.Before, display.Quoted(m.Name)+"\n"+bodyText(m.Body)
 	return m, nil
@@ -155,7 +155,7 @@ func (a *actPage) changed() (m dserver.Message, err error) {
 
 // several does something to each message that the form chooses, each in a transaction of its own.
 func several[M any](
-	ctx context.Context, a *actPage, all iter.Seq2[M, error], takes func(M) bool, do func(ctx context.Context, m M) error,
+	ctx context.Context, all iter.Seq2[M, error], takes func(M) bool, do func(ctx context.Context, m M) error,
 ) (string, error) {
 	var chosen []M // before anything is done: what is set aside anew is not taken again
 	done, cut := "nothing", false
@@ -219,7 +219,7 @@ func (a *actPage) ofLetters(ctx context.Context, says string, do func(ctx contex
 	a.Says = []string{says}
 	a.After = "Dead letters that are chosen: " + n
 	a.do = func(ctx context.Context) (string, error) {
-		return several(ctx, a, a.server().DeadLetters(ctx), a.takesLetter, do)
+		return several(ctx, a.server().DeadLetters(ctx), a.takesLetter, do)
 	}
 	return nil
 }
@@ -248,7 +248,7 @@ func prepareDeleteAll(ctx context.Context, a *actPage) error {
 	}
 	a.After = "Messages that are chosen: " + n
 	a.do = func(ctx context.Context) (string, error) {
-		return several(ctx, a, a.server().Queue(ctx), takes, func(ctx context.Context, q dserver.Queued) error { return a.server().Withdraw(ctx, q.Stamp) })
+		return several(ctx, a.server().Queue(ctx), takes, func(ctx context.Context, q dserver.Queued) error { return a.server().Withdraw(ctx, q.Stamp) })
 	}
 	return nil
 }

@@ -381,7 +381,7 @@ func TestALargeFormIsRefused(t *testing.T) {
 // What is large is shown in part, and the page stays small.
 func TestPagesStaySmall(t *testing.T) {
 	t.Parallel()
-	s, db := operated(t)
+	db := program(t)
 	h := orders.At(db, "1")
 	long := strings.Repeat("long <&> ", 20_000)
 	for i := range 60 {
@@ -395,7 +395,7 @@ func TestPagesStaySmall(t *testing.T) {
 	for range 60 {
 		must(t, h.Cast(t.Context(), note{long}))
 	}
-	s = serve(t, db, console.Options{Authorize: as(operator)})
+	s := serve(t, db, console.Options{Authorize: as(operator)})
 	paths := []string{"", "trouble", "server/order/1", "server/order/1/message/" + nextOf(t, db, "order/1").Stamp.String(), "audit", "type/order"}
 	for _, path := range paths {
 		if a := s.get(path); len(a.body) > 100<<10 {

@@ -18,7 +18,7 @@ var (
 func HandlerWithHistory(db backend.Database, options Options, types []string, value func(name string, step int) float64) http.Handler {
 	c := newConsole(db, options)
 	h := c.reader.history
-	all := map[string]*series{"queued": h.queued, "oldest": h.oldest, "trouble": h.trouble, "dead": h.dead, "consumers": h.consumers}
+	all := map[string]*series{"queued": h.queued, "oldest": h.oldest, "handled": h.handled, "trouble": h.trouble, "dead": h.dead, "consumers": h.consumers}
 	for _, name := range types {
 		h.types[name] = newSeries()
 		all["type "+name] = h.types[name]

@@ -111,14 +111,14 @@ func (s *series) draw(now time.Time) (c chart) {
 
 // history is the last hour of what was read, held in memory: a few kilobytes for each type, of maxTypes at most.
 type history struct {
-	mu                                       sync.Mutex
-	queued, oldest, trouble, dead, consumers *series
-	types                                    map[string]*series // what waits
+	mu                                                sync.Mutex
+	queued, oldest, handled, trouble, dead, consumers *series
+	types                                             map[string]*series // what waits
 }
 
 func newHistory() *history {
 	return &history{
-		queued: newSeries(), oldest: newSeries(), trouble: newSeries(), dead: newSeries(), consumers: newSeries(), types: map[string]*series{},
+		queued: newSeries(), oldest: newSeries(), handled: newSeries(), trouble: newSeries(), dead: newSeries(), consumers: newSeries(), types: map[string]*series{},
 	}
 }
 
@@ -127,6 +127,9 @@ func (h *history) add(r *reading) {
 	defer h.mu.Unlock()
 	h.queued.add(r.at, float64(r.queued()))
 	h.oldest.add(r.at, age(r.oldest(), r.at).Seconds())
+	if r.handled != nil {
+		h.handled.add(r.at, r.perSecond())
+	}
 	h.trouble.add(r.at, float64(len(r.troubles)))
 	h.dead.add(r.at, float64(r.dead()))
 	h.consumers.add(r.at, float64(len(r.consumers)))

@@ -47,6 +47,7 @@ type typeRow struct {
 	Backlog dserver.Backlog
 	Dead    int64
 	Trouble int
+	Handled string // in a second
 	Chart   chart
 }
 
@@ -78,7 +79,10 @@ func (s overviewSource) load(ctx context.Context) (any, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, t := range r.types[:min(len(r.types), overviewTypes)] {
-		row := typeRow{Name: t.name, Backlog: t.backlog, Dead: t.dead, Trouble: t.trouble}
+		row := typeRow{Name: t.name, Backlog: t.backlog, Dead: t.dead, Trouble: t.trouble, Handled: "–"}
+		if r.handled != nil {
+			row.Handled = perSecond(r.handled[t.name])
+		}
 		if s := h.types[t.name]; s != nil {
 			row.Chart = s.draw(r.at)
 		}
@@ -100,7 +104,12 @@ func tilesOf(r *reading, h *history) []tile {
 	if r.more {
 		inTrouble = "at least"
 	}
+	handled := "–"
+	if r.handled != nil {
+		handled = perSecond(r.perSecond()) + " /s"
+	}
 	tiles := []tile{
+		{Key: "handled", Label: "Handled", Value: handled, Chart: h.handled.draw(r.at)},
 		{Key: "waiting", Label: "Waiting", Value: count(r.queued()), Note: atLeast, Chart: h.queued.draw(r.at)},
 		{Key: "oldest", Label: "Oldest message", Value: "–", At: r.oldest(), Chart: h.oldest.draw(r.at)},
 		{Key: "trouble", Label: "In trouble", Value: count(int64(len(r.troubles))), Note: inTrouble, Chart: h.trouble.draw(r.at), Path: "trouble", Alert: len(r.troubles) > 0},
@@ -110,8 +119,11 @@ func tilesOf(r *reading, h *history) []tile {
 	for i := range tiles {
 		t := &tiles[i]
 		t.Most = count(int64(t.Chart.Most))
-		if t.Key == "oldest" {
+		switch t.Key {
+		case "oldest":
 			t.Most = span(time.Duration(t.Chart.Most * float64(time.Second)))
+		case "handled":
+			t.Most = perSecond(t.Chart.Most) + " /s"
 		}
 	}
 	return tiles
@@ -128,4 +140,12 @@ func span(d time.Duration) string {
 		return fmt.Sprintf("%d h", d/time.Hour)
 	}
 	return fmt.Sprintf("%d days", d/(24*time.Hour))
+}
+
+// perSecond is a rate for people.
+func perSecond(n float64) string {
+	if n > 0 && n < 10 {
+		return fmt.Sprintf("%.1f", n)
+	}
+	return count(int64(n + 0.5))
 }

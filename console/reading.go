@@ -25,6 +25,7 @@ type reading struct {
 	types     []typeReading
 	troubles  []troubled // the most urgent first
 	consumers []dserver.Presence
+	handled   map[string]float64 // messages in a second, by type; nil when that is not known
 	moreTypes bool
 	more      bool // there are more servers with something to do than were looked at
 }
@@ -61,6 +62,14 @@ func (r *reading) queued() (n int64) {
 	return n
 }
 
+// perSecond is how many messages are handled in a second.
+func (r *reading) perSecond() (n float64) {
+	for _, of := range r.handled {
+		n += of
+	}
+	return n
+}
+
 func (r *reading) dead() (n int64) {
 	for _, t := range r.types {
 		n += t.dead
@@ -74,6 +83,7 @@ type reader struct {
 	history *history
 
 	lead  chan struct{} // has room for one, who reads
+	rates rates         // who reads has them
 	mu    sync.Mutex
 	last  *reading
 	until time.Time // the last one serves
@@ -119,6 +129,7 @@ func (r *reader) read(ctx context.Context) (*reading, error) {
 	if err != nil {
 		return nil, err
 	}
+	found.handled = r.rates.see(found.at, found.consumers)
 	r.history.add(found)
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -26,11 +26,17 @@ func (t troubleRow) First() display.Trouble { return t.Troubles[0] }
 // Others is what is less so.
 func (t troubleRow) Others() []display.Trouble { return t.Troubles[1:] }
 
+// failing is a message that fails.
+type failing struct{ dserver.Failing }
+
+// Brief is the beginning of its error.
+func (f failing) Brief() string { return display.Shorten(firstLine(f.Error), bodyRunes) }
+
 // Failing is the message to look at; nil when there is none.
-func (t troubleRow) Failing() *dserver.Failing {
-	for i, f := range t.Status.Failing {
+func (t troubleRow) Failing() *failing {
+	for _, f := range t.Status.Failing {
 		if !f.Locked {
-			return &t.Status.Failing[i]
+			return &failing{f}
 		}
 	}
 	return nil
