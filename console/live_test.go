@@ -170,6 +170,40 @@ func readsFor(t *testing.T, s *site, db *countedDB, path string, browsers int) i
 	return n
 }
 
+// What a load costs bounds how often it is made: a store that takes long is not kept busy by who looks.
+func TestASlowStoreIsAskedLessOften(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"", "server/order/1"} {
+		db := &slowDB{Database: program(t)}
+		s := serve(t, db, console.Options{})
+		seen := s.look(path)
+		seen.next()
+		began, spent := time.Now(), db.spent.Load()
+		<-time.After(3 * time.Second)
+		if part := float64(db.spent.Load()-spent) / float64(time.Since(began)); part > 0.1 {
+			t.Errorf("%q: for %.0f %% of the time the store is busy with who looks", path, 100*part)
+		}
+		seen.leave()
+	}
+}
+
+// slowDB takes its time.
+type slowDB struct {
+	backend.Database
+	spent atomic.Int64
+}
+
+func (db *slowDB) Read(ctx context.Context, fn func(backend.ReadTx) error) error {
+	began := time.Now()
+	defer func() { db.spent.Add(int64(time.Since(began))) }()
+	select {
+	case <-time.After(20 * time.Millisecond):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return db.Database.Read(ctx, fn)
+}
+
 // Streams have no end of their own: they end with the context of the console, so that a server's Shutdown returns.
 func TestStreamsEndWithTheContext(t *testing.T) {
 	t.Parallel()
