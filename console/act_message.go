@@ -135,9 +135,7 @@ func (a *actPage) changed() (m dserver.Message, err error) {
 		if m.Name == "" {
 			a.Form.Set("name", "")
 		}
-		if v, raw := display.Readable(m.Body); raw == nil {
-			a.Form.Set("body", display.Indented(v))
-		}
+		a.Form.Set("body", a.bodyField())
 		return m, nil
 	}
 	if m.Name, err = display.Unquoted(strings.TrimSpace(a.Value("name"))); err != nil {
@@ -146,11 +144,43 @@ func (a *actPage) changed() (m dserver.Message, err error) {
 	if m.Name == "" {
 		return m, badRequest("The message needs a name.")
 	}
-	if m.Body, err = display.Encode([]byte(a.Value("body")), a.message.Body); err != nil {
+	if a.IsNotation() {
+		m.Body, err = display.ParseNotation(a.Value("body"))
+	} else {
+		m.Body, err = display.Encode([]byte(a.Value("body")), a.message.Body)
+	}
+	if err != nil {
 		return m, badRequest("The body: " + err.Error() + ".")
 	}
-	a.Before, a.After = display.Quoted(orNameless(a.message.Name))+"\n"+a.Before, display.Quoted(m.Name)+"\n"+bodyText(m.Body)
+	a.Before, a.After = display.Quoted(orNameless(a.message.Name))+"\n"+a.text(a.message.Body), display.Quoted(m.Name)+"\n"+a.text(m.Body)
 	return m, nil
+}
+
+// IsNotation reports whether the body is written in CBOR's diagnostic notation, which says what JSON cannot.
+func (a *actPage) IsNotation() bool { return a.Value("as") == "cbor" }
+
+// bodyField is the body as the form has it at first; nothing where it cannot be said so.
+func (a *actPage) bodyField() string {
+	if a.IsNotation() {
+		text, err := display.Notation(a.message.Body)
+		if err != nil {
+			return ""
+		}
+		return text
+	}
+	v, raw := display.Readable(a.message.Body)
+	if raw != nil {
+		return ""
+	}
+	return display.Indented(v)
+}
+
+// text is a body as the form writes it.
+func (a *actPage) text(body []byte) string {
+	if text, err := display.Notation(body); err == nil && a.IsNotation() {
+		return display.Shorten(text, maxShown)
+	}
+	return bodyText(body)
 }
 
 // several does something to each message that the form chooses, each in a transaction of its own.

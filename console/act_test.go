@@ -182,6 +182,27 @@ func TestDeadLettersAreRetriedEditedAndDiscarded(t *testing.T) {
 	})
 }
 
+// What JSON cannot say is edited in CBOR's notation.
+func TestAMessageIsEditedInNotation(t *testing.T) {
+	t.Parallel()
+	s, db := operated(t)
+	h := orders.At(db, "1")
+	must(t, h.Pause(t.Context()))
+	must(t, h.Ref().At(db).Cast(t.Context(), dserver.Message{Name: "add", Body: []byte("\xa1\x01\x41\xff")})) // {1: h'ff'}
+	at := "server/order/1/message/" + nextOf(t, db, "order/1").Stamp.String()
+	s.get(at).shows("1: h'ff'")
+	page := s.get(at+"/do/edit?as=cbor").shows("1: h'ff'", "edit it as JSON")
+	f := form("step", "preview", "as", "cbor", "seen", seenIn(t, page), "name", "add", "body", "{1: h'")
+	s.refuses(at+"/do/edit", f, http.StatusUnprocessableEntity, "line 1, column")
+	f.Set("body", "{1: h'fe'}")
+	s.ask(http.MethodPost, at+"/do/edit", f, nil).shows("As it is add { 1: h'ff' }", "As it will be add { 1: h'fe' }")
+	f.Set("step", "do")
+	s.does(at+"/do/edit", f, "The message is changed in its place")
+	if body := nextOf(t, db, "order/1").Message.Body; string(body) != "\xa1\x01\x41\xfe" {
+		t.Errorf("the body is %x", body)
+	}
+}
+
 // Those that are chosen, and no others.
 func TestSeveralMessagesAreChosen(t *testing.T) {
 	t.Parallel()

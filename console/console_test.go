@@ -359,7 +359,7 @@ func TestEachPageShowsWhatThereIs(t *testing.T) {
 		"server/order/4715":     {"Delayed add due"},
 		"server/order/none":     {"There is nothing of this server"},
 		"server/invoice/2026-1": {"It has halted", "panic: no such coupon: <b>x</b>"},
-		"server/order/4711/message/" + letter.Stamp.String(): {"charge dead letter", "Why it failed too-much", `{ "Amount": 200 }`, `{"Amount": 200}`, "tenant acme",
+		"server/order/4711/message/" + letter.Stamp.String(): {"charge dead letter", "Why it failed too-much", `{ "Amount": 200 }`, `CBOR diagnostic notation { "Amount": 200 }`, "tenant acme",
 			"4bf92f3577b34da6a3ce929d0e0e4736"},
 		"server/order/4712/message/" + fails.Stamp.String():                              {"coupon fails, and is tried again", "panic: no such coupon: SPRING", "Stack", "cast"},
 		"server/order/4714/message/" + statusOf(t, db, "order/4714").Lock.Stamp.String(): {"ship locked work"},

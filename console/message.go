@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/internal/display"
@@ -124,14 +122,14 @@ func (s *messageSource) fill(d *messageData, m dserver.Message, headers map[stri
 	body, raw := display.Readable(m.Body)
 	if raw == nil {
 		d.JSON = display.Indented(body)
-		if diag, err := cbor.Diagnose(m.Body); err == nil {
-			d.Diag = display.Visible(diag)
+		if notation, err := display.Notation(m.Body); err == nil {
+			d.Diag = notation
 		}
 	} else {
 		d.Raw = hex.Dump(raw[:min(len(raw), maxShown/8)])
 		d.Cut = len(raw) > maxShown/8
 	}
-	d.Cut = d.Cut || len(d.JSON) > maxShown
+	d.Cut = d.Cut || max(len(d.JSON), len(d.Diag)) > maxShown
 	d.JSON, d.Diag = display.Shorten(d.JSON, maxShown), display.Shorten(d.Diag, maxShown)
 	if d.Trace = traceOf(headers); d.Trace != "" && s.traceURL != "" {
 		d.TraceURL = strings.ReplaceAll(s.traceURL, "{trace}", d.Trace)
