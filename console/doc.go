@@ -9,8 +9,8 @@
 //
 // # What it promises
 //
-//   - Who looks changes nothing, but that the index of troubles is tidied up (dserver.Troubles), and costs little: however many browsers show a page, the store is read for all of them at once,
-//     and not at all when nobody looks. No page reads all servers.
+//   - Who looks changes nothing, but that the index of troubles is tidied up (dserver.Troubles), and costs little: however many
+//     browsers show a page, the store is read for all of them at once, and not at all when nobody looks. No page reads all servers.
 //   - Acts are those of package dserver, with the same transactions, and are written down with the name of the user
 //     (dserver.WithActor). What cannot be taken back is asked about, on a page that says what will happen.
 //   - Without Options.Authorize nobody may act.
