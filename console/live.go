@@ -22,7 +22,7 @@ import (
 const (
 	pace       = time.Second            // from one load to the next
 	fastPace   = 300 * time.Millisecond // of a server, and of a message
-	paceFactor = 25                     // a load that takes longer is made less often: at most this part of the time goes to loads
+	paceFactor = 5                      // a load that takes longer is made less often: it waits so many times as long as it took
 	maxStreams = 1000                   // of all browsers together
 	heartbeat  = 15 * time.Second       // after which a silent stream says that it lives
 	slowest    = 10 * time.Second       // that a browser may take to read an event
