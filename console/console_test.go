@@ -20,6 +20,7 @@ import (
 	"github.com/dserver-go/dserver/console"
 	"github.com/dserver-go/dserver/dserver"
 	"github.com/dserver-go/dserver/dserver/dservertest"
+	"github.com/dserver-go/dserver/internal/display"
 )
 
 // The program whose servers are looked at.
@@ -568,5 +569,31 @@ func TestATokenIsExchangedForACookie(t *testing.T) {
 		if a := s.ask(http.MethodGet, "trouble", nil, http.Header{"Cookie": {pair}}); a.status != http.StatusOK {
 			t.Errorf("with its cookie a page is %d", a.status)
 		}
+	}
+}
+
+// A server needs a person here when it does for the library, and for no other reason.
+func TestTroubleIsWhatTheLibraryCallsSo(t *testing.T) {
+	t.Parallel()
+	db := program(t)
+	troubles(t, db)
+	must(t, orders.At(db, "4716").Pin(t.Context(), "nobody"))
+	must(t, orders.At(db, "4716").Cast(t.Context(), add{"x"}))
+	must(t, orders.Ref("4717").At(db).Cast(t.Context(), dserver.Message{Name: "unheard", Body: []byte("\xa0")}))
+	in := map[dserver.Ref]bool{}
+	for found, err := range dserver.Troubles(t.Context(), db) {
+		must(t, err)
+		in[found.Ref] = true
+	}
+	looked := 0
+	for found, err := range dserver.Active(t.Context(), db) {
+		must(t, err)
+		looked++
+		if is := len(display.Troubles(found.Status)) > 0; is != in[found.Ref] {
+			t.Errorf("%v: trouble %v, and for the library %v: %+v", found.Ref, is, in[found.Ref], found.Status)
+		}
+	}
+	if len(in) < 6 || looked <= len(in) {
+		t.Errorf("%d are in trouble, of %d", len(in), looked)
 	}
 }
