@@ -2,7 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,6 +74,90 @@ func (w *toolBeside) runAgain(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// withBrowsers is the subject with a console, in a process of its own, whose overview so many browsers show while it is measured.
+func withBrowsers(browsers int) entry {
+	return entry{fmt.Sprintf("beside a console and %d browsers", browsers), func(ctx context.Context, dir string, n int) (contender, error) {
+		program, err := buildTool(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		c, err := openDurable(ctx, dir, n)
+		if err != nil {
+			return nil, err
+		}
+		command := exec.CommandContext(ctx, program, "--db", file(dir), "--json", "console", "--addr", "127.0.0.1:0")
+		command.Stderr = os.Stderr
+		output, err := command.StdoutPipe()
+		if err == nil {
+			err = command.Start()
+		}
+		var at struct{ Serving string }
+		if err == nil {
+			err = json.NewDecoder(output).Decode(&at)
+		}
+		if err != nil {
+			return nil, errors.Join(err, c.close())
+		}
+		return &consoleBeside{servers: c.(*servers), console: command, at: at.Serving, browsers: browsers}, nil
+	}}
+}
+
+// consoleBeside is servers with a console and browsers.
+type consoleBeside struct {
+	*servers
+	console  *exec.Cmd
+	at       string
+	browsers int
+	leave    context.CancelFunc
+	ended    chan error
+}
+
+// begin implements beside.
+func (c *consoleBeside) begin(ctx context.Context) error {
+	ctx, c.leave = context.WithCancel(ctx)
+	c.ended = make(chan error, c.browsers)
+	for range c.browsers {
+		go func() { c.ended <- c.browse(ctx) }()
+	}
+	return nil
+}
+
+// browse reads the overview's stream, as a browser does.
+func (c *consoleBeside) browse(ctx context.Context) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.at+"?live", nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if kind := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || kind != "text/event-stream" {
+		return fmt.Errorf("the console answers %s, %s", response.Status, kind)
+	}
+	n, err := io.Copy(io.Discard, response.Body)
+	if ctx.Err() != nil && n > 0 {
+		return nil
+	}
+	return fmt.Errorf("the stream ended after %d bytes: %w", n, err)
+}
+
+// end implements beside.
+func (c *consoleBeside) end() (err error) {
+	c.leave()
+	for range c.browsers {
+		err = errors.Join(err, <-c.ended)
+	}
+	return err
+}
+
+func (c *consoleBeside) close() error {
+	err := c.console.Process.Signal(os.Interrupt)
+	_ = c.console.Wait() // it was told to
+	return errors.Join(err, c.servers.close())
 }
 
 // buildTool makes the program.
