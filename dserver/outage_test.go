@@ -326,8 +326,29 @@ type coiling struct {
 	db      backend.Database
 	def     *dserver.Definition[Spool]
 
+	members []*member
+	explain sync.Once
+
 	mu      sync.Mutex
 	slowest time.Duration // of the answers to the clients that were not away
+}
+
+// whyNoAnswer says what stands in the store when an answer did not come, and has the processes print what their goroutines do.
+func (w *coiling) whyNoAnswer() {
+	for _, id := range w.ids {
+		s := w.def.At(w.db, id)
+		status, err := s.Status(context.Background())
+		w.t.Logf("%s: %+v, %v", id, status, err)
+		for q, err := range s.Queue(context.Background()) {
+			w.t.Logf("%s: waits: %s of %v, %v", id, q.Message.Name, q.Sent, err)
+		}
+	}
+	for c, err := range dserver.Consumers(context.Background(), w.db) {
+		w.t.Logf("%+v, %v", c, err)
+	}
+	for _, m := range w.members {
+		m.signal(syscall.SIGQUIT)
+	}
 }
 
 // here does what a client asks for in this process, which does not consume.
@@ -351,6 +372,7 @@ func (w *coiling) does(client int, o coilOrder, at func(coilOrder) (uint32, erro
 		x, err := at(o)
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("no answer for %v: %v", answerBound, err)
+			w.explain.Do(w.whyNoAnswer)
 		}
 		return x, err
 	})
@@ -538,6 +560,7 @@ func outageRounds() int {
 // loseTheStore runs clients beside outages of one of two consumers, and then ends the other one: who was away must do the rest.
 func loseTheStore(t *testing.T, random *rand.Rand, name string, o outage, steady *member) {
 	w := &coiling{t: t, random: random, ids: numbered("spool", 6), db: openNamed(t, name), def: spools("nobody", func(uint32) {})}
+	w.members = []*member{o.away, steady}
 	t.Cleanup(func() { must(t, w.db.Close()) })
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
