@@ -52,7 +52,7 @@ func TestLogIsBoundedBesideAProcessThatIsFrozen(t *testing.T) {
 }
 
 // childFreezes takes the write lock and stops there, as a process that is frozen in a commit does.
-func childFreezes(_ context.Context, db *DB) error {
+func childFreezes(ctx context.Context, db *DB) error {
 	c, err := driver.OpenConn(db.path, driver.OpenReadWrite)
 	if err != nil {
 		return err
@@ -64,6 +64,7 @@ func childFreezes(_ context.Context, db *DB) error {
 	if err == nil {
 		fmt.Println("frozen")
 		err = syscall.Kill(syscall.Getpid(), syscall.SIGSTOP)
+		<-ctx.Done() // another thread may take the signal, a moment later
 	}
 	return errors.Join(err, c.Close())
 }
