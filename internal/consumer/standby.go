@@ -195,7 +195,7 @@ func (b *bystander) end() {
 		}
 		interval := 2 * mailbox.PulseInterval(len(k.peers))
 		if k.isNext {
-			interval = min(max(nextShare*took, interval/12), interval/4)
+			interval = min(max(nextShare*took, interval/6), interval/4)
 		}
 		if b.soon == 0 || interval < b.soon {
 			b.soon = interval
