@@ -100,7 +100,7 @@ func prepareKill(ctx context.Context, a *actPage) error {
 
 func prepareCast(_ context.Context, a *actPage) error {
 	a.Title, a.Button = "Send a message to "+a.name(), "Send"
-	a.Says = []string{"The body is JSON. JSON has neither bytes nor times: such fields come as text."}
+	a.Says = []string{"The body is JSON. JSON has neither bytes nor times: such fields come as text.", "What is sent is not in the audit."}
 	if !a.Form.Has("body") {
 		a.Form.Set("body", "{}")
 	}

@@ -148,7 +148,7 @@ func TestAPoisonedMessageIsEditedInItsPlace(t *testing.T) {
 		t.Errorf("back in the form it is %d, %s", a.status, a.text())
 	}
 	f.Set("step", "do")
-	s.does(at, f, "The message is changed in its place")
+	s.does(at, f, "The message was changed in its place")
 	audited(t, db, "Mend")
 	eventually(t, "it is handled", func() bool {
 		o, err := orders.At(db, "1").State(t.Context())
@@ -165,7 +165,7 @@ func TestDeadLettersAreRetriedEditedAndDiscarded(t *testing.T) {
 	eventually(t, "all are set aside", func() bool { return statusOf(t, db, "order/1").DeadLetters == 3 })
 	at := func() string { return "server/order/1/message/" + letterOf(t, db, "order/1").Stamp.String() }
 	first := at()
-	s.does(first+"/do/retry", form(), "The message is on the queue again.")
+	s.does(first+"/do/retry", form(), "The message was put on the queue again.")
 	audited(t, db, "Retry")
 	s.refuses(first+"/do/retry", form(), http.StatusNotFound, "retried or discarded")
 	eventually(t, "it is set aside again", func() bool { return statusOf(t, db, "order/1").DeadLetters == 3 })
@@ -174,7 +174,7 @@ func TestDeadLettersAreRetriedEditedAndDiscarded(t *testing.T) {
 	audited(t, db, "Discard")
 	edit := at() + "/do/edit"
 	page := s.get(edit).shows("goes to the end of the queue, as it is written here")
-	s.does(edit, form("step", "do", "seen", seenIn(t, page), "name", "add", "body", `{"SKU": "cup"}`), "The message is on the queue again.")
+	s.does(edit, form("step", "do", "seen", seenIn(t, page), "name", "add", "body", `{"SKU": "cup"}`), "The message was put on the queue again.")
 	audited(t, db, "Retry")
 	eventually(t, "it is handled", func() bool {
 		o, err := orders.At(db, "1").State(t.Context())
@@ -197,7 +197,7 @@ func TestAMessageIsEditedInNotation(t *testing.T) {
 	f.Set("body", "{1: h'fe'}")
 	s.ask(http.MethodPost, at+"/do/edit", f, nil).shows("As it is add { 1: h'ff' }", "As it will be add { 1: h'fe' }")
 	f.Set("step", "do")
-	s.does(at+"/do/edit", f, "The message is changed in its place")
+	s.does(at+"/do/edit", f, "The message was changed in its place")
 	if body := nextOf(t, db, "order/1").Message.Body; string(body) != "\xa1\x01\x41\xfe" {
 		t.Errorf("the body is %x", body)
 	}
@@ -285,13 +285,13 @@ func TestAMessageIsSentFromAForm(t *testing.T) {
 	s.refuses(at, form("step", "do", "name", "add", "body", "{"), http.StatusBadRequest, "Nothing was sent")
 	s.refuses(at, form("step", "do", "name", "add", "body", "{}", "after", "soon"), http.StatusBadRequest, "Nothing was sent")
 	for range 2 {
-		s.does(at, form("step", "do", "name", "add", "body", `{"SKU": "tea"}`, "once", "k1"), "The message is sent.")
+		s.does(at, form("step", "do", "name", "add", "body", `{"SKU": "tea"}`, "once", "k1"), "The message was sent.")
 	}
 	eventually(t, "it is handled", func() bool {
 		o, err := orders.At(db, "1").State(t.Context())
 		return err == nil && len(o.Items) == 1
 	})
-	s.does(at, form("step", "do", "name", "add", "body", `{"SKU": "cup"}`, "after", "1h"), "The message is sent.", "Delayed add due")
+	s.does(at, form("step", "do", "name", "add", "body", `{"SKU": "cup"}`, "after", "1h"), "The message was sent.", "Delayed add due")
 	link := ""
 	for _, l := range s.get("server/order/1").links() {
 		if strings.Contains(l, "delayed=") {

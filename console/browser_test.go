@@ -319,7 +319,7 @@ func TestAPoisonedMessageIsCuredByKeyboard(t *testing.T) {
 	b.reads("As it will be")
 	b.tabTo("Change it in its place")
 	b.press(kb.Enter)
-	b.reads("The message is changed in its place")
+	b.reads("The message was changed in its place")
 	b.reads("\"tea\"")
 	b.reads("\"cup\"")
 	if items := itemsOf(t, db, "4712"); len(items) != 2 || items[0] != "tea" || items[1] != "cup" {

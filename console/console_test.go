@@ -337,7 +337,7 @@ func TestEachPageShowsWhatThereIs(t *testing.T) {
 	for path, shows := range map[string][]string{
 		"": {"Waiting", "Dead letters", "halted invoice/2026-1 It has halted after 1 attempt", "failing order/4712 coupon fails", "order", "invoice", "alive"},
 		"trouble": {"halted invoice/2026-1", `panic: no such coupon: <b>x</b>`, "Edit it in its place, or delete it",
-			"dead letters order/4711 1 message of it was set aside.", "paused order/4713 It was paused by grace@ops"},
+			"dead letters order/4711 It has 1 dead letter.", "paused order/4713 It was paused by grace@ops"},
 		"consumers":                          {"alive", "invoice , order"},
 		"audit":                              {"grace@ops Pause order/4713"},
 		"audit?by=nobody":                    {"Nothing was done that is so."},
@@ -351,7 +351,7 @@ func TestEachPageShowsWhatThereIs(t *testing.T) {
 		"type/order?prefix=4713":             {"4713"},
 		"type/order?only=trouble":            {"4711", "4712", "4713"},
 		"type/order?only=active&sort=queued": {"4712", "4714"},
-		"server/order/4711": {"1 message of it was set aside.", "Customer \"Ada\"", "Items 1 item", "SKU \"tea\"", "Total 250",
+		"server/order/4711": {"It has 1 dead letter.", "Customer \"Ada\"", "Items 1 item", "SKU \"tea\"", "Total 250",
 			"Photo \"AQID\", 3 bytes", "Opened \"2026-03-01T12:00:00.000000005Z\"", "charge 1", "too-much the card is not good for that", `{"Amount":200}`,
 			"Timers remind sends remind", `{"Text":"pay"}`},
 		"server/order/4712":     {"coupon fails, and is tried again", "1 of 1 000", "coupon fails", `{"Code":"SPRING"}`, `{"SKU":"cup"}`},

@@ -93,8 +93,8 @@ func Troubles(s dserver.Status) (all []Trouble) {
 		"Read the error. Edit or delete the message if it is wrong; if the program is, mend that: the message is tried again by itself.")
 	add(s.Queued > operate.MaxBacklog, Backlog, fmt.Sprintf("%d messages wait.", s.Queued),
 		"See whether its consumers run, and what its handlers take so long for.")
-	add(s.DeadLetters > 0, Dead, counted(int(s.DeadLetters), "message")+" of it "+wasOrWere(s.DeadLetters)+" set aside.",
-		"Read why. Retry what may work now, edit and retry what was wrong, discard what nobody needs.")
+	add(s.DeadLetters > 0, Dead, "It has "+counted(int(s.DeadLetters), "dead letter")+".",
+		"Read there why. Retry what may work now, edit and retry what was wrong, discard what nobody needs.")
 	by := ""
 	if s.PausedBy != "" {
 		by = " by " + Quoted(s.PausedBy)
@@ -127,11 +127,4 @@ func counted(n int, of string) string {
 		return "1 " + of
 	}
 	return fmt.Sprintf("%d %ss", n, of)
-}
-
-func wasOrWere(n int64) string {
-	if n == 1 {
-		return "was"
-	}
-	return "were"
 }

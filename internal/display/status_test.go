@@ -27,8 +27,8 @@ func TestEachTroubleIsNamedByItsUrgency(t *testing.T) {
 		"failing":            {dserver.Status{Attempts: 2, Failing: []dserver.Failing{{Message: "Add", Attempts: 2}}}, []Urgency{Failing}, "Add fails"},
 		"a backlog":          {dserver.Status{Queued: 10_001}, []Urgency{Backlog}, "10001"},
 		"no backlog":         {dserver.Status{Queued: 10_000}, nil, ""},
-		"a dead letter":      {dserver.Status{DeadLetters: 1}, []Urgency{Dead}, "1 message of it was set aside."},
-		"dead letters":       {dserver.Status{DeadLetters: 2}, []Urgency{Dead}, "2 messages of it were set aside."},
+		"a dead letter":      {dserver.Status{DeadLetters: 1}, []Urgency{Dead}, "It has 1 dead letter."},
+		"dead letters":       {dserver.Status{DeadLetters: 2}, []Urgency{Dead}, "It has 2 dead letters."},
 		"paused":             {dserver.Status{Paused: true, PausedBy: "ada"}, []Urgency{Paused}, "by ada"},
 		"paused and failing": {dserver.Status{Paused: true, DeadLetters: 1, Attempts: 1}, []Urgency{Failing, Dead, Paused}, ""},
 	} {
