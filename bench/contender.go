@@ -32,7 +32,7 @@ func (e entry) short() string { word, _, _ := strings.Cut(e.name, " "); return w
 
 // beside is a contender beside which something runs while it is measured, and not while others are.
 type beside interface {
-	begin(ctx context.Context) error
+	begin(ctx context.Context)
 	end() error
 }
 

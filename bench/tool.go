@@ -41,14 +41,13 @@ type toolBeside struct {
 	used    usage // by its runs that have ended
 }
 
-func (w *toolBeside) others() (usage, error) { return w.used, nil }
+func (w *toolBeside) others() (usage, error) { return w.used, nil } //nolint:unparam // other contenders have an error
 
 // begin implements beside.
-func (w *toolBeside) begin(ctx context.Context) error {
+func (w *toolBeside) begin(ctx context.Context) {
 	ctx, w.leave = context.WithCancel(ctx)
 	w.ended = make(chan error, 1)
 	go func() { w.ended <- w.runAgain(ctx) }()
-	return nil
 }
 
 // end implements beside.
@@ -115,13 +114,12 @@ type consoleBeside struct {
 }
 
 // begin implements beside.
-func (c *consoleBeside) begin(ctx context.Context) error {
+func (c *consoleBeside) begin(ctx context.Context) {
 	ctx, c.leave = context.WithCancel(ctx)
 	c.ended = make(chan error, c.browsers)
 	for range c.browsers {
 		go func() { c.ended <- c.browse(ctx) }()
 	}
-	return nil
 }
 
 // browse reads the overview's stream, as a browser does.
