@@ -66,7 +66,7 @@ func newCrew(typ string) *crew {
 func (b *bystander) begin() {
 	now := time.Now()
 	for _, k := range b.of {
-		if now.Sub(b.now) > mailbox.SilentAfter(len(k.peers)) { // nobody has looked for a while
+		if now.Sub(b.now) >= mailbox.LookInterval { // this process stood still, not its peers
 			clear(k.first)
 			for _, p := range k.pulses {
 				p.Again(now)

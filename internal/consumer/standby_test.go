@@ -18,11 +18,14 @@ func TestNoPeerIsWaitedForWithoutEnd(t *testing.T) {
 		for _, c := range []struct {
 			name     string
 			beats    bool
+			takes    time.Duration // a look
 			atLeast  time.Duration
 			lessThan time.Duration
 		}{
-			{"at work", true, mailbox.LookInterval, mailbox.LookInterval + time.Second},
-			{"silent", false, 100 * time.Millisecond, 200 * time.Millisecond},
+			{"at work", true, 0, mailbox.LookInterval, mailbox.LookInterval + time.Second},
+			{"silent", false, 0, 100 * time.Millisecond, 200 * time.Millisecond},
+			{"at work, on a slow machine", true, 300 * time.Millisecond, mailbox.LookInterval, mailbox.LookInterval + time.Second},
+			{"silent, on a slow machine", false, 300 * time.Millisecond, 100 * time.Millisecond, time.Second},
 		} {
 			db, def := backendtest.NewModel(), define()
 			c1 := newConsumer(db, Options{}, def)
@@ -66,7 +69,7 @@ func TestNoPeerIsWaitedForWithoutEnd(t *testing.T) {
 					break
 				}
 				b.end()
-				<-time.After(b.soon)
+				<-time.After(b.soon + c.takes)
 			}
 			release()
 		}
