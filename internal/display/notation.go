@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"github.com/dserver-go/dserver/internal/wire"
 )
 
 // CBOR's diagnostic notation (RFC 8949, section 8) says what JSON cannot: bytes, times and other tags, numbers of every size and
@@ -145,20 +147,6 @@ const (
 	float64Head = majorSimple | 27
 )
 
-func appendHead(b []byte, major byte, n uint64) []byte {
-	switch {
-	case n < 24:
-		return append(b, major|byte(n))
-	case n <= math.MaxUint8:
-		return append(b, major|24, byte(n))
-	case n <= math.MaxUint16:
-		return binary.BigEndian.AppendUint16(append(b, major|25), uint16(n))
-	case n <= math.MaxUint32:
-		return binary.BigEndian.AppendUint32(append(b, major|26), uint32(n))
-	}
-	return binary.BigEndian.AppendUint64(append(b, major|27), n)
-}
-
 func (p *notationParser) rest() string { return p.text[p.at:] }
 
 func (p *notationParser) space() {
@@ -231,7 +219,7 @@ func (p *notationParser) open(b []byte, major byte, end string, depth int) ([]by
 // counted is one with its length, which is known behind it.
 func (p *notationParser) counted(b []byte, major byte, end string, depth int) ([]byte, error) {
 	elements, n, err := p.elements(nil, major, end, depth)
-	return append(appendHead(b, major, n), elements...), err
+	return append(wire.AppendHead(b, major, n), elements...), err
 }
 
 func (p *notationParser) elements(b []byte, major byte, end string, depth int) (_ []byte, n uint64, err error) {
@@ -299,10 +287,10 @@ func (p *notationParser) str(b []byte) ([]byte, error) {
 			return nil, errors.New("bytes are written as pairs of hexadecimal digits, without space")
 		}
 		p.at += len(digits) + 1
-		return append(appendHead(b, majorBytes, uint64(len(value))), value...), nil
+		return append(wire.AppendHead(b, majorBytes, uint64(len(value))), value...), nil
 	case p.takes(`"`):
 		value, err := p.text1()
-		return append(appendHead(b, majorText, uint64(len(value))), value...), err
+		return append(wire.AppendHead(b, majorText, uint64(len(value))), value...), err
 	}
 	return nil, errors.New("text in double quotes, or bytes as h'00', are missing")
 }
@@ -394,7 +382,7 @@ func (p *notationParser) number(b []byte, depth int) ([]byte, error) {
 		if err != nil {
 			return nil, errors.New("a tag is a number of at most 64 bits")
 		}
-		if b, err = p.item(appendHead(b, majorTag, n), depth+1); err == nil && !p.takesAfterSpace(")") {
+		if b, err = p.item(wire.AppendHead(b, majorTag, n), depth+1); err == nil && !p.takesAfterSpace(")") {
 			err = errors.New(") comes behind what has a tag")
 		}
 		return b, err
@@ -416,9 +404,9 @@ func appendInt(b []byte, n *big.Int, negative bool) []byte {
 		n.Sub(n, big.NewInt(1)) // CBOR counts from -1
 	}
 	if n.IsUint64() {
-		return appendHead(b, major, n.Uint64())
+		return wire.AppendHead(b, major, n.Uint64())
 	}
-	return append(appendHead(appendHead(b, majorTag, tag), majorBytes, uint64(len(n.Bytes()))), n.Bytes()...)
+	return append(wire.AppendHead(wire.AppendHead(b, majorTag, tag), majorBytes, uint64(len(n.Bytes()))), n.Bytes()...)
 }
 
 // float is what follows the point of a number that began there.
@@ -470,5 +458,5 @@ func (p *notationParser) simple(b []byte) ([]byte, error) {
 	if err != nil || n >= 20 && n < 32 || !p.takes(")") {
 		return nil, errors.New("a simple value is a number from 0 to 19, or from 32 to 255")
 	}
-	return appendHead(b, majorSimple, n), nil
+	return wire.AppendHead(b, majorSimple, n), nil
 }
