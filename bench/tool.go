@@ -18,16 +18,24 @@ import (
 // ends is run again after toolPause.
 func withTool(args ...string) entry {
 	return entry{"beside dserver " + strings.Join(args, " "), func(ctx context.Context, dir string, n int) (contender, error) {
-		program, err := buildTool(ctx, dir)
+		c, program, err := openWithTool(ctx, dir, n)
 		if err != nil {
 			return nil, err
 		}
-		c, err := openDurable(ctx, dir, n)
-		if err != nil {
-			return nil, err
-		}
-		return &toolBeside{servers: c.(*servers), command: append([]string{program, "--db", file(dir)}, args...)}, nil
+		return &toolBeside{servers: c, command: append([]string{program, "--db", file(dir)}, args...)}, nil
 	}}
+}
+
+// openWithTool makes the tool, and then the subject.
+func openWithTool(ctx context.Context, dir string, n int) (c *servers, program string, err error) {
+	if program, err = buildTool(ctx, dir); err != nil {
+		return nil, "", err
+	}
+	opened, err := openDurable(ctx, dir, n)
+	if err != nil {
+		return nil, "", err
+	}
+	return opened.(*servers), program, nil
 }
 
 const toolPause = time.Second
@@ -78,11 +86,7 @@ func (w *toolBeside) runAgain(ctx context.Context) error {
 // withBrowsers is the subject with a console, in a process of its own, whose overview so many browsers show while it is measured.
 func withBrowsers(browsers int) entry {
 	return entry{fmt.Sprintf("beside a console and %d browsers", browsers), func(ctx context.Context, dir string, n int) (contender, error) {
-		program, err := buildTool(ctx, dir)
-		if err != nil {
-			return nil, err
-		}
-		c, err := openDurable(ctx, dir, n)
+		c, program, err := openWithTool(ctx, dir, n)
 		if err != nil {
 			return nil, err
 		}
@@ -92,14 +96,16 @@ func withBrowsers(browsers int) entry {
 		if err == nil {
 			err = command.Start()
 		}
-		var at struct{ Serving string }
-		if err == nil {
-			err = json.NewDecoder(output).Decode(&at)
-		}
 		if err != nil {
 			return nil, errors.Join(err, c.close())
 		}
-		return &consoleBeside{servers: c.(*servers), console: command, at: at.Serving, browsers: browsers}, nil
+		beside := &consoleBeside{servers: c, console: command, browsers: browsers}
+		var at struct{ Serving string }
+		if err := json.NewDecoder(output).Decode(&at); err != nil {
+			return nil, errors.Join(fmt.Errorf("the console did not say where it serves: %w", err), beside.close())
+		}
+		beside.at = at.Serving
+		return beside, nil
 	}}
 }
 
