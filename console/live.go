@@ -160,11 +160,15 @@ func (t *topic) load(ctx context.Context, v *view, d page) map[string]string {
 func (t *topic) show(all map[string]string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	before := t.number
 	for name, html := range all {
 		if was, known := t.regions[name]; !known && html != "" || was.html != html {
 			t.number++
 			t.regions[name] = region{t.number, html}
 		}
+	}
+	if t.number == before {
+		return
 	}
 	close(t.news)
 	t.news = make(chan struct{})
