@@ -23,6 +23,15 @@ func (c codec) encode(buf *bytes.Buffer, v reflect.Value) error {
 	return c.enc.MarshalToBuffer(v.Addr().Interface(), buf)
 }
 
+// encoded encodes a value that need not be addressable.
+func (c codec) encoded(v reflect.Value) ([]byte, error) {
+	own := reflect.New(v.Type()).Elem()
+	own.Set(v)
+	var buf bytes.Buffer
+	err := c.encode(&buf, own)
+	return buf.Bytes(), err
+}
+
 // decode reads data into the value, which is addressable and zero.
 func (c codec) decode(data []byte, v reflect.Value) error {
 	return c.dec.Unmarshal(data, v.Addr().Interface())

@@ -27,6 +27,9 @@ func (e *entity) diffRow(d *differ, v reflect.Value) error {
 	case found && d.rows.list[i].seen == d.epoch:
 		return d.fail(errDuplicate)
 	case found && d.isRow(i) && (!isZero || !d.rewrite):
+		if err := e.lost(v); err != nil {
+			return d.fail(err)
+		}
 		d.meet(i)
 		return nil
 	case !found && d.parted == 0:
@@ -60,8 +63,8 @@ func (e *entity) write(d *differ, v reflect.Value, isZero bool) error {
 	case verify == nil:
 	case !isZero:
 		err = e.comesBack(d, v)
-	case verify.alike:
-		err = alike(v, reflect.Zero(v.Type())) // there will be no row
+	default: // there will be no row
+		err = e.lost(v)
 	}
 	if err != nil {
 		return d.fail(err)
@@ -85,6 +88,9 @@ func (e *entity) change(d *differ, v reflect.Value, isZero bool, i int, found bo
 	switch {
 	case !ok:
 	case d.parted == 0 && !d.rewrite && string(base) == d.buf.String():
+		if err := e.lost(v); err != nil {
+			return d.fail(err)
+		}
 		d.meetValue(i)
 		return nil
 	case e.carry(d, v, stored, base):
@@ -129,7 +135,7 @@ func (e *entity) carry(d *differ, v reflect.Value, stored, base []byte) bool {
 		return false
 	}
 	// A type's own methods may read it as something else than it was to be.
-	_, again, err := e.again(d, merged, v)
+	again, err := e.again(d, merged, v)
 	if err != nil || !bytes.Equal(again, next) {
 		return false
 	}
@@ -158,7 +164,7 @@ func (e *entity) baseOf(d *differ, v reflect.Value, i int) (stored, base []byte,
 	if base, ok := row.base(); ok {
 		return stored, []byte(base), true
 	}
-	_, again, err := e.again(d, stored, v)
+	again, err := e.again(d, stored, v)
 	if err != nil {
 		return nil, nil, false
 	}
@@ -182,22 +188,22 @@ func (d *differ) olderBase() ([]byte, bool) {
 }
 
 // again decodes data as the row of a value like v, and encodes what it got. The encoding is valid until the next call.
-func (e *entity) again(d *differ, data []byte, v reflect.Value) (back reflect.Value, encoded []byte, err error) {
-	back = reflect.New(v.Type()).Elem()
+func (e *entity) again(d *differ, data []byte, v reflect.Value) (encoded []byte, err error) {
+	back := reflect.New(v.Type()).Elem()
 	to := back
 	if e.pointer {
 		if isNull(data) {
-			return back, data, nil
+			return data, nil
 		}
 		back.Set(reflect.New(v.Type().Elem()))
 		to = back.Elem()
 	}
 	if err := e.row.decode(data, to); err != nil {
-		return back, nil, err
+		return nil, err
 	}
 	d.spare.Reset()
 	err = e.encode(&d.spare, d, back)
-	return back, d.spare.Bytes(), err
+	return d.spare.Bytes(), err
 }
 
 // stored returns the value of which row i is the first, put together when it is large.

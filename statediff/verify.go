@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/dserver-go/dserver/internal/wire"
@@ -17,8 +18,8 @@ import (
 // verifier says how values of a type are read back. It is nil for the types of which our codec decodes all that it
 // encodes.
 type verifier struct {
-	own   bool // there are types with methods of their own: what comes back must encode to the same bytes
-	alike bool // there are pointers to what may be written as nothing, or maps whose keys may come back as others
+	own  bool // there are types with methods of their own: what comes back must encode to the same bytes
+	loss loss // of pointers to what may be written as nothing, and of maps whose keys may come back as others
 }
 
 var (
@@ -34,79 +35,18 @@ func (e *entity) comesBack(d *differ, v reflect.Value) (err error) {
 			err = fmt.Errorf("a method of its type panicked when it was read back: %v", p)
 		}
 	}()
-	verify := e.row.verify
-	back, again, err := e.again(d, d.buf.Bytes(), v)
+	again, err := e.again(d, d.buf.Bytes(), v)
 	switch {
 	case err != nil:
-	case verify.own && !bytes.Equal(again, d.buf.Bytes()):
+	case e.row.verify.own && !bytes.Equal(again, d.buf.Bytes()):
 		err = errAnother
-	case verify.alike:
-		return alike(v, back)
 	default:
-		return nil
+		return e.lost(v)
 	}
 	if inner := e.row.culprit(v, 0); inner != nil {
 		return inner
 	}
 	return fmt.Errorf("what was stored could not be read again: %w", err)
-}
-
-// alike reports what of a value that was read back is another, though it is encoded alike.
-func alike(v, back reflect.Value) error {
-	switch v.Kind() {
-	case reflect.Pointer:
-		switch {
-		case v.IsNil():
-			return nil
-		case back.IsNil():
-			return errNothing
-		}
-		return alike(v.Elem(), back.Elem())
-	case reflect.Struct:
-		if marshals(v.Type()) {
-			return nil
-		}
-		for i := range v.NumField() {
-			f := v.Type().Field(i)
-			if g, err := parseTag(f); err != nil || g.skip || cborName(f) == "" {
-				continue
-			}
-			if err := alike(v.Field(i), back.Field(i)); err != nil {
-				return fmt.Errorf("%s: %w", f.Name, err)
-			}
-		}
-	case reflect.Slice, reflect.Array:
-		if marshals(v.Type()) || !needsVerifier(v.Type().Elem()) {
-			return nil
-		}
-		for i := range min(v.Len(), back.Len()) {
-			if err := alike(v.Index(i), back.Index(i)); err != nil {
-				return fmt.Errorf("[%d]: %w", i, err)
-			}
-		}
-	case reflect.Map:
-		return alikeMaps(v, back)
-	}
-	return nil
-}
-
-func alikeMaps(v, back reflect.Value) error {
-	if marshals(v.Type()) {
-		return nil
-	}
-	for entries := v.MapRange(); entries.Next(); {
-		other := back.MapIndex(entries.Key())
-		if !other.IsValid() {
-			if k := entries.Key(); k.CanFloat() && k.Float() != k.Float() {
-				continue // NaN is no key that can be looked up, before or after
-			}
-			return errMapKey
-		}
-		if err := alike(entries.Value(), other); err != nil {
-			return fmt.Errorf("[%v]: %w", entries.Key(), err)
-		}
-	}
-	return nil
 }
 
 func needsVerifier(t reflect.Type) bool { return holds(t, hasWill) }
@@ -115,21 +55,13 @@ func needsVerifier(t reflect.Type) bool { return holds(t, hasWill) }
 // all years can be read.
 func hasWill(t reflect.Type) bool { return !isTracked(t) && marshals(t) }
 
-// verifierFor returns the verifier of a type, nil if none is needed.
-func verifierFor(t reflect.Type) *verifier {
-	if !needsVerifier(t) {
+// verifierFor returns the verifier of values in which these types are, nil if none is needed.
+func verifierFor(loss loss, types ...reflect.Type) *verifier {
+	if !slices.ContainsFunc(types, needsVerifier) {
 		return nil
 	}
-	v := &verifier{}
-	holds(t, func(part reflect.Type) bool {
-		v.own = v.own || hasWill(part) && part != reflect.TypeFor[time.Time]()
-		if !marshals(part) {
-			isPointer, isMap := part.Kind() == reflect.Pointer, part.Kind() == reflect.Map
-			v.alike = v.alike || isPointer && needsVerifier(part.Elem()) || isMap && needsVerifier(part.Key())
-		}
-		return false
-	})
-	return v
+	hasMethods := func(part reflect.Type) bool { return hasWill(part) && part != reflect.TypeFor[time.Time]() }
+	return &verifier{slices.ContainsFunc(types, func(t reflect.Type) bool { return holds(t, hasMethods) }), loss}
 }
 
 // culprit finds the value within v that cannot be read back, with the path to it; nil when there is none.
@@ -177,16 +109,15 @@ func (w *whole) culprit(v reflect.Value, depth int) error {
 
 // single reads one value with methods of its own back.
 func (w *whole) single(v reflect.Value) error {
-	own, back := reflect.New(v.Type()).Elem(), reflect.New(v.Type()).Elem()
-	own.Set(v)
-	var first, second bytes.Buffer
-	if err := w.codec.encode(&first, own); err != nil {
+	first, err := w.codec.encoded(v)
+	if err != nil {
 		return fmt.Errorf("a %v cannot be stored: %w", v.Type(), err)
 	}
-	if err := w.codec.decode(first.Bytes(), back); err != nil {
+	back := reflect.New(v.Type()).Elem()
+	if err := w.codec.decode(first, back); err != nil {
 		return fmt.Errorf("a %v cannot be read back from what it is stored as: %w", v.Type(), err)
 	}
-	if err := w.codec.encode(&second, back); err != nil || !bytes.Equal(first.Bytes(), second.Bytes()) {
+	if second, err := w.codec.encoded(back); err != nil || !bytes.Equal(first, second) {
 		return fmt.Errorf("a %v: %w", v.Type(), errAnother)
 	}
 	return nil

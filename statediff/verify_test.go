@@ -169,3 +169,45 @@ func TestPointersToNothingAreFoundBesideTheSameType(t *testing.T) {
 		t.Errorf("a pointer that comes back as nil is stored:\n%s", textOfEdits(edits))
 	}
 }
+
+// What is stored already is not taken for the same value when it is only encoded like it.
+func TestWhatIsEncodedAlikeButIsAnotherIsFoundInUnchangedRows(t *testing.T) {
+	type entry struct {
+		A int
+		B *time.Time
+	}
+	type state struct {
+		Whole map[time.Time]string `dserver:",whole"`
+		Days  map[time.Time]string
+		M     map[string]entry
+		P     map[string]*time.Time
+		E     entry
+	}
+	s, second := schemaOf[state](t), time.Unix(1, 5).UTC()
+	utc := func() *state {
+		return &state{
+			Whole: map[time.Time]string{second: "x"}, Days: map[time.Time]string{second: "x"},
+			M: map[string]entry{"m": {A: 1}}, P: map[string]*time.Time{"p": nil}, E: entry{A: 1},
+		}
+	}
+	r, other, zero := NewRows(), second.In(time.FixedZone("", 0)), new(time.Time)
+	edits, err := s.Diff(r, utc())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Apply(edits)
+	mustCount(t, diff(t, s, r, utc()), 0)
+	for name, change := range map[string]func(s *state){
+		"a key of a whole map":       func(s *state) { s.Whole = map[time.Time]string{other: "x"} },
+		"a key of a map":             func(s *state) { s.Days = map[time.Time]string{other: "x"} },
+		"a pointer in an entry":      func(s *state) { s.M["m"] = entry{A: 1, B: zero} },
+		"a pointer that is an entry": func(s *state) { s.P["p"] = zero },
+		"a pointer in a part of all": func(s *state) { s.E.B = zero },
+	} {
+		changed := utc()
+		change(changed)
+		if edits, err := s.Diff(r, changed); err == nil {
+			t.Errorf("%s comes back as another, and is accepted with the edits:\n%s", name, textOfEdits(edits))
+		}
+	}
+}

@@ -53,7 +53,7 @@ func (c *compiler) whole(t reflect.Type) (*whole, error) {
 }
 
 func (c *compiler) direct(t reflect.Type, recurs bool) *whole {
-	return &whole{codec: c.codec, recurs: recurs, verify: verifierFor(t), fill: fillerFor(t)}
+	return &whole{codec: c.codec, recurs: recurs, verify: verifierFor(newLosses(c.codec).of(t), t), fill: fillerFor(t)}
 }
 
 // marker returns an empty row: a CBOR map without entries, whatever the value is.
@@ -68,11 +68,16 @@ func (c *compiler) copied(list []field, foreign ...string) (*whole, error) {
 	}
 	w := &whole{codec: c.codec, recurs: recurs, slot: c.slot(), foreign: len(foreign)}
 	fields := make([]reflect.StructField, len(list))
+	var types []reflect.Type
+	var lost []loss
+	losses := newLosses(c.codec)
 	for i, f := range list {
 		fields[i] = madeField(i, f.typ, f.name)
 		w.from = append(w.from, f.index)
+		types = append(types, f.typ)
+		lost = losses.appendField(lost, f.name, f.index, f.typ)
 	}
-	w.verify = verifierFor(reflect.StructOf(fields)) // foreign fields are never written
+	w.verify = verifierFor(all(lost), types...) // foreign fields are never written
 	for _, name := range foreign {
 		fields = append(fields, madeField(len(fields), reflect.TypeFor[cbor.RawMessage](), name+",omitempty"))
 	}
