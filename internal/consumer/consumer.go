@@ -164,7 +164,7 @@ func (c *consumer) run(ctx context.Context) error {
 	c.Base, c.abort = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer c.abort(nil)
 	c.Turns = turn.ForHandlers(c.Base, c.log)
-	scans, stopScans := context.WithCancel(ctx)
+	scans, stopScans := context.WithCancel(c.Base) // and not with ctx: Leave comes before
 	working, endWork := context.WithCancel(c.Base)
 	defer endWork()
 	c.taking = scans
@@ -179,7 +179,7 @@ func (c *consumer) run(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-c.Base.Done(): // the store cannot go on
 	}
-	c.Process.Leave(c) // first, as the pulse that ends with the scans tells who has left
+	c.Process.Leave(c) // before the pulse ends, with the scans: it tells who has left
 	stopScans()
 	c.close()
 	defer time.AfterFunc(c.grace-c.workEnds(), endWork).Stop()
