@@ -118,7 +118,13 @@ func TestTypesAndServersAreListedInOrder(t *testing.T) {
 			break
 		}
 		for _, prefix := range []string{"", "a", "a\x00", "a/", "n", "n0", "nothing", "\xff"} {
-			for _, after := range append([]string{"", "0", "\xff\xff"}, ids...) {
+			afters := []string{"", "0", "\xff\xff"}
+			for i, id := range ids {
+				if i < 10 || i%9 == 0 || isLong() {
+					afters = append(afters, id)
+				}
+			}
+			for _, after := range afters {
 				var want []string
 				for _, id := range ids {
 					if strings.HasPrefix(id, prefix) && id > after {

@@ -75,8 +75,9 @@ type consumer struct {
 	places   places
 	strays   map[*stray]struct{}
 
-	peers  atomic.Int64 // how many share a shard, where some do
-	peered atomic.Int64 // when that was found, in Unix nanoseconds
+	peers    atomic.Int64  // how many share a shard, where some do
+	peered   atomic.Int64  // when that was found, in Unix nanoseconds
+	standing chan struct{} // has a token since then
 
 	locks   *lease.Keeper
 	watches atomic.Int64 // that wait on the store
@@ -124,7 +125,7 @@ func newConsumer(db backend.Database, o Options, types ...*turn.Definition) *con
 	run := &consumer{
 		Env: turn.Env{DB: db, Name: rand.Text(), Labels: labelsOf(o), Hooks: o.Hooks}, log: o.Logger, max: o.Turns, options: o,
 		types: map[string]*served{}, emptied: map[int64]tenant.Ref{},
-		room: make(chan struct{}, 1),
+		room: make(chan struct{}, 1), standing: make(chan struct{}, 1),
 
 		places:  newPlaces(o.Work),
 		strays:  map[*stray]struct{}{},

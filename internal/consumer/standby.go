@@ -113,6 +113,10 @@ func (b *bystander) standsBy(ctx context.Context, ref tenant.Ref) (bool, error) 
 	}
 	b.c.peered.Store(b.now.UnixNano())
 	b.c.peers.Store(int64(len(k.peers)))
+	select {
+	case b.c.standing <- struct{}{}:
+	default:
+	}
 	first, isKnown := k.first[ref.ID]
 	if !isKnown {
 		first = b.now
@@ -203,22 +207,25 @@ func (b *bystander) end() {
 	}
 }
 
-// pulse keeps the pulse of this process while its consumer is at work and has peers, until ctx ends.
+// pulse keeps the pulse of this process while its consumer is at work and has peers, until ctx ends. Where no marks are found
+// it waits without a timer.
 func (c *consumer) pulse(ctx context.Context) {
 	beats := false
 	for ctx.Err() == nil {
-		timer := time.NewTimer(mailbox.PulseInterval(int(c.peers.Load())))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-		case <-timer.C:
-			if works, isBusy := c.works(); works && time.Since(time.Unix(0, c.peered.Load())) < 2*mailbox.LookInterval {
-				beats = true
-				_ = c.DB.Transact(c.Base, func(tx backend.Tx) error { // peers go on without it
-					c.Process.Beat(tx, isBusy)
-					return nil
-				})
+		if time.Since(time.Unix(0, c.peered.Load())) >= 2*mailbox.LookInterval {
+			select {
+			case <-ctx.Done():
+			case <-c.standing:
 			}
+			continue
+		}
+		sleep(ctx, mailbox.PulseInterval(int(c.peers.Load())))
+		if works, isBusy := c.works(); works && ctx.Err() == nil {
+			beats = true
+			_ = c.DB.Transact(c.Base, func(tx backend.Tx) error { // peers go on without it
+				c.Process.Beat(tx, isBusy)
+				return nil
+			})
 		}
 	}
 	if beats || c.peered.Load() > 0 && c.Process.HasMembers() {
