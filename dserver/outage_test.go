@@ -225,6 +225,22 @@ func startMember(t *testing.T, host string, rival bool, with *syscall.SysProcAtt
 
 func (m *member) signal(s syscall.Signal) { _ = m.cmd.Process.Signal(s) }
 
+// freeze stops it, and waits until it stands still: one of its threads takes the signal, and the others go on until that one runs.
+func (m *member) freeze() {
+	m.signal(syscall.SIGSTOP)
+	var status syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(m.cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil || !status.Stopped() {
+			m.t.Errorf("%s is not stopped but %#x, %v: %s", m.host, status, err, &m.rest)
+		}
+		return
+	}
+}
+
 func (m *member) listen(said io.Reader) {
 	defer close(m.read)
 	for lines := bufio.NewScanner(said); lines.Scan(); {
@@ -624,7 +640,7 @@ func TestProcessThatIsStoppedLosesAndDoublesNothing(t *testing.T) {
 		steady.opens(name)
 		loseTheStore(t, random, name, outage{
 			away:  away,
-			begin: func() { away.signal(syscall.SIGSTOP) },
+			begin: away.freeze,
 			end:   func() { away.signal(syscall.SIGCONT) },
 			locks: !strings.HasPrefix(name, "fdb:"),
 		}, steady)
