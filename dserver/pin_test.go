@@ -473,10 +473,49 @@ func TestKilledServerBeginsAnewElsewhere(t *testing.T) {
 		must(t, s.Cast(t.Context(), Sojourn{"new"}))
 		<-time.After(10 * time.Second)
 		awaitVisits(t, s, "any:new")
-		if n := len(slices.Collect(keysBelow(t, db, "l"))); n != 1 {
+		if n := len(slices.Collect(keysBelow(t, db, "l"))); n != 2 { // the bells of both labels
 			t.Errorf("%d keys are below labels", n)
 		}
 	})
+}
+
+// Who lists where a killed server begins anew has left it alone as another's, and looks all the same.
+func TestKilledServerIsFoundAtOnceWhereItBegins(t *testing.T) {
+	for _, begins := range []string{"", "new"} {
+		for _, wait := range []time.Duration{5 * time.Millisecond, 30 * time.Millisecond, 1700 * time.Millisecond, 8 * time.Second} {
+			t.Run(fmt.Sprintf("%q after %v", begins, wait), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					store, begin := newStore(t, stay), dserver.Settings[Stay]{Label: begins}
+					for _, label := range []string{"", "new"} { // and nobody "gpu"
+						run(t, dserver.Consumer{Labels: []string{label}, Logger: zerolog.Nop()}, store.Open(), newHost("at "+label).stays(begin))
+					}
+					db := store.Open()
+					s := newHost("nobody").stays(begin).At(db, "a")
+					for range 2 {
+						must(t, s.Cast(t.Context(), Sojourn{"1"}))
+						awaitVisits(t, s, "at "+begins+":1")
+						must(t, s.Pin(t.Context(), "gpu"))
+						must(t, s.Cast(t.Context(), Sojourn{"2"}))
+						<-time.After(wait)
+						must(t, s.Kill(t.Context()))
+						began := time.Now()
+						if got, err := dserver.Call(t.Context(), s, Whereabouts{}); err != nil || len(got) > 0 {
+							t.Errorf("it has %q, %v", got, err)
+						}
+						if took := time.Since(began); took > 100*time.Millisecond {
+							t.Errorf("it began after %v", took)
+						}
+					}
+					<-time.After(time.Minute)
+					for key := range keysBelow(t, db, "l") {
+						if elements, err := key.Elements(); err != nil || len(elements) > 2 {
+							t.Errorf("%v leads to a server that has nothing to do", key)
+						}
+					}
+				})
+			})
+		}
+	}
 }
 
 // The index of a label has no rows of servers that wait, are locked or halted, beyond what leads to them.

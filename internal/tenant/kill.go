@@ -12,6 +12,7 @@ import (
 //
 //  1. Everything is cleared but what waits, which is the queue, and what was sent with After. That covers the version and
 //     the lock, so turns in flight abort.
+//     It is pinned nowhere any more, and whoever lists the label where its type begins is called.
 //  2. The head of the queue is removed, and its callers are told. When that was all of it, what is left of the server
 //     goes too; a push meanwhile is a conflict then.
 //  3. Else the commit's own stamp is written as the killed record: all that was pushed before it is dead, also what was
@@ -66,8 +67,10 @@ func Kill(tx backend.Tx, keys Keys, ref Ref, patient bool) (buried bool, err err
 		return false, err
 	}
 	tx.Clear(TroubleRow(ref).Only())
-	if pin.IsSet { // it begins anew, where servers of its type do
-		tx.Clear(LabelRow(pin.Label, ref).Only())
+	if pin.IsSet {
+		if err := unpin(tx, ref, pin.Label); err != nil {
+			return false, err
+		}
 	}
 	if buried {
 		tx.Clear(keys.Key.Tree())
@@ -80,6 +83,19 @@ func Kill(tx backend.Tx, keys Keys, ref Ref, patient bool) (buried bool, err err
 	tx.Stamp(keys.killed())
 	SetReady(tx, ref)
 	return false, answers.out.Write(tx)
+}
+
+// unpin takes a server from where it was pinned: it begins anew where servers of its type do. Who lists that label may have left
+// it alone for as long as it was another's, and is called.
+func unpin(tx backend.Tx, ref Ref, label string) error {
+	tx.Clear(LabelRow(label, ref).Only())
+	crew, err := AblesOf(tx, ref.Type)
+	for _, a := range crew {
+		if a.Begins != label && len(Listing(crew, a.Begins)) > 0 {
+			SetCalled(tx, ref, a.Begins)
+		}
+	}
+	return err
 }
 
 // burial is how far a burial has come with what was sent with After. What came after the kill stays, so the pages cannot
