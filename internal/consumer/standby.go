@@ -163,11 +163,15 @@ func (b *bystander) readPulse(ctx context.Context, k *crew, peer string) error {
 	return b.c.DB.Read(ctx, func(tx backend.ReadTx) error { return b.readPulses(tx, k, []string{peer}) })
 }
 
+// Of a process that had a pulse at the last look the record is not read: the end of that pulse tells that it is gone.
 func (b *bystander) readPulses(tx backend.ReadTx, k *crew, ids []string) error {
 	pulses, records := make([]backend.Future[[]byte], len(ids)), make([]backend.Future[[]byte], len(ids))
 	for i, id := range ids {
 		keys := tenant.PresenceOf(id)
-		pulses[i], records[i] = tx.Get(keys.Pulse()), tx.Get(keys.Record())
+		pulses[i], records[i] = tx.Get(keys.Pulse()), backend.Ready([]byte{}, nil)
+		if !k.pulses[id].IsThere() {
+			records[i] = tx.Get(keys.Record())
+		}
 	}
 	for i, id := range ids {
 		isThere, err := tenant.IsThere(records[i])

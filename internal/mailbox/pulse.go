@@ -159,6 +159,9 @@ type Pulse struct {
 	silent bool      // it was waited for, and did not change; or it has stopped, or ended the type; or it has too much to do
 }
 
+// IsThere reports whether it was there at the last look.
+func (s *Pulse) IsThere() bool { return s != nil && s.value != nil }
+
 // Next is the pulse after one more look. A process that has no record is gone.
 func (s *Pulse) Next(value []byte, isThere bool, typ string, now time.Time) *Pulse {
 	switch {
