@@ -65,10 +65,25 @@ func (w *Witness) Living(found []tenant.Able, now time.Time) []tenant.Able {
 	return slices.DeleteFunc(found, func(a tenant.Able) bool { return w.Weigh(a.Process, a.Record, now) == Dead })
 }
 
+// staleAfter is how long ago the beat of a process may be, by its clock and ours, that is a peer before it was seen to beat.
+const staleAfter = time.Minute
+
+// peersAmong leaves out the processes that are probably dead: they were not seen to beat, and have not, as their records say, for
+// long. A process that was killed stays recorded for minutes, so one that keeps being started and killed leaves many, which who
+// begins would wait for. Clocks may differ, so that is enough for who is waited for, and for nothing else.
+func (w *Witness) peersAmong(living []tenant.Able, now time.Time) []tenant.Able {
+	return slices.DeleteFunc(slices.Clone(living), func(a tenant.Able) bool {
+		var r tenant.ProcessRecord
+		return w.Weigh(a.Process, a.Record, now) != Alive && tenant.DecodeRecord(a.Record, &r) == nil &&
+			now.Sub(time.UnixMilli(r.Beat)) > staleAfter
+	})
+}
+
 // crew is who runs a type, as it was read a moment ago.
 type crew struct {
 	at     time.Time
 	living []tenant.Able
+	peers  []tenant.Able // those of them that may be waited for
 }
 
 // crewMax is how long that is believed. What cannot be taken back is decided by a read of its own.
@@ -103,7 +118,7 @@ func (p *Process) ReadCrew(ctx context.Context, typ string) ([]tenant.Able, erro
 	if p.crews == nil {
 		p.crews = map[string]crew{}
 	}
-	p.crews[typ] = crew{now, living}
+	p.crews[typ] = crew{now, living, p.Others.peersAmong(living, now)}
 	return living, nil
 }
 

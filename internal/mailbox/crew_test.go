@@ -2,12 +2,14 @@ package mailbox
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -73,6 +75,55 @@ func TestConsumersThatBeginAtOnceAreBothKnown(t *testing.T) {
 		})
 		if got := slices.Sorted(maps.Keys(known)); err != nil || !slices.Equal(got, []string{"first", "second"}) {
 			t.Errorf("others know of %q, %v", got, err)
+		}
+	})
+}
+
+// Who was killed stays recorded for minutes. Who begins meanwhile waits for none of them, and for all that may live.
+func TestPeersAreThoseThatMayLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := backendtest.NewModel()
+		record := func(id string, beat time.Time) {
+			err := db.Transact(t.Context(), func(tx backend.Tx) error {
+				keys := tenant.PresenceOf(id)
+				tx.Set(keys.Record(), tenant.EncodeRecord(tenant.ProcessRecord{Host: id, Beat: beat.UnixMilli(), Consumes: true}))
+				return tenant.SetLarge(tx, keys.Ability("t"), tenant.EncodeRecord(member("t").Ability("t")))
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		long := time.Now().Add(-2 * staleAfter)
+		for i := range 100 {
+			record(fmt.Sprintf("killed %d", i), long)
+		}
+		record("alive", time.Now())
+		record("behind", long) // its clock is
+		p, release := Acquire(db)
+		defer release()
+		p.Join(member("t"))
+		peers := func() (others []string) {
+			if err := p.Introduce(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := p.ReadCrew(t.Context(), "t"); err != nil {
+				t.Fatal(err)
+			}
+			for _, id := range p.Peers("t", 0) {
+				if id != p.ID {
+					others = append(others, id)
+				}
+			}
+			slices.Sort(others)
+			return others
+		}
+		if got := peers(); !slices.Equal(got, []string{"alive"}) {
+			t.Errorf("at first its peers are %q", got)
+		}
+		<-time.After(time.Second)
+		record("behind", long.Add(time.Second))
+		if got := peers(); !slices.Equal(got, []string{"alive", "behind"}) {
+			t.Errorf("when one was seen to beat its peers are %q", got)
 		}
 	})
 }

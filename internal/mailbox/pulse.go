@@ -27,7 +27,7 @@ const maxPeers = 64
 // alone, when it is not among them, or when that is not known.
 func (p *Process) Peers(typ string, shard int64) []string {
 	p.mu.Lock()
-	crew := p.crews[typ].living
+	crew := p.crews[typ].peers
 	p.mu.Unlock()
 	own := slices.IndexFunc(crew, func(a tenant.Able) bool { return a.Process == p.ID })
 	if own < 0 {
