@@ -6,6 +6,7 @@
 //	go run ./bench                        all of it, some four minutes
 //	go run ./bench -load 'call64|cast64'  the loads whose names match
 //	go run ./bench -runs 9 -time 2s       more rounds, longer ones
+//	go run ./bench -samples new.txt       each run as a line for benchstat: benchstat old.txt new.txt, or benchstat -col /by new.txt
 package main
 
 import (
@@ -31,6 +32,8 @@ type options struct {
 	dir    string
 	check  bool
 	cpu    string // file for a CPU profile
+	file   string // for each run of each load
+	each   io.Writer
 }
 
 func main() {
@@ -69,6 +72,7 @@ func parse(args []string) (options, error) {
 	only := flags.String("load", "", "regular expression: the names of the loads to run")
 	flags.StringVar(&o.dir, "dir", ".", "where to make the databases: the disk that is measured")
 	flags.BoolVar(&o.check, "check", false, "fail when a promise is broken")
+	flags.StringVar(&o.file, "samples", "", "write each run of each load to the file, for benchstat")
 	flags.StringVar(&o.cpu, "cpuprofile", "", "write a CPU profile of this process to the file")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -98,6 +102,12 @@ func run(ctx context.Context, o options, w io.Writer) (err error) {
 	if err := printMachine(w, dir, o); err != nil {
 		return err
 	}
+	each, end, err := samplesFile(o.file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	o.each = each
 	stop, err := startProfile(o.cpu)
 	if err != nil {
 		return err
@@ -145,9 +155,10 @@ func (l load) section() section {
 		if err != nil {
 			return nil, err
 		}
-		rows := summarize(append([]entry{l.subject, l.baseline}, l.others...), samples, samples[1])
+		entries := append([]entry{l.subject, l.baseline}, l.others...)
+		rows := summarize(entries, samples, samples[1])
 		l.print(w, rows)
-		return l.promises(rows[0], rows[1]), nil
+		return l.promises(rows[0], rows[1]), l.writeSamples(o.each, entries, samples)
 	}}
 }
 

@@ -2,6 +2,11 @@ package main
 
 import (
 	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +46,37 @@ func TestAPromiseIsBrokenBelowItsRatioAndAboveItsTail(t *testing.T) {
 		if all := printPromises(&out, p); all != (c.ratio && c.median && c.tail) || strings.Contains(out.String(), "FAIL") == all {
 			t.Errorf("all kept is %v in\n%s", all, &out)
 		}
+	}
+}
+
+func TestEachRunIsALineForBenchstat(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "samples")
+	w, end, err := samplesFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := load{name: "call64"}
+	if err := l.writeSamples(w, []entry{{name: "DServer on SQLite"}, {name: "by hand"}}, [][]sample{runsOf(1000, 500), runsOf(250)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := end(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`(?m)^Benchmark\S+/load=call64/by=(\S+)-\d+ (\d+) (\d+) ns/op (\S+) calls/s \d+ p50-ns \d+ p99-ns 0 cpu-ns/op 0\.0 allocs/op 100 written-B/op$`)
+	var got []string
+	for _, m := range line.FindAllStringSubmatch(string(text), -1) {
+		got = append(got, strings.Join(m[1:], " "))
+	}
+	want := []string{"DServer_on_SQLite 1000 1000000 1000.0", "DServer_on_SQLite 500 2000000 500.0", "by_hand 250 4000000 250.0"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q in\n%s", got, text)
+	}
+	if w, end, err := samplesFile(""); err != nil || w != io.Discard || end() != nil {
+		t.Errorf("without a name: %v, %v", w, err)
 	}
 }
 
