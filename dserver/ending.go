@@ -8,7 +8,7 @@ import (
 
 // Kill removes everything: the state, the lock, timers, idempotency keys, dead letters, and the queue, whose callers
 // get ErrKilled. When it returns, the callers were told, unless ctx ended meanwhile: then consumers tell them. Messages
-// that are sent later find a new server. A caller whose From (ReplyLater) was kept in the old state is not told: that
+// that are sent later find a new server, which is pinned nowhere: it begins where those of its type do (Settings.Label). A caller whose From (ReplyLater) was kept in the old state is not told: that
 // state is removed, and no handler runs that could answer. It waits until its ctx ends.
 func (s *DServer[S]) Kill(ctx context.Context) error {
 	return s.change(ctx, "Kill", func(s operate.Server) error { return s.Kill(ctx) })

@@ -90,9 +90,11 @@ func Kill(tx backend.Tx, keys Keys, ref Ref, patient bool) (buried bool, err err
 func unpin(tx backend.Tx, ref Ref, label string) error {
 	tx.Clear(LabelRow(label, ref).Only())
 	crew, err := AblesOf(tx, ref.Type)
+	called := []string{label}
 	for _, a := range crew {
-		if a.Begins != label && len(Listing(crew, a.Begins)) > 0 {
+		if !slices.Contains(called, a.Begins) && len(Listing(crew, a.Begins)) > 0 { // else nobody takes the row away
 			SetCalled(tx, ref, a.Begins)
+			called = append(called, a.Begins)
 		}
 	}
 	return err
