@@ -172,7 +172,7 @@ func (m losses) ofMap(t reflect.Type) loss {
 
 // comesBack reports whether a key of a map is equal to what is read back of it.
 func (m losses) comesBack(key reflect.Value) bool {
-	if !key.Equal(key) { // NaN is no key that can be looked up, before or after
+	if itself := key; !key.Equal(itself) { // NaN is no key that can be looked up, before or after
 		return true
 	}
 	back := reflect.New(key.Type()).Elem()
