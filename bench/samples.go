@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,8 +19,10 @@ func samplesFile(name string) (w io.Writer, end func() error, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	_, err = fmt.Fprintf(f, "goos: %s\ngoarch: %s\ntoolchain: %s\n", runtime.GOOS, runtime.GOARCH, runtime.Version())
-	return f, f.Close, err
+	if _, err = fmt.Fprintf(f, "goos: %s\ngoarch: %s\ntoolchain: %s\n", runtime.GOOS, runtime.GOARCH, runtime.Version()); err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, f.Close, nil
 }
 
 // writeSamples writes all runs of a load.

@@ -1,8 +1,10 @@
 package statediff
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -41,12 +43,18 @@ func parseTag(f reflect.StructField) (tag, error) {
 	return t, nil
 }
 
+// tagOfCBOR is the tag that the CBOR library reads.
+func tagOfCBOR(f reflect.StructField) string { return cmp.Or(f.Tag.Get("cbor"), f.Tag.Get("json")) }
+
+// omitsZero reports whether the CBOR library leaves the field out when its value is zero.
+func omitsZero(f reflect.StructField) bool {
+	_, options, _ := strings.Cut(tagOfCBOR(f), ",")
+	return slices.Contains(strings.Split(options, ","), "omitzero")
+}
+
 // cborName is the name that the CBOR library gives the field inside one value; "" when it leaves the field out.
 func cborName(f reflect.StructField) string {
-	text := f.Tag.Get("cbor")
-	if text == "" {
-		text = f.Tag.Get("json")
-	}
+	text := tagOfCBOR(f)
 	if text == "-" {
 		return ""
 	}

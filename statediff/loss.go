@@ -106,9 +106,25 @@ func (m losses) ofStruct(t reflect.Type) loss {
 		if g, err := parseTag(f); err != nil || g.skip || !f.IsExported() && !f.Anonymous || cborName(f) == "" {
 			continue
 		}
+		if omitsZero(f) && m.of(f.Type) != nil && f.Type.Kind() == reflect.Pointer && f.Type.Implements(reflect.TypeFor[zeroer]()) {
+			fields = append(fields, omitted(f.Name, i))
+		}
 		fields = m.appendField(fields, f.Name, []int{i}, f.Type)
 	}
 	return all(fields)
+}
+
+// zeroer is a type that says by itself what is left out with the option omitzero, also behind a pointer.
+type zeroer interface{ IsZero() bool }
+
+// omitted is of a field that is left out though its pointer is not nil.
+func omitted(name string, index int) loss {
+	return func(v reflect.Value) error {
+		if f := v.Field(index); !f.IsNil() && f.Interface().(zeroer).IsZero() {
+			return fmt.Errorf("%s: %w", name, errNothing)
+		}
+		return nil
+	}
 }
 
 // appendField adds the loss of a field, which may be one of an embedded struct.

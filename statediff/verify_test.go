@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"net/url"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -209,5 +210,37 @@ func TestWhatIsEncodedAlikeButIsAnotherIsFoundInUnchangedRows(t *testing.T) {
 		if edits, err := s.Diff(r, changed); err == nil {
 			t.Errorf("%s comes back as another, and is accepted with the edits:\n%s", name, textOfEdits(edits))
 		}
+	}
+}
+
+// even is a text that its type takes for nothing where it is not empty.
+type even struct{ N int }
+
+func (e even) IsZero() bool                        { return e.N%2 == 0 }
+func (e even) MarshalText() ([]byte, error)        { return strconv.AppendInt(nil, int64(e.N), 10), nil }
+func (e *even) UnmarshalText(b []byte) (err error) { e.N, err = strconv.Atoi(string(b)); return err }
+
+// A pointer that is left out, as its type says that it points to nothing, comes back as nil, too.
+func TestPointersThatAreLeftOutAreFound(t *testing.T) {
+	type entry struct {
+		A int
+		B *even `cbor:"b,omitzero"`
+		C *even `json:"c,omitempty,omitzero"`
+	}
+	type state struct {
+		M     map[string]entry
+		Whole []entry `dserver:",whole"`
+	}
+	s, two, one := schemaOf[state](t), &even{2}, &even{1}
+	for _, e := range []entry{{B: two}, {C: two}} {
+		for _, v := range []*state{{M: map[string]entry{"x": e}}, {Whole: []entry{e}}} {
+			if edits, err := s.Diff(NewRows(), v); err == nil {
+				t.Errorf("what is left out is accepted with the edits:\n%s", textOfEdits(edits))
+			}
+		}
+	}
+	e := entry{B: one, C: one}
+	if _, err := s.Diff(NewRows(), &state{M: map[string]entry{"x": e}, Whole: []entry{e}}); err != nil {
+		t.Error(err)
 	}
 }
