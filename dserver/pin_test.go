@@ -518,6 +518,25 @@ func TestKilledServerIsFoundAtOnceWhereItBegins(t *testing.T) {
 	}
 }
 
+// A killed server leaves no row where nobody would take it away.
+func TestKilledServerLeavesNoRowWhereNobodyLists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := newStore(t, stay).Open()
+		run(t, dserver.Consumer{Labels: []string{"gpu"}}, db, newHost("gpu").stays())
+		s := stay.At(db, "a")
+		must(t, s.Pin(t.Context(), "gpu"))
+		must(t, s.Cast(t.Context(), Sojourn{"1"}))
+		awaitVisits(t, s, "gpu:1")
+		must(t, s.Kill(t.Context()))
+		<-time.After(time.Minute)
+		for key := range keysBelow(t, db, "l") {
+			if elements, err := key.Elements(); err != nil || len(elements) > 2 {
+				t.Errorf("%v leads to a server that is no more", key)
+			}
+		}
+	})
+}
+
 // The index of a label has no rows of servers that wait, are locked or halted, beyond what leads to them.
 func TestParkedServerMovesWithItsPin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
