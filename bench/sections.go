@@ -57,7 +57,7 @@ func loads() []load {
 		{
 			name: "tool64", title: "64 callers, 100 servers that the admin tool looks at", callers: 64, counters: 100,
 			subject: withTool("ls", "--watch", "2s"), baseline: durable, others: []entry{
-				withTool("top"), withTool("tail", "counter/visits-0"), withTool("check"), withTool("export", "-"), withTool("stats"),
+				withTool("top"), withTool("tail", "counter/visits-0"), withTool("tail", "counter"), withTool("check"), withTool("export", "-"), withTool("stats"),
 				withBrowsers(50),
 			},
 		},

@@ -41,11 +41,13 @@ func plain(db backend.Database) backend.Database {
 
 // hooks is interceptors as the rooms below ask them: each of their kinds made one function, nil where nobody has one.
 type hooks struct {
-	all    []Interceptor
-	send   around[*Send]
-	handle around[*Handling]
-	work   around[*Handling]
-	turned []func(*Turn)
+	all     []Interceptor
+	send    around[*Send]
+	handle  around[*Handling]
+	work    around[*Handling]
+	sent    []func(Sent)
+	turned  []func(*Turn)
+	enabled []func(context.Context) bool // of those with functions that run around something; nil: one of them always does
 }
 
 // around is a function of an interceptor.
@@ -57,11 +59,15 @@ func newHooks(all []Interceptor) *hooks {
 	var handles, works []around[*Handling]
 	for _, i := range all {
 		sends, handles, works = with(sends, i.Send), with(handles, i.Handle), with(works, i.Work)
+		if i.Sent != nil {
+			h.sent = append(h.sent, i.Sent)
+		}
 		if i.Turned != nil {
 			h.turned = append(h.turned, i.Turned)
 		}
 	}
 	h.send, h.handle, h.work = chained(sends), chained(handles), chained(works)
+	h.enabled = enabledOf(all)
 	return h
 }
 
@@ -70,6 +76,32 @@ func with[T any](list []around[T], one around[T]) []around[T] {
 		return list
 	}
 	return append(list, one)
+}
+
+// enabledOf is what to ask before anything runs around a send or a handler; nil when that is not to be asked.
+func enabledOf(all []Interceptor) (enabled []func(context.Context) bool) {
+	for _, i := range all {
+		switch runs := i.Send != nil || i.Handle != nil || i.Work != nil; {
+		case runs && i.Enabled == nil:
+			return nil
+		case runs:
+			enabled = append(enabled, i.Enabled)
+		}
+	}
+	return enabled
+}
+
+// wanted reports whether a function of the interceptors is to run around something that has these headers.
+func (h *hooks) wanted(ctx context.Context, head tenant.Headers) bool {
+	if h.enabled == nil || len(head) > 0 {
+		return true
+	}
+	for _, isEnabled := range h.enabled {
+		if isEnabled(ctx) {
+			return true
+		}
+	}
+	return false
 }
 
 // chained is functions within each other, the first outermost.
@@ -91,9 +123,9 @@ func (h *hooks) asHooks() turn.Hooks {
 	return h
 }
 
-// hooksOf is the interceptors that a handle or a turn was given, when one of them is around sends; else nil.
+// hooksOf is the interceptors that a handle or a turn was given, when one of them is around sends or told of them; else nil.
 func hooksOf(given turn.Hooks) *hooks {
-	if h, ok := given.(*hooks); ok && h.send != nil {
+	if h, ok := given.(*hooks); ok && (h.send != nil || h.sent != nil) {
 		return h
 	}
 	return nil
@@ -149,11 +181,13 @@ type handling struct {
 	handler *turn.Around
 }
 
+// Handles is part of turn.Hooks.
+func (h *hooks) Handles(s *turn.Scope) bool {
+	return h.handle != nil && h.wanted(s.Base(), s.Message().Envelope.Head)
+}
+
 // Handle is part of turn.Hooks.
 func (h *hooks) Handle(s *turn.Scope, handler *turn.Around) error {
-	if h.handle == nil {
-		return handler.Run()
-	}
 	about := &handling{handlingOf(Ref(s.Self()), s.Message()), s, handler}
 	about.Run = s.Run()
 	return inert(h.handle(s.Context(), &about.Handling, about.next))
@@ -169,7 +203,7 @@ func (h *handling) next(ctx context.Context) error {
 
 // Work is part of turn.Hooks.
 func (h *hooks) Work(a *turn.WorkAttempt, work *turn.Around) error {
-	if h.work == nil {
+	if h.work == nil || !h.wanted(a.Context, a.Message.Head) {
 		return work.Run()
 	}
 	about := Handling{
@@ -194,6 +228,7 @@ func (h *hooks) Turned(r turn.Report) {
 	for i, m := range r.Messages {
 		t.Messages[i] = Handled{
 			Handling: handlingOf(t.Server, m.Work), Err: (*Error)(m.Err), Faulted: m.Faulted, DeadLetter: m.DeadLetter, Locks: m.Locks,
+			Took: m.Took,
 		}
 	}
 	for _, told := range h.turned {

@@ -17,6 +17,12 @@ import (
 // return another error than next does, but none of them makes a success of a failure: a nil for an error of next is that error.
 // Where several interceptors are given, the first is outermost.
 type Interceptor struct {
+	// Enabled reports whether Send, Handle and Work have anything to do now, as that of slog's Handler does: where all
+	// interceptors say that they have not, none of them runs, and nothing is made for them. It is asked with the context of the
+	// sender or of the turn, and only about what has no headers: what has some is never left out. It must be quick, and may be
+	// asked by several goroutines at once. Nil: they have.
+	Enabled func(ctx context.Context) bool
+
 	// Send runs around Cast, CastAll, Call and Info of a handle, and around Context.Cast and Context.SetTimer. It may set headers.
 	// Its error is that of the send; then nothing was sent, unless next was called. It runs when the message was checked and
 	// encoded, and around a Call until its answer is there. A panic passes to the sender.
@@ -24,6 +30,11 @@ type Interceptor struct {
 	// Where Send.From is set, it runs within the turn of that server: as a handler, it may run more than once for one message,
 	// and touches nothing outside. What it returns as an error fails the handler.
 	Send func(ctx context.Context, s *Send, next func(context.Context) error) error
+
+	// Sent is told of each send that Send runs around, when it is over: of a Call, when its answer is there. Of what a handler
+	// sends it is told at once, as part of the turn, and again when the turn runs again. It is called by several goroutines at
+	// once, and a panic passes to the sender.
+	Sent func(s Sent)
 
 	// Handle runs around a handler and around the apply of locked work: within its turn and its time limit, once for each time
 	// that it runs. It does not run for what no handler of the program sees: a message that is locked at once or that cannot be
@@ -84,12 +95,21 @@ func (s *Send) SetHeader(key, value string) {
 	s.headers[key] = value
 }
 
-// made is the headers that are sent.
+// made is the headers that are sent. What is set afterwards does not change them.
 func (s *Send) made() (tenant.Headers, error) {
 	if !s.owned {
 		return s.headers, nil
 	}
-	return outright(s.headers)
+	s.owned = false
+	maps.DeleteFunc(s.headers, func(_, value string) bool { return value == "" })
+	return s.headers, s.headers.Check()
+}
+
+// Sent is a send that is over. It is a value, so that nothing has to be made for who is told of it.
+type Sent struct {
+	Send               // as it was before any interceptor, without the headers that they have set
+	Took time.Duration // with the interceptors around it; 0 of what a handler sends, which is sent with its turn
+	Err  error         // as the sender gets it
 }
 
 // Handling is a message as it is handled, or as locked work is done for it.
@@ -134,4 +154,7 @@ type Handled struct {
 	Faulted    bool   // nothing of it was committed; it is tried again unless it is a dead letter or a call that was not queued
 	DeadLetter bool   // it is one now
 	Locks      bool   // it is locked work now, which has begun
+
+	// Took is how long its handler ran, the last time, with the interceptors around it; 0 when none did.
+	Took time.Duration
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -306,6 +307,138 @@ func TestInterceptorsErrorIsTheSends(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Sent is told of each send once, when it is over, with the error that the sender gets. It needs no Send.
+func TestSentIsToldOfEachSend(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		for name, others := range map[string][]dserver.Interceptor{"alone": nil, "around": {new(heard).telling("A")}} {
+			t.Run(name, func(t *testing.T) {
+				h, ctx := &heard{}, within(t)
+				tells := dserver.Interceptor{Sent: func(s dserver.Sent) {
+					if (s.Took > 0) != (s.From == dserver.Ref{}) {
+						h.add("%s took %v", s.Verb, s.Took)
+					}
+					h.add("%s of %d %s to %v from %v after %v: %v", s.Verb, s.Count, s.Message, s.To, s.From, s.After, s.Err)
+				}}
+				db := dserver.Intercept(open(), append(others, tells)...)
+				start(t, db, parrots)
+				s := parrots.At(db, name)
+				_, err := dserver.Call(ctx, s, Repeat{})
+				must(t, err)
+				must(t, s.Info(ctx, Nudge{}))
+				must(t, s.CastAll(ctx, []any{Perk{}, Perk{}}, dserver.After(time.Hour)))
+				h.expect(t, "Call of 1 Repeat to parrot/"+name+" from / after 0s: <nil>",
+					"Info of 1 Nudge to parrot/"+name+" from / after 0s: <nil>",
+					"CastAll of 2 Perk to parrot/"+name+" from / after 1h0m0s: <nil>")
+				must(t, s.Cast(ctx, Squawk{}, dserver.Header("k", "v")))
+				h.expect(t, "Cast of 1 Perk to parrot/other from parrot/"+name+" after 0s: <nil>",
+					"SetTimer of 1 Perk to parrot/"+name+" from parrot/"+name+" after 1h0m0s: <nil>",
+					"Cast of 1 Squawk to parrot/"+name+" from / after 0s: <nil>")
+				ended, cancel := context.WithCancel(ctx)
+				cancel()
+				if err := s.Cast(ended, Perk{}); !errors.Is(err, context.Canceled) {
+					t.Fatal(err)
+				}
+				if got := h.take(); len(got) != 1 || !strings.HasSuffix(got[0], "canceled") {
+					t.Errorf("told %q", got)
+				}
+			})
+		}
+	})
+}
+
+// Where all interceptors say that there is nothing to do, none runs: but for what has headers, and those that are told.
+func TestInterceptorsRunWhereTheyAreEnabled(t *testing.T) {
+	h, ctx := &heard{}, within(t)
+	var isOn, isOtherOn atomic.Bool
+	enabled := func(is *atomic.Bool) func(context.Context) bool {
+		return func(ctx context.Context) bool { return is.Load() || ctx.Value(nameKey{}) != nil }
+	}
+	a, b := h.telling("A"), h.telling("B")
+	a.Enabled, b.Enabled = enabled(&isOn), enabled(&isOtherOn)
+	db := dserver.Intercept(backendtest.NewStore().Open(), a, b, dserver.Interceptor{
+		Sent: func(s dserver.Sent) { h.add("sent %s", s.Message) }, Turned: func(*dserver.Turn) {},
+	})
+	start(t, db, parrots)
+	s := parrots.At(db, "a")
+	runs := func(want bool, ctx context.Context, opts ...dserver.Option) {
+		t.Helper()
+		must(t, s.Call(ctx, Perk{}, nil, opts...))
+		must(t, s.Call(ctx, Flap{}, nil, opts...))
+		lines := strings.Join(h.take(), "\n")
+		for what, is := range map[string]bool{
+			"A: Call": want, "B: Call": want, "A: handle Perk": want, "A: work Flap": want, "B: work Flap": want, "sent Perk": true,
+		} {
+			if strings.Contains(lines, what) != is {
+				t.Errorf("%q is told: %v\n%s", what, !is, lines)
+			}
+		}
+	}
+	runs(false, ctx)
+	runs(true, ctx, dserver.Header("k", "v"))
+	isOtherOn.Store(true)
+	runs(true, ctx)
+	isOtherOn.Store(false)
+	must(t, s.Call(context.WithValue(ctx, nameKey{}, "somebody"), Perk{}, nil))
+	if lines := h.take(); !slices.Contains(lines, "A: Call of 1 Perk to parrot/a from /") {
+		t.Errorf("told %q", lines)
+	}
+	must(t, s.Cast(ctx, Squawk{}))
+	if lines := h.take(); !slices.Equal(lines, []string{"sent Perk", "sent Perk", "sent Squawk"}) {
+		t.Errorf("told %q", lines)
+	}
+}
+
+// Turned is told how long each handler ran, with what is around it.
+func TestTurnedTellsHowLongHandlersRan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type nap struct{ For time.Duration }
+		def := dserver.Define("sleeper",
+			dserver.Settings[Parrot]{HandlerLimit: time.Second, MaxAttempts: 1},
+			dserver.HandleCast(func(_ *dserver.Context, _ *Parrot, n nap) error {
+				<-time.After(n.For)
+				if n.For == 7*time.Millisecond {
+					panic("it is too early")
+				}
+				return nil
+			}),
+			dserver.HandleLocked(
+				func(*dserver.LockedContext, Parrot, Flap) (string, error) { return "", nil },
+				func(*dserver.Context, *Parrot, Flap, string) error { <-time.After(3 * time.Millisecond); return nil }))
+		var mu sync.Mutex
+		took := map[string][]time.Duration{}
+		around := func(ctx context.Context, _ *dserver.Handling, next func(context.Context) error) error {
+			<-time.After(time.Millisecond)
+			return next(ctx)
+		}
+		for name, handle := range map[string]func(context.Context, *dserver.Handling, func(context.Context) error) error{"told": nil, "around": around} {
+			store := backendtest.NewStore()
+			db := dserver.Intercept(store.Open(), dserver.Interceptor{Handle: handle, Turned: func(turn *dserver.Turn) {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, m := range turn.Messages {
+					took[name] = append(took[name], m.Took)
+				}
+			}})
+			far := def.At(store.Open(), "a")
+			must(t, far.CastAll(t.Context(), []any{nap{5 * time.Millisecond}, nap{4 * time.Millisecond}}))
+			must(t, far.Cast(t.Context(), nap{7 * time.Millisecond}))
+			must(t, far.Cast(t.Context(), nap{2 * time.Second}))
+			must(t, far.Cast(t.Context(), Flap{}))
+			run(t, dserver.Consumer{}, db, def)
+			<-time.After(time.Minute)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		const ms = time.Millisecond
+		for name, more := range map[string]time.Duration{"told": 0, "around": ms} {
+			want := []time.Duration{5*ms + more, 4*ms + more, 7*ms + more, time.Second, 0, 3*ms + more}
+			if !slices.Equal(took[name], want) {
+				t.Errorf("%s: they took %v, not %v", name, took[name], want)
+			}
+		}
+	})
 }
 
 // turns is what Turned was told.

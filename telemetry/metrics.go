@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"context"
 	"slices"
 	"time"
 
@@ -10,33 +9,6 @@ import (
 
 	"github.com/dserver-go/dserver/dserver"
 )
-
-// instruments are what is measured as it happens.
-type instruments struct {
-	sending  metric.Float64Histogram
-	handling metric.Float64Histogram
-	latency  metric.Float64Histogram
-	turns    metric.Float64Histogram
-	batches  metric.Int64Histogram
-	commits  metric.Float64Histogram
-}
-
-// Bounds of histograms: seconds from a tenth of a millisecond to a minute, and messages up to the most of a turn.
-var (
-	secondBounds  = metric.WithExplicitBucketBoundaries(.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60)
-	messageBounds = metric.WithExplicitBucketBoundaries(1, 2, 4, 8, 16, 32, 64, 128, 256)
-)
-
-func newInstruments(m *maker) instruments {
-	return instruments{
-		sending:  m.seconds(nameSending, "How long sends took; those of Call until their answer."),
-		handling: m.seconds(nameHandling, "How long handlers ran, each run of them."),
-		latency:  m.seconds(nameLatency, "From the sending of a message to the commit that handled it, by two clocks, with After."),
-		turns:    m.seconds(nameTurns, "How long turns took, from their begin to the commit's answer."),
-		batches:  m.messages(nameBatches, "Messages of a turn."),
-		commits:  m.seconds(nameCommits, "From the end of a turn's handlers to the answer of the store."),
-	}
-}
 
 // maker makes instruments, and keeps the first error.
 type maker struct {
@@ -56,14 +28,9 @@ func (m *maker) counter(name, unit, about string) metric.Int64ObservableCounter 
 	return c
 }
 
-func (m *maker) seconds(name, about string) metric.Float64Histogram {
-	h, err := m.meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(about), secondBounds)
-	m.note(err)
-	return h
-}
-
-func (m *maker) messages(name, about string) metric.Int64Histogram {
-	h, err := m.meter.Int64Histogram(name, metric.WithUnit("{message}"), metric.WithDescription(about), messageBounds)
+func (m *maker) histogram(of *histogram) metric.Float64Histogram {
+	h, err := m.meter.Float64Histogram(of.name, metric.WithUnit(of.unit), metric.WithDescription(of.about),
+		metric.WithExplicitBucketBoundaries(of.bounds...))
 	m.note(err)
 	return h
 }
@@ -82,9 +49,9 @@ const (
 	outcomeLocked  // it is locked work now
 )
 
-// mark is the attributes of a measurement: as a list, since that is what instruments take, and a list costs memory each time.
+// mark is the attributes of a measurement: as a list, too, since that is what instruments take, and a list costs memory each time.
 type mark struct {
-	record  []metric.RecordOption
+	set     attribute.Set
 	observe []metric.ObserveOption
 }
 
@@ -99,8 +66,8 @@ type marks struct {
 func newMarks(typ string) (m marks) {
 	base := []attribute.KeyValue{attribute.String(attrSystem, system), attribute.String(attrDestination, typ)}
 	with := func(more ...attribute.KeyValue) mark {
-		set := metric.WithAttributeSet(attribute.NewSet(append(base[:2:2], more...)...))
-		return mark{[]metric.RecordOption{set}, []metric.ObserveOption{set}}
+		set := attribute.NewSet(append(base[:2:2], more...)...)
+		return mark{set, []metric.ObserveOption{metric.WithAttributeSet(set)}}
 	}
 	m.of = with()
 	for i, verb := range verbs {
@@ -129,14 +96,14 @@ func outcomeOf(m *dserver.Handled) int {
 	return outcomeOK
 }
 
-// measureSend counts messages that were sent.
-func (t *Telemetry) measureSend(ctx context.Context, s *dserver.Send, began time.Time, err error) {
+// sent measures a send.
+func (t *Telemetry) sent(s dserver.Sent) {
 	k, verb := t.kindOf(s.To.Type), slices.Index(verbs[:], s.Verb)
-	if err == nil {
+	if s.Err == nil {
 		k.sent[verb].Add(int64(s.Count))
 	}
 	if s.From == (dserver.Ref{}) { // in a handler it takes no time
-		t.sending.Record(ctx, time.Since(began).Seconds(), k.marks.sent[verb].record...)
+		k.series.sending[verb].add(int64(s.Took))
 	}
 }
 
@@ -150,17 +117,21 @@ func (t *Telemetry) measureTurn(turn *dserver.Turn) {
 	if turn.Err != nil {
 		k.errors.Add(1)
 	}
-	ctx, committed := context.Background(), false
+	m, committed := &k.series, false
 	for i := range turn.Messages {
-		if message := &turn.Messages[i]; !message.Faulted {
+		message := &turn.Messages[i]
+		if message.Took > 0 {
+			m.handling[0].add(int64(message.Took))
+		}
+		if !message.Faulted {
 			committed = true
-			t.latency.Record(ctx, max(0, now.Sub(message.Sent)).Seconds(), k.marks.of.record...)
+			m.latency[0].add(int64(max(0, now.Sub(message.Sent))))
 		}
 	}
 	if committed {
-		t.turns.Record(ctx, now.Sub(turn.Began).Seconds(), k.marks.of.record...)
-		t.batches.Record(ctx, int64(len(turn.Messages)), k.marks.of.record...)
-		t.commits.Record(ctx, turn.Commit.Seconds(), k.marks.of.record...)
+		m.turns[0].add(int64(now.Sub(turn.Began)))
+		m.batches[0].add(int64(len(turn.Messages)))
+		m.commits[0].add(int64(turn.Commit))
 		found := 0
 		if turn.Cached {
 			found = 1

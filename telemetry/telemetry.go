@@ -21,6 +21,7 @@ type Options struct {
 	Tracer     trace.TracerProvider          // otel.GetTracerProvider()
 	Meter      metric.MeterProvider          // otel.GetMeterProvider()
 	Propagator propagation.TextMapPropagator // W3C trace context and baggage, whatever the global one is
+	Producer   *Producer                     // tells the histograms in place of the Meter; nil: the Meter does
 
 	// Every is how old what was read of the store may be when metrics are collected: the lengths of queues and the like, which a
 	// look at the store tells, whose cost is bounded (dserver.BacklogOf). DefaultEvery; negative: look each time.
@@ -33,10 +34,11 @@ type Telemetry struct {
 	unset      trace.TracerProvider // no spans are made while this is the global provider; nil: they always are
 	propagator propagation.TextMapPropagator
 	isW3C      bool // the propagator is the default one
-	instruments
-	counters counters
-	gauges   gauges
-	stopping []metric.Registration
+	histograms histograms
+	producer   *Producer // that tells them; nil: their instruments do
+	counters   counters
+	gauges     gauges
+	stopping   []metric.Registration
 
 	kinds sync.Map // the name of a type -> *kind
 	known atomic.Int64
@@ -56,7 +58,7 @@ func New(o Options) (*Telemetry, error) {
 	}
 	t := &Telemetry{tracer: o.Tracer.Tracer(scope), unset: unsetOf(o.Tracer), propagator: o.Propagator, isW3C: isW3C}
 	m := &maker{meter: o.Meter.Meter(scope)}
-	t.instruments, t.gauges.every = newInstruments(m), cmp.Or(o.Every, DefaultEvery)
+	t.histograms, t.gauges.every = newHistograms(m, o.Producer == nil), cmp.Or(o.Every, DefaultEvery)
 	counted, looked := t.counters.make(m), t.gauges.make(m)
 	if m.err != nil {
 		return nil, m.err
@@ -71,6 +73,9 @@ func New(o Options) (*Telemetry, error) {
 		}
 		t.stopping = append(t.stopping, stopping)
 	}
+	if t.producer = o.Producer; t.producer != nil {
+		t.producer.add(t)
+	}
 	return t, nil
 }
 
@@ -81,8 +86,12 @@ func (t *Telemetry) Intercept(db backend.Database) backend.Database {
 	return db
 }
 
-// Close ends what is done when metrics are collected: databases are not looked at any more, and counters not told.
+// Close ends what is done when metrics are collected: databases are not looked at any more, and counters not told, nor what a
+// Producer would.
 func (t *Telemetry) Close() (err error) {
+	if t.producer != nil {
+		t.producer.remove(t)
+	}
 	for _, r := range t.stopping {
 		err = errors.Join(err, r.Unregister())
 	}
@@ -92,13 +101,14 @@ func (t *Telemetry) Close() (err error) {
 // Interceptor is what Intercept puts around the messages of a database, for programs with several interceptors. What stands
 // before it has no span yet. A database that has it alone is not looked at: its queues are in no metric.
 func (t *Telemetry) Interceptor() dserver.Interceptor {
-	return dserver.Interceptor{Send: t.send, Handle: t.handle, Work: t.work, Turned: t.turned}
+	return dserver.Interceptor{Enabled: t.traces, Send: t.send, Sent: t.sent, Handle: t.handle, Work: t.work, Turned: t.turned}
 }
 
 // kind is what is made once for all messages of a type of servers.
 type kind struct {
 	send, process, work, turn string // names of spans
 	marks                     marks  // of metrics
+	series                    measured
 	counts
 }
 
@@ -116,13 +126,15 @@ func (t *Telemetry) kindOf(typ string) *kind {
 	if typ != otherKinds && t.known.Load() >= maxKinds {
 		return t.kindOf(otherKinds)
 	}
-	k, known := t.kinds.LoadOrStore(typ, newKind(typ))
+	k, known := t.kinds.LoadOrStore(typ, t.newKind(typ))
 	if !known {
 		t.known.Add(1)
 	}
 	return k.(*kind)
 }
 
-func newKind(typ string) *kind {
-	return &kind{send: "send " + typ, process: "process " + typ, work: "work " + typ, turn: "turn " + typ, marks: newMarks(typ)}
+func (t *Telemetry) newKind(typ string) *kind {
+	k := &kind{send: "send " + typ, process: "process " + typ, work: "work " + typ, turn: "turn " + typ, marks: newMarks(typ)}
+	k.series.make(&t.histograms, k.marks)
+	return k
 }

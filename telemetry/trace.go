@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -76,16 +76,21 @@ func (t *Telemetry) send(ctx context.Context, s *dserver.Send, next func(context
 		}
 	}
 	t.propagator.Inject(ctx, outgoing{s})
-	began := time.Now()
 	err := next(ctx)
-	t.measureSend(ctx, s, began, err)
 	failed(span, err)
 	return err
 }
 
+// traces reports whether there is something to do for traces: somebody takes spans, or the sender has something to be carried.
+func (t *Telemetry) traces(ctx context.Context) bool {
+	return t.takesSpans() || !t.isW3C || trace.SpanContextFromContext(ctx).IsValid() || baggage.FromContext(ctx).Len() > 0
+}
+
+func (t *Telemetry) takesSpans() bool { return t.unset == nil || otel.GetTracerProvider() != t.unset }
+
 // start begins a span, where somebody takes spans: one that nobody takes costs as much as all metrics of a message.
 func (t *Telemetry) start(ctx context.Context, name string, options ...trace.SpanStartOption) (context.Context, trace.Span) {
-	if t.unset != nil && otel.GetTracerProvider() == t.unset {
+	if !t.takesSpans() {
 		return ctx, noop.Span{}
 	}
 	return t.tracer.Start(ctx, name, options...)
@@ -112,11 +117,9 @@ func operationOf(verb string) string {
 
 // handle is the span of a run of a handler.
 func (t *Telemetry) handle(ctx context.Context, h *dserver.Handling, next func(context.Context) error) error {
-	k, began := t.kindOf(h.Server.Type), time.Now()
-	ctx, span := t.process(ctx, h, k.process)
+	ctx, span := t.process(ctx, h, t.kindOf(h.Server.Type).process)
 	defer span.End()
 	err := next(ctx)
-	t.handling.Record(ctx, time.Since(began).Seconds(), k.marks.of.record...)
 	failed(span, err)
 	return err
 }

@@ -45,6 +45,8 @@ type Batch struct {
 	broken  error  // the state cannot be read or decoded
 
 	Started time.Time
+	clock   time.Time             // when the message in hand was begun
+	took    time.Duration         // by its handler, where hooks want to know
 	running atomic.Pointer[Scope] // of the handler that runs
 	Handled atomic.Int64          // how many results there are, for whoever takes the turn over
 	does    atomic.Int32          // doing
@@ -111,6 +113,7 @@ type Result struct {
 	reply    []byte
 	Err      *tenant.Error // refused, or kept
 	Declined bool          // a local arrival that must take the queue's way
+	took     time.Duration // by its handler, where hooks want to know; 0 when none ran
 	later    bool          // it is answered by somebody else
 	defers   bool          // by ReplyLater
 }
@@ -219,12 +222,14 @@ func (b *Batch) Abandon() bool {
 // late reports whether a message has to wait for the next turn, so that commits come soon, and so that the sender of a
 // local arrival never waits for the slow handler of another message.
 func (b *Batch) late(m *Work) bool {
-	elapsed := time.Since(b.Started)
+	b.clock = time.Now()
+	elapsed := b.clock.Sub(b.Started)
 	return elapsed > min(maxBatchTime, b.limit()/batchShare) || m.Arrival != nil && elapsed > Patience
 }
 
 // handle runs one message and reports whether the batch can go on.
 func (b *Batch) handle(m *Work, alone bool) bool {
+	b.took = 0
 	if b.isStale(m) {
 		b.consume(Result{Work: m, later: true})
 		return true
@@ -336,6 +341,10 @@ func (b *Batch) around(ctx *Scope, m *Work, h *Handler) ([]byte, error) {
 	if b.hooks == nil || h == nil {
 		return b.prepared(ctx, m, h)
 	}
+	defer func() { b.took = time.Since(b.clock) }()
+	if !b.hooks.Handles(ctx) {
+		return b.prepared(ctx, m, h)
+	}
 	return b.intercepted(ctx, m, h)
 }
 
@@ -387,6 +396,7 @@ func (b *Batch) decline(m *Work) bool {
 
 // consume ends a message. The timer that sent it has fired, unless its handler has set it again.
 func (b *Batch) consume(r Result) {
+	r.took = b.took
 	if name := r.Envelope.Timer; r.comesFromTimer() && !r.stale {
 		if _, changed := b.timers[name]; !changed {
 			b.setTimer(name, tenant.TimerOp{})

@@ -10,6 +10,9 @@ import (
 // Hooks is what a program has around its handlers and locked work, and whom it tells of turns. Most programs have none: then
 // it is nil, and nothing is asked or made for it.
 type Hooks interface {
+	// Handles reports whether Handle is to run around the handler of a message.
+	Handles(s *Scope) bool
+
 	// Handle runs around the handler of a message, within its turn and its time: it may run again, as the handler may. What it
 	// returns is the handler's error (Around says with which exceptions), as it was that of its Run.
 	Handle(s *Scope, handler *Around) error
@@ -40,7 +43,8 @@ type Handled struct {
 	Err        *tenant.Error // of its handler or its work; of a fault that is tried again, or was the last
 	Faulted    bool          // Err is a fault: nothing of the message was committed
 	DeadLetter bool
-	Locks      bool // it is handed to locked work
+	Locks      bool          // it is handed to locked work
+	Took       time.Duration // by its handler; 0 where none ran
 }
 
 // What interceptors may do wrong.
@@ -137,7 +141,7 @@ func (t *Turn) report() []Handled {
 			continue
 		}
 		all = append(all, Handled{
-			Work: r.Work, Err: r.Err, DeadLetter: r.Err != nil && !r.IsCall(), Locks: b.Locks && i == len(b.Results)-1,
+			Work: r.Work, Err: r.Err, DeadLetter: r.Err != nil && !r.IsCall(), Locks: b.Locks && i == len(b.Results)-1, Took: r.took,
 		})
 	}
 	if t.LockEnd.SetsAside {
@@ -162,7 +166,13 @@ func (t *Turn) TellIdle() {
 }
 
 // TellOf tells the hooks what became of one message, of which nothing was committed.
-func (t *Turn) TellOf(h Handled) { t.tell(Report{Messages: []Handled{h}}) }
+func (t *Turn) TellOf(h Handled) {
+	h.Took = t.Took // of all attempts, where another goroutine has the turn now
+	if t.Batch != nil {
+		h.Took = t.Batch.took
+	}
+	t.tell(Report{Messages: []Handled{h}})
+}
 
 // TellWhy tells the hooks that the turn did not commit.
 func (t *Turn) TellWhy(err error) { t.tell(Report{Err: err}) }

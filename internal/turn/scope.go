@@ -67,6 +67,9 @@ type turnKey struct{}
 // IsTurn reports whether a context is that of a turn: what is sent with it would not be part of the commit.
 func IsTurn(ctx context.Context) bool { return ctx.Value(turnKey{}) != nil }
 
+// Base is Context without the turn's time limit, for which nothing is made.
+func (s *Scope) Base() context.Context { return s.turn }
+
 // Context carries the turn's time limit and values.
 func (s *Scope) Context() context.Context {
 	if s == nil {

@@ -220,7 +220,7 @@ func (t *Turn) handle(st State) error {
 	now := time.Now()
 	t.handlings++
 	b := &Batch{
-		def: t.Def, self: t.Ref, ctx: t.Env.Turns, until: now.Add(t.Def.Settings.HandlerLimit), state: st, loader: t.Loader,
+		def: t.Def, self: t.Ref, ctx: t.Env.Turns, until: now.Add(t.Def.Settings.HandlerLimit), state: st, loader: t.Loader, clock: now,
 		fresh: t.Head.Version.IsZero(), mayLock: !t.Head.Lock.IsHeld(), host: t.Host, Started: now, refusal: t.Refusal,
 		size: sizeOf(st.Rows), hooks: t.Env.Hooks, number: t.handlings,
 	}

@@ -85,7 +85,8 @@ func median(of []float64) float64 { return slices.Sorted(slices.Values(of))[len(
 
 // traced is telemetry with metrics, and with traces as a sampler says; nil is without.
 func traced(b *testing.B, sampler sdktrace.Sampler) func(backend.Database) backend.Database {
-	o := telemetry.Options{Meter: metric.NewMeterProvider(metric.WithReader(metric.NewManualReader()))}
+	o := telemetry.Options{Producer: telemetry.NewProducer()}
+	o.Meter = metric.NewMeterProvider(metric.WithReader(metric.NewManualReader(metric.WithProducer(o.Producer))))
 	if sampler != nil {
 		spans := sdktrace.NewTracerProvider(sdktrace.WithSampler(sampler), sdktrace.WithBatcher(nowhere{}))
 		b.Cleanup(func() { must(b, spans.Shutdown(context.Background())) })

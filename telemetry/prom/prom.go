@@ -22,11 +22,12 @@ import (
 // them. A program with more to say uses telemetry.New, with a Meter that exports wherever it wants.
 func Intercept(db backend.Database) (backend.Database, http.Handler, error) {
 	registry := prometheus.NewRegistry()
-	reader, err := exporter.New(exporter.WithRegisterer(registry), exporter.WithoutScopeInfo())
+	histograms := telemetry.NewProducer()
+	reader, err := exporter.New(exporter.WithRegisterer(registry), exporter.WithoutScopeInfo(), exporter.WithProducer(histograms))
 	if err != nil {
 		return nil, nil, err
 	}
-	t, err := telemetry.New(telemetry.Options{Meter: metric.NewMeterProvider(metric.WithReader(reader))})
+	t, err := telemetry.New(telemetry.Options{Meter: metric.NewMeterProvider(metric.WithReader(reader)), Producer: histograms})
 	if err != nil {
 		return nil, nil, err
 	}
