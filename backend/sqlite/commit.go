@@ -150,6 +150,7 @@ func (w *writer) write(x *occ.Write) error {
 
 // publish makes a committed group known to this process.
 func (w *writer) publish(group *occ.Record) {
+	notify(w.db.files.log())
 	w.reserved = w.owned.Load()
 	pages := pagesOf(group) // before its values are dropped
 	w.db.log.Publish(group)

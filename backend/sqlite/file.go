@@ -24,7 +24,8 @@ import (
 // The last connection to be closed removes the log. SQLite does not where the file is not that of its name any more, as
 // the log would be another's.
 //
-// Nothing here opens a file that SQLite has open: closing it would drop the locks of the whole process.
+// Nothing here opens a file that SQLite has locks on, as it has on the first and the third: closing it would drop those of the
+// whole process.
 type files struct {
 	path  string // as it was named
 	real  string // where links lead
@@ -36,6 +37,9 @@ type files struct {
 
 // besides are what SQLite adds to the file's name, for the log and for its index.
 var besides = [...]string{"", "-wal", "-shm"} //nolint:gochecknoglobals // a constant
+
+// log is the name of SQLite's log.
+func (f *files) log() string { return f.names[1] }
 
 // ownerOnly is the mode of files that Open makes: what a program keeps is nobody else's business until somebody says
 // so, by making an empty file of another mode beforehand. The log and its index get the mode of the file.

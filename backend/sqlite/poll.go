@@ -10,17 +10,25 @@ import (
 	"github.com/dserver-go/dserver/backend/internal/occ"
 )
 
-// The pause between two looks. A look costs little, but to wake up for it takes up to a tenth of a millisecond of
-// processor time on a virtual machine: at pollIdle that is below a hundredth of a core.
+// The pause between two looks. Who commits gives notice of it where that can be (notices_linux.go), and the look comes with
+// the notice; what notices miss is found all the same, in pauses of pollTrust. Elsewhere, and beside a process of an older
+// release, the pauses are shorter.
+//
+// A look costs little, but to wake up for it takes up to a tenth of a millisecond of processor time on a virtual machine: at
+// pollIdle that is below a hundredth of a core. So who has looked in vain idleLooks times in a row, as beside commits that are
+// all its own or change nothing that is watched for, takes notices less and less often, until a look finds something.
 const (
-	pollBusy = time.Millisecond      // for busyFor after another process was seen to commit
-	pollWarm = 5 * time.Millisecond  // for warmFor after
-	pollIdle = 20 * time.Millisecond // where none was seen for long, as where there is none
-	busyFor  = time.Second
-	warmFor  = time.Minute
-
-	// idleLooks is after how many looks that found commits, but none that is watched for, the pause is as for a warm store.
+	pollTrust = 100 * time.Millisecond
+	pollBusy  = time.Millisecond      // for busyFor after another process was seen to commit
+	pollWarm  = 5 * time.Millisecond  // for warmFor after
+	pollIdle  = 20 * time.Millisecond // where none was seen for long, as where there is none
+	busyFor   = time.Second
+	warmFor   = time.Minute
 	idleLooks = 32
+
+	// maxMissed commits of others in a row that were found without a notice, and notices are not relied on for deafFor.
+	maxMissed = 3
+	deafFor   = time.Minute
 )
 
 // poll finds the commits of other processes, by PRAGMA data_version on a connection that does nothing else, as long as
@@ -33,8 +41,21 @@ type poll struct {
 	version *driver.Stmt
 	moved   int64 // data_version at the last look
 	isStale bool  // nobody looked for a time
-	vain    int   // looks in a row that found commits of others, and fired nothing
+	vain    int   // looks in a row that found a commit, or had notice of one, and fired nothing
+	notices *notices
+	heard   heard     // what the look in hand is for
+	missed  int       // commits of others in a row that were found without a notice
+	deaf    time.Time // until then notices are not relied on
 }
+
+// heard is why a look comes.
+type heard int
+
+const (
+	heardKick    heard = iota // somebody waits for the look
+	heardNotice               // of a commit
+	heardNothing              // for the whole of a pause in which notices were taken
+)
 
 // poll looks for commits of other processes until the database ends.
 func (db *DB) poll() {
@@ -45,15 +66,30 @@ func (db *DB) poll() {
 	defer timer.Stop()
 	for {
 		var tick <-chan time.Time
+		var notice <-chan struct{}
 		if s.IsWatching() {
-			timer.Reset(p.interval())
+			if p.notices == nil {
+				p.notices = listen(db.files.log())
+				defer p.notices.close()
+			}
+			pause := p.rest()
+			if pause == 0 {
+				notice, pause = p.notices.come, p.interval()
+			}
+			timer.Reset(pause)
 			tick = timer.C
 		}
+		p.heard = heardKick
 		select {
 		case <-db.stopped:
 			return
 		case <-s.Kick():
+		case <-notice:
+			p.heard = heardNotice
 		case <-tick:
+			if notice != nil {
+				p.heard = heardNothing
+			}
 		}
 		if !s.IsWatching() {
 			p.isStale = true
@@ -63,7 +99,18 @@ func (db *DB) poll() {
 	}
 }
 
+// rest is for how long no notice is taken.
+func (p *poll) rest() time.Duration {
+	if p.vain < idleLooks {
+		return 0
+	}
+	return min(pollBusy<<min(p.vain/idleLooks-1, 10), pollIdle)
+}
+
 func (p *poll) interval() time.Duration {
+	if p.notices.come != nil && time.Now().After(p.deaf) {
+		return pollTrust
+	}
 	switch ago, ok := p.db.log.SinceForeign(); {
 	case ok && ago < busyFor && p.vain < idleLooks:
 		return pollBusy
@@ -84,6 +131,10 @@ func (p *poll) look() error {
 	}
 	if isForeign {
 		p.watches.Suspect()
+		p.trust()
+	}
+	if isForeign || p.heard == heardNotice {
+		p.vain++
 	}
 	keys := p.watches.Due()
 	if len(keys) == 0 {
@@ -94,6 +145,19 @@ func (p *poll) look() error {
 		return err
 	}
 	return nil
+}
+
+// trust notes that a commit of another process was found, with a notice of it or without.
+func (p *poll) trust() {
+	switch p.heard {
+	case heardNotice:
+		p.missed = 0
+	case heardNothing:
+		p.missed++
+	}
+	if p.missed >= maxMissed {
+		p.deaf, p.missed = time.Now().Add(deafFor), 0
+	}
 }
 
 func (p *poll) connect() error {
@@ -161,7 +225,7 @@ func (p *poll) compare(keys []string) (err error) {
 		}
 		fired = p.watches.FireOthers(key, value) || fired
 	}
-	if p.vain++; fired {
+	if fired {
 		p.vain = 0
 	}
 	return nil

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -116,12 +117,19 @@ func TestNoWatchIsKeptInVain(t *testing.T) {
 	}
 }
 
-// A store in which others are busy, and nothing happens that is watched for, is polled less often, until something does.
+// newPoll is a poll of a database beside its own, which has no watches.
+func newPoll(t *testing.T, db *DB) *poll {
+	t.Helper()
+	p := &poll{db: db, watches: occ.NewWatches(true), notices: &notices{}}
+	t.Cleanup(p.close)
+	return p
+}
+
+// A store in which others are busy, and nothing happens that is watched for, is looked at less often, until something does.
 func TestPollRestsWhereNothingIsWatchedFor(t *testing.T) {
-	db := openTest(t) // whose own poll has no watches
+	db := openTest(t)
 	other := openAt(t, db.path)
-	p := &poll{db: db, watches: occ.NewWatches(true)}
-	defer p.close()
+	p := newPoll(t, db)
 	var base occ.Base
 	base.Draw(db.log, time.Now())
 	watch := p.watches.Make(backend.NewKey("a"), nil)
@@ -140,11 +148,56 @@ func TestPollRestsWhereNothingIsWatchedFor(t *testing.T) {
 			t.Fatalf("after %d looks in vain the pause is %v", i+1, d)
 		}
 	}
+	if d := p.rest(); d != 0 {
+		t.Errorf("before that, no notice is taken for %v", d)
+	}
 	if d := look("b", idleLooks); d != pollWarm {
 		t.Errorf("after %d looks in vain the pause is %v", idleLooks, d)
 	}
-	if d := look("a", 1); d != pollBusy {
-		t.Errorf("after one that fired the pause is %v", d)
+	for want := pollBusy; want < pollIdle; want *= 2 {
+		if d := p.rest(); d != want {
+			t.Errorf("after %d looks in vain no notice is taken for %v, not %v", p.vain, d, want)
+		}
+		p.vain += idleLooks
+	}
+	for range 100 {
+		if p.vain += idleLooks; p.rest() != pollIdle {
+			t.Fatalf("after %d looks in vain no notice is taken for %v", p.vain, p.rest())
+		}
+	}
+	if d := look("a", 1); d != pollBusy || p.rest() != 0 {
+		t.Errorf("after one that fired the pause is %v, and no notice is taken for %v", d, p.rest())
 	}
 	awaitWatch(t, watch)
+}
+
+// Where notices come the pause is long, until some have been missed in a row: then it is as without.
+func TestPollDoesNotRelyOnNoticesThatDoNotCome(t *testing.T) {
+	db := openTest(t)
+	other := openAt(t, db.path)
+	p := newPoll(t, db)
+	p.notices = &notices{come: make(chan struct{})}
+	look := func(heard heard) time.Duration {
+		t.Helper()
+		mustSet(t, other, "b", rand.Text())
+		p.heard = heard
+		if err := p.look(); err != nil {
+			t.Fatal(err)
+		}
+		db.log.SawForeign()
+		return p.interval()
+	}
+	seen := []heard{heardKick, heardNothing, heardNothing, heardKick, heardNotice, heardNothing, heardKick, heardNothing}
+	for i, heard := range seen {
+		if d := look(heard); d != pollTrust {
+			t.Errorf("after %v the pause is %v", seen[:i+1], d)
+		}
+	}
+	if d := look(heardNothing); d != pollBusy {
+		t.Errorf("after three commits without notice the pause is %v", d)
+	}
+	p.deaf = time.Now().Add(-1)
+	if d := p.interval(); d != pollTrust {
+		t.Errorf("after a time the pause is %v", d)
+	}
 }
