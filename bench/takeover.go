@@ -13,14 +13,15 @@ import (
 	"github.com/dserver-go/dserver/dserver"
 )
 
-// The consumer of a busy server ends, killed or in order, while others stand by. A gap is the longest time without an answer
-// in the moments after that.
+// The consumer of a busy server ends, killed or in order, while others stand by. The gap is the longest time without an answer
+// of those that the end is in, or that begin just after it.
 const (
 	takeoverConsumers = 3
 	takeoverCallers   = 8
 	takeoverSettles   = 5 * time.Second        // until all consumers know of each other
 	takeoverLooks     = 300 * time.Millisecond // to find the one that works
-	takeoverWatched   = time.Second            // after its end
+	takeoverWatched   = time.Second            // after its end, so that a gap comes to its own end
+	takeoverNear      = 100 * time.Millisecond // after its end: what begins later, the machine does without it, too
 
 	maxKillP50 = 150 * time.Millisecond
 	maxKillP99 = 500 * time.Millisecond
@@ -37,11 +38,11 @@ var takeover = section{"takeover", func(ctx context.Context, dir string, o optio
 	if err := t.begin(ctx); err != nil {
 		return nil, err
 	}
-	killed, err := t.rounds(ctx, o.runs, (*child).kill)
+	stopped, err := t.rounds(ctx, o.runs, (*child).end) // first: killed ones leave records that are looked at for a time
 	if err != nil {
 		return nil, err
 	}
-	stopped, err := t.rounds(ctx, o.runs, (*child).end)
+	killed, err := t.rounds(ctx, o.runs, (*child).kill)
 	if err != nil {
 		return nil, err
 	}
@@ -190,16 +191,19 @@ func (t *takeovers) busiest(ctx context.Context) (busiest int, err error) {
 	return busiest, nil
 }
 
-// gap is the longest time without an answer from a moment on.
-func (t *takeovers) gap(since time.Time) (longest time.Duration) {
+// gap is the longest time without an answer at a moment, or just after it.
+func (t *takeovers) gap(ended time.Time) (longest time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	last := since
-	for _, at := range t.answers {
-		if at.After(since) {
-			longest, last = max(longest, at.Sub(last)), at
+	last := ended
+	for _, at := range append(t.answers, time.Now()) {
+		if at.After(ended) && last.Before(ended.Add(takeoverNear)) {
+			longest = max(longest, at.Sub(last))
+		}
+		if at.After(ended) {
+			last = at
 		}
 	}
 	t.answers = nil
-	return max(longest, time.Since(last))
+	return longest
 }

@@ -82,7 +82,7 @@ func TestPeersGoOnWhereAConsumerEnds(t *testing.T) {
 		most time.Duration
 		end  func(db *frozenDB, stop func())
 	}{
-		{"stops", 30 * time.Millisecond, func(_ *frozenDB, stop func()) { stop() }},
+		{"stops", 5 * time.Millisecond, func(_ *frozenDB, stop func()) { stop() }},
 		{"dies", 250 * time.Millisecond, func(db *frozenDB, _ func()) { db.stop() }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

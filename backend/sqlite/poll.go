@@ -43,6 +43,7 @@ type poll struct {
 	isStale bool  // nobody looked for a time
 	vain    int   // looks in a row that found a commit, or had notice of one, and fired nothing
 	notices *notices
+	looked  time.Time
 	heard   heard     // what the look in hand is for
 	missed  int       // commits of others in a row that were found without a notice
 	deaf    time.Time // until then notices are not relied on
@@ -60,23 +61,25 @@ const (
 // poll looks for commits of other processes until the database ends.
 func (db *DB) poll() {
 	s := db.watches
-	p := &poll{db: db, watches: s}
+	p := &poll{db: db, watches: s, notices: &notices{}}
 	defer p.close()
+	defer func() { p.notices.close() }()
 	timer := time.NewTimer(pollIdle)
 	defer timer.Stop()
-	for {
+	for isAsked := false; ; {
 		var tick <-chan time.Time
 		var notice <-chan struct{}
+		rest := p.rest() - time.Since(p.looked)
 		if s.IsWatching() {
-			if p.notices == nil {
-				p.notices = listen(db.files.log())
-				defer p.notices.close()
+			if !isAsked {
+				p.notices, isAsked = listen(db.files.log()), true
 			}
-			pause := p.rest()
-			if pause == 0 {
-				notice, pause = p.notices.come, p.interval()
+			if rest > 0 {
+				timer.Reset(rest)
+			} else {
+				notice = p.notices.come
+				timer.Reset(p.interval())
 			}
-			timer.Reset(pause)
 			tick = timer.C
 		}
 		p.heard = heardKick
@@ -87,10 +90,12 @@ func (db *DB) poll() {
 		case <-notice:
 			p.heard = heardNotice
 		case <-tick:
-			if notice != nil {
-				p.heard = heardNothing
+			if rest > 0 {
+				continue
 			}
+			p.heard = heardNothing
 		}
+		p.looked = time.Now()
 		if !s.IsWatching() {
 			p.isStale = true
 		} else if err := p.look(); err != nil && !isBusy(err) {
@@ -99,9 +104,9 @@ func (db *DB) poll() {
 	}
 }
 
-// rest is for how long no notice is taken.
+// rest is for how long after a look no notice is taken.
 func (p *poll) rest() time.Duration {
-	if p.vain < idleLooks {
+	if p.vain < idleLooks || p.notices.come == nil {
 		return 0
 	}
 	return min(pollBusy<<min(p.vain/idleLooks-1, 10), pollIdle)

@@ -40,6 +40,7 @@ func (c *consumer) scan(ctx context.Context, shard int64) {
 	var next time.Time // of the looks at those that wait
 	var noise noise
 	b := &bystander{c: c, shard: shard}
+	defer b.forget()
 	for ctx.Err() == nil {
 		b.begin()
 		look, err := c.scanOnce(ctx, shard, b)
@@ -55,7 +56,7 @@ func (c *consumer) scan(ctx context.Context, shard int64) {
 		}
 		if b.end(); b.soon > 0 { // the bell may ring all the time, and not for this consumer
 			look.cancel()
-			sleep(ctx, b.soon)
+			b.sleep(ctx)
 			continue
 		}
 		if look.watch == nil { // it stands by no more

@@ -19,7 +19,7 @@ import (
 //  2. A process whose consumers are at work has a pulse. It is waited for while that changes, and for some intervals from when
 //     the mark was seen. Then the next in the order takes its place, at once, until the pulse is seen again.
 //  3. A consumer that ends removes its pulse first, so that its peers need not wait; then come its turns in hand. Where others
-//     of its process work on, the pulse tells which types have ended.
+//     of its process work on, the pulse tells which types have ended. Who is next behind one peer has a watch on what that runs.
 //  4. A process where more servers wait for a turn than can run says so in its pulse, and is not waited for: who has room helps.
 //  5. No wait is longer than LookInterval: then a peer begins all the same. The first may have a reason to leave the server
 //     alone that others have not.
@@ -36,6 +36,7 @@ type bystander struct {
 	now   time.Time        // of the look
 	of    map[string]*crew // by type
 	soon  time.Duration    // in which the next look is due; zero when it stands by for nothing
+	ends  backend.Watch    // on the end of the one peer that it is next behind; nil of none or several
 }
 
 // crew is the peers of one type, and what it stands by for there.
@@ -48,7 +49,7 @@ type crew struct {
 	seen   map[string]time.Time // first, as it becomes in this look
 	read   map[string]struct{}  // whose pulse was read in this look
 	needed []string             // those of the look before
-	isNext bool                 // it is next in the order of some server, in this look
+	behind map[string]struct{}  // the peers that it is next behind in the order of some server, in this look
 }
 
 // A scanner that finds marks keeps to the peers that it knows for peersFor, and for aloneFor where it knows none. Those that
@@ -59,11 +60,15 @@ const (
 )
 
 func newCrew(typ string) *crew {
-	return &crew{typ: typ, seen: map[string]time.Time{}, read: map[string]struct{}{}, pulses: map[string]*mailbox.Pulse{}}
+	return &crew{
+		typ: typ, seen: map[string]time.Time{}, read: map[string]struct{}{}, pulses: map[string]*mailbox.Pulse{},
+		behind: map[string]struct{}{},
+	}
 }
 
 // begin begins a look.
 func (b *bystander) begin() {
+	b.forget()
 	now := time.Now()
 	for _, k := range b.of {
 		if now.Sub(b.now) >= mailbox.LookInterval { // this process stood still, not its peers
@@ -73,7 +78,7 @@ func (b *bystander) begin() {
 			}
 		}
 		k.needed = slices.AppendSeq(k.needed[:0], maps.Keys(k.read))
-		k.seen, k.read, k.isNext = map[string]time.Time{}, map[string]struct{}{}, false
+		k.seen, k.read = map[string]time.Time{}, map[string]struct{}{}
 	}
 	b.now = now
 }
@@ -125,20 +130,38 @@ func (b *bystander) standsBy(ctx context.Context, ref tenant.Ref) (bool, error) 
 		return false, nil
 	}
 	mailbox.Rank(k.peers, ref.ID)
-	for i, peer := range k.peers {
-		if peer == b.c.Process.ID {
-			break
-		}
+	before := k.peers[:slices.Index(k.peers, b.c.Process.ID)]
+	if err := b.meet(ctx, k, before); err != nil {
+		return false, err
+	}
+	for i, peer := range before {
 		if err := b.readPulse(ctx, k, peer); err != nil {
 			return false, err
 		}
 		if k.pulses[peer].IsAwaited(first, b.now, len(k.peers)) {
 			k.seen[ref.ID] = first
-			k.isNext = k.isNext || k.peers[i+1] == b.c.Process.ID
+			if i == len(before)-1 {
+				k.behind[peer] = struct{}{}
+			}
 			return true, nil
 		}
 	}
 	return false, nil
+}
+
+// meet reads the pulses of peers that were never read, so that those of them that are dead are found to be silent all at once,
+// and not one after the other when their turn in the order comes.
+func (b *bystander) meet(ctx context.Context, k *crew, peers []string) error {
+	var unknown []string
+	for _, peer := range peers {
+		if k.pulses[peer] == nil {
+			unknown = append(unknown, peer)
+		}
+	}
+	if unknown == nil {
+		return nil
+	}
+	return b.c.DB.Read(ctx, func(tx backend.ReadTx) error { return b.readPulses(tx, k, unknown) })
 }
 
 // readNeeded looks at the peers that the look before has needed, in the transaction that reads the marks. Most servers are left
@@ -152,7 +175,26 @@ func (b *bystander) readNeeded(tx backend.ReadTx) error {
 			return err
 		}
 	}
+	if typ, peer := b.onlyBehind(); peer != "" {
+		b.ends = tx.Watch(tenant.PresenceOf(peer).Ability(typ))
+	}
 	return nil
+}
+
+// onlyBehind is the one peer that it was next behind in the look before; "" when that was none or several.
+func (b *bystander) onlyBehind() (typ, peer string) {
+	count := 0
+	for _, k := range b.of {
+		count += len(k.behind)
+		for id := range k.behind {
+			typ, peer = k.typ, id
+		}
+		clear(k.behind)
+	}
+	if count != 1 {
+		return "", ""
+	}
+	return typ, peer
 }
 
 // readPulse looks at one more.
@@ -202,12 +244,35 @@ func (b *bystander) end() {
 			continue
 		}
 		interval := 2 * mailbox.PulseInterval(len(k.peers))
-		if k.isNext {
+		if len(k.behind) > 0 {
 			interval = min(max(nextShare*took, interval/6), interval/4)
 		}
 		if b.soon == 0 || interval < b.soon {
 			b.soon = interval
 		}
+	}
+}
+
+// forget gives back the watch of the look before.
+func (b *bystander) forget() {
+	if b.ends != nil {
+		b.ends.Cancel()
+		b.ends = nil
+	}
+}
+
+// sleep waits until the next look is due, or the peer that it is next behind ends.
+func (b *bystander) sleep(ctx context.Context) {
+	if b.ends == nil {
+		sleep(ctx, b.soon)
+		return
+	}
+	timer := time.NewTimer(b.soon)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-b.ends.Done():
 	}
 }
 
@@ -248,12 +313,5 @@ func (c *consumer) works() (works, isBusy bool) {
 
 // stopPulse is step 3. It rings no bell: who leaves a server to a peer looks soon by itself, and who does not has begun with it.
 func (c *consumer) stopPulse() {
-	_ = c.DB.Transact(c.Base, func(tx backend.Tx) error { // peers find out when it does not change
-		if c.Process.HasMembers() {
-			c.Process.Beat(tx, false)
-		} else {
-			tx.Clear(tenant.PresenceOf(c.Process.ID).Pulse().Only())
-		}
-		return nil
-	})
+	_ = c.Process.StopPulse(c.Base, c.Types()) // peers find out when it does not change
 }

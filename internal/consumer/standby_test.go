@@ -1,6 +1,8 @@
 package consumer
 
 import (
+	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -71,6 +73,124 @@ func TestNoPeerIsWaitedForWithoutEnd(t *testing.T) {
 				b.end()
 				<-time.After(b.soon + c.takes)
 			}
+			release()
+		}
+	})
+}
+
+// Peers that are dead are found out together, not each in its turn: of many that were killed a newcomer waits for none longer
+// than for one.
+func TestDeadPeersAreWaitedForTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, def := backendtest.NewModel(), define()
+		c := newConsumer(db, Options{}, def)
+		p, release := mailbox.Acquire(db)
+		defer release()
+		c.Process = p
+		peers := []string{"dead", "gone", "killed", "lost", p.ID}
+		k := newCrew(def.Name)
+		k.peers, k.next = peers, time.Now().Add(time.Hour)
+		b := &bystander{c: c, of: map[string]*crew{def.Name: k}}
+		ref := refOf(def)
+		for mailbox.Rank(peers, ref.ID); peers[4] != p.ID; mailbox.Rank(peers, ref.ID) {
+			ref.ID += "a" // until it is last
+		}
+		err := db.Transact(t.Context(), func(tx backend.Tx) error {
+			for _, dead := range peers[:4] {
+				tx.Set(tenant.PresenceOf(dead).Record(), nil)
+				tx.Set(tenant.PresenceOf(dead).Pulse(), []byte{1})
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for began := time.Now(); ; <-time.After(b.soon) {
+			b.begin()
+			isLeft, err := b.standsBy(t.Context(), ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.end()
+			if took := time.Since(began); !isLeft || took > time.Minute {
+				if silent := mailbox.SilentAfter(len(peers)); took > silent+silent/2 {
+					t.Errorf("they are waited for for %v, where one is for %v", took, silent)
+				}
+				return
+			}
+		}
+	})
+}
+
+// Who is next behind one peer hears at once that it ends, and goes on as soon; behind several it looks in intervals.
+func TestWhoIsNextHearsOfThePeersEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, servers := range []int{1, 2} {
+			db, def := backendtest.NewModel(), define()
+			c := newConsumer(db, Options{}, def)
+			p, release := mailbox.Acquire(db)
+			c.Process = p
+			k := newCrew(def.Name)
+			k.next = time.Now().Add(time.Hour)
+			b := &bystander{c: c, of: map[string]*crew{def.Name: k}}
+			var refs []tenant.Ref
+			for i := range servers { // each is the other one's
+				ref := refOf(def)
+				other := fmt.Sprint("other", i)
+				k.peers = append(k.peers, other)
+				for peers := []string{other, p.ID}; ; ref.ID += "a" {
+					if mailbox.Rank(peers, ref.ID); peers[0] == other {
+						break
+					}
+				}
+				refs = append(refs, ref)
+			}
+			others := k.peers
+			set := func(beat byte) {
+				t.Helper()
+				err := db.Transact(t.Context(), func(tx backend.Tx) error {
+					for _, other := range others {
+						keys := tenant.PresenceOf(other)
+						tx.Set(keys.Record(), nil)
+						tx.Set(keys.Ability(def.Name), []byte{1})
+						tx.Set(keys.Pulse(), []byte{beat})
+					}
+					return nil
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			look := func() {
+				t.Helper()
+				b.begin()
+				if err := db.Read(t.Context(), b.readNeeded); err != nil {
+					t.Fatal(err)
+				}
+				for i, ref := range refs {
+					k.peers = []string{others[i], p.ID}
+					if isLeft, err := b.standsBy(t.Context(), ref); err != nil || !isLeft {
+						t.Fatalf("%v is left to its peer: %v, %v", ref, isLeft, err)
+					}
+				}
+				b.end()
+			}
+			set(1)
+			look()
+			set(2)
+			look()
+			began := time.Now()
+			time.AfterFunc(time.Millisecond, func() {
+				_ = db.Transact(context.Background(), func(tx backend.Tx) error {
+					tx.Clear(tenant.PresenceOf(others[0]).Ability(def.Name).Tree())
+					return nil
+				})
+			})
+			b.sleep(t.Context())
+			if took := time.Since(began); (took == time.Millisecond) != (servers == 1) || took > b.soon {
+				t.Errorf("behind %d peers it slept for %v of %v", servers, took, b.soon)
+			}
+			b.forget()
 			release()
 		}
 	})

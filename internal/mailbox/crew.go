@@ -2,6 +2,7 @@ package mailbox
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"time"
 
@@ -58,6 +59,31 @@ func (p *Process) Introduce(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// StopPulse takes back the pulse of a process, and that it runs these types, where no other consumer of it does: who is next in
+// the order of their servers watches for that.
+func (p *Process) StopPulse(ctx context.Context, types iter.Seq[string]) error {
+	select {
+	case p.tells <- struct{}{}:
+		defer func() { <-p.tells }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	keys := tenant.PresenceOf(p.ID)
+	return p.db.Transact(ctx, func(tx backend.Tx) error {
+		if p.HasMembers() {
+			p.Beat(tx, false)
+		} else {
+			tx.Clear(keys.Pulse().Only())
+		}
+		for typ := range types {
+			if len(p.MembersOf(typ)) == 0 {
+				tx.Clear(keys.Ability(typ).Tree())
+			}
+		}
+		return nil
+	})
 }
 
 // Living leaves out the processes that are known to be dead. One that was never seen before counts as living.

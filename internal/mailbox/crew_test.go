@@ -79,6 +79,76 @@ func TestConsumersThatBeginAtOnceAreBothKnown(t *testing.T) {
 	})
 }
 
+// A consumer that ends takes back at once that its process runs its types, where no other consumer of the process does; and one
+// that begins meanwhile is known when both are done.
+func TestEndedTypesAreTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := &meddled{Database: backendtest.NewModel(), meddle: func() {}}
+		p, release := Acquire(db)
+		defer release()
+		stored := func() (known []string) {
+			t.Helper()
+			err := db.Read(t.Context(), func(tx backend.ReadTx) error {
+				known = nil
+				pulse, err := tx.Get(tenant.PresenceOf(p.ID).Pulse()).Get()
+				if pulse != nil {
+					known = append(known, "a pulse")
+				}
+				if err != nil {
+					return err
+				}
+				return tenant.Children(tx, tenant.PresenceOf(p.ID).Abilities(), func(typ string) error {
+					known = append(known, typ)
+					return nil
+				})
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return known
+		}
+		end := func(m member) {
+			t.Helper()
+			p.Leave(m)
+			if err := p.StopPulse(t.Context(), m.Types()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.Join(member("first"))
+		p.Join(member("second"))
+		if err := p.Introduce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		end("first")
+		if got := stored(); !slices.Equal(got, []string{"a pulse", "second"}) {
+			t.Errorf("after the first has ended %q is stored", got)
+		}
+		var began sync.WaitGroup
+		commits := 0
+		db.meddle = func() {
+			if commits++; commits == 1 { // the end is written, and not committed
+				p.Join(member("second"))
+				began.Go(func() {
+					if err := p.Introduce(t.Context()); err != nil {
+						t.Error(err)
+					}
+				})
+				synctest.Wait()
+			}
+		}
+		end("second")
+		began.Wait()
+		if got := stored(); !slices.Equal(got, []string{"second"}) {
+			t.Errorf("after another one has begun %q is stored", got)
+		}
+		db.meddle = func() {}
+		end("second")
+		if got := stored(); got != nil {
+			t.Errorf("after all have ended %q is stored", got)
+		}
+	})
+}
+
 // Who was killed stays recorded for minutes. Who begins meanwhile waits for none of them, and for all that may live.
 func TestPeersAreThoseThatMayLive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
