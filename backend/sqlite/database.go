@@ -76,7 +76,7 @@ func Open(path string, opts ...Option) (*DB, error) {
 		return nil, describe("open", db.path, err)
 	}
 	db.background.Go(db.writer.Run)
-	db.background.Go(db.poll)
+	db.background.Go(newPoll(db, db.watches).run)
 	db.background.Go(db.checkpoints.keep)
 	db.background.Go(db.reap)
 	return db, nil

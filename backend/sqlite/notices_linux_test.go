@@ -4,6 +4,9 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/internal/occ"
 )
 
 // Each commit gives notice of itself when it can be seen, to all who listen; and a handle that is closed listens no more.
@@ -30,5 +33,26 @@ func TestCommitsGiveNotice(t *testing.T) {
 		t.Error("it listens to a file that is not there")
 	} else {
 		n.close()
+	}
+}
+
+// A watch on a commit of another handle fires by the notice of it: no look in intervals is due here.
+func TestWatchesFireByNotice(t *testing.T) {
+	db := openTest(t)
+	other := openAt(t, db.path)
+	p := newPoll(db, occ.NewWatches(true))
+	p.trusts = time.Hour
+	db.background.Go(p.run)
+	for i := range 2 * idleLooks {
+		var base occ.Base
+		base.Draw(db.log, time.Now())
+		watch := p.watches.Make(backend.NewKey("a"), nil)
+		if i > 0 {
+			watch.Saw([]byte(strconv.Itoa(i - 1)))
+		}
+		p.watches.Set([]*occ.Watch{watch}, &base, p.watches.Suspected())
+		mustSet(t, db, "own", strconv.Itoa(i)) // a notice of no use
+		mustSet(t, other, "a", strconv.Itoa(i))
+		awaitWatch(t, watch)
 	}
 }

@@ -18,10 +18,10 @@ import (
 // pollIdle that is below a hundredth of a core. So who has looked in vain idleLooks times in a row, as beside commits that are
 // all its own or change nothing that is watched for, takes notices less and less often, until a look finds something.
 const (
-	pollTrust = 100 * time.Millisecond
-	pollBusy  = time.Millisecond      // for busyFor after another process was seen to commit
-	pollWarm  = 5 * time.Millisecond  // for warmFor after
-	pollIdle  = 20 * time.Millisecond // where none was seen for long, as where there is none
+	pollTrust = 100 * time.Millisecond // where notices come
+	pollBusy  = time.Millisecond       // for busyFor after another process was seen to commit
+	pollWarm  = 5 * time.Millisecond   // for warmFor after
+	pollIdle  = 20 * time.Millisecond  // where none was seen for long, as where there is none
 	busyFor   = time.Second
 	warmFor   = time.Minute
 	idleLooks = 32
@@ -44,9 +44,10 @@ type poll struct {
 	vain    int   // looks in a row that found a commit, or had notice of one, and fired nothing
 	notices *notices
 	looked  time.Time
-	heard   heard     // what the look in hand is for
-	missed  int       // commits of others in a row that were found without a notice
-	deaf    time.Time // until then notices are not relied on
+	heard   heard         // what the look in hand is for
+	missed  int           // commits of others in a row that were found without a notice
+	deaf    time.Time     // until then notices are not relied on
+	trusts  time.Duration // pollTrust, but in tests
 }
 
 // heard is why a look comes.
@@ -58,10 +59,13 @@ const (
 	heardNothing              // for the whole of a pause in which notices were taken
 )
 
-// poll looks for commits of other processes until the database ends.
-func (db *DB) poll() {
-	s := db.watches
-	p := &poll{db: db, watches: s, notices: &notices{}}
+func newPoll(db *DB, watches *occ.Watches) *poll {
+	return &poll{db: db, watches: watches, notices: &notices{}, trusts: pollTrust}
+}
+
+// run looks for commits of other processes until the database ends.
+func (p *poll) run() {
+	s := p.watches
 	defer p.close()
 	defer func() { p.notices.close() }()
 	timer := time.NewTimer(pollIdle)
@@ -72,7 +76,7 @@ func (db *DB) poll() {
 		rest := p.rest() - time.Since(p.looked)
 		if s.IsWatching() {
 			if !isAsked {
-				p.notices, isAsked = listen(db.files.log()), true
+				p.notices, isAsked = listen(p.db.files.log()), true
 			}
 			if rest > 0 {
 				timer.Reset(rest)
@@ -84,7 +88,7 @@ func (db *DB) poll() {
 		}
 		p.heard = heardKick
 		select {
-		case <-db.stopped:
+		case <-p.db.stopped:
 			return
 		case <-s.Kick():
 		case <-notice:
@@ -114,7 +118,7 @@ func (p *poll) rest() time.Duration {
 
 func (p *poll) interval() time.Duration {
 	if p.notices.come != nil && time.Now().After(p.deaf) {
-		return pollTrust
+		return p.trusts
 	}
 	switch ago, ok := p.db.log.SinceForeign(); {
 	case ok && ago < busyFor && p.vain < idleLooks:

@@ -117,10 +117,10 @@ func TestNoWatchIsKeptInVain(t *testing.T) {
 	}
 }
 
-// newPoll is a poll of a database beside its own, which has no watches.
-func newPoll(t *testing.T, db *DB) *poll {
+// anotherPoll is a poll of a database beside its own, which has no watches.
+func anotherPoll(t *testing.T, db *DB) *poll {
 	t.Helper()
-	p := &poll{db: db, watches: occ.NewWatches(true), notices: &notices{}}
+	p := newPoll(db, occ.NewWatches(true))
 	t.Cleanup(p.close)
 	return p
 }
@@ -129,7 +129,7 @@ func newPoll(t *testing.T, db *DB) *poll {
 func TestPollRestsWhereNothingIsWatchedFor(t *testing.T) {
 	db := openTest(t)
 	other := openAt(t, db.path)
-	p := newPoll(t, db)
+	p := anotherPoll(t, db)
 	come := &notices{come: make(chan struct{})}
 	rest := func() time.Duration { // where notices come
 		p.notices, come = come, p.notices
@@ -181,7 +181,7 @@ func TestPollRestsWhereNothingIsWatchedFor(t *testing.T) {
 func TestPollDoesNotRelyOnNoticesThatDoNotCome(t *testing.T) {
 	db := openTest(t)
 	other := openAt(t, db.path)
-	p := newPoll(t, db)
+	p := anotherPoll(t, db)
 	p.notices = &notices{come: make(chan struct{})}
 	look := func(heard heard) time.Duration {
 		t.Helper()
