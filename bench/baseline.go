@@ -17,8 +17,8 @@ import (
 // Their checkpoints are SQLite's own, in the commit that fills 1,000 pages; from a goroutine of their own, as
 // backend/sqlite makes them, they made no difference that could be measured.
 var (
-	single = entry{"(a) SQLite, transaction per increment", openSingle}
-	group  = entry{"(b) SQLite, group commit by hand", openGroup}
+	single = entry{name: "(a) SQLite, transaction per increment", open: openSingle}
+	group  = entry{name: "(b) SQLite, group commit by hand", open: openGroup}
 )
 
 // maxGroup bounds a group's transaction.

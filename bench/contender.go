@@ -23,21 +23,24 @@ type contender interface {
 // entry is a contender that can take part in a load.
 type entry struct {
 	name string
-	// open makes n counters, all 0, in an empty directory.
+	// open makes n counters, all 0, in an empty directory. Without it the entry is measured on the counters of its load's subject.
 	open func(ctx context.Context, dir string, n int) (contender, error)
+	// start makes what runs beside these, whose directory is dir, while they are measured for this entry; nil: nothing.
+	start func(ctx context.Context, dir string) (companion, error)
 }
 
 // short is the name's first word, for where there is little room.
 func (e entry) short() string { word, _, _ := strings.Cut(e.name, " "); return word }
 
-// beside is a contender beside which something runs while it is measured, and not while others are.
-type beside interface {
+// companion runs beside a contender while one entry is measured, and not while others are.
+type companion interface {
 	begin(ctx context.Context)
 	end() error
+	spread
 }
 
-// spread is a contender that has another process beside this one.
+// spread is what has other processes beside this one.
 type spread interface {
-	// others is what it has used so far.
+	// others is what they have used so far.
 	others() (usage, error)
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // durable is the subject: the counter of the README.
-var durable = entry{"DServer on SQLite", openDurable}
+var durable = entry{name: "DServer on SQLite", open: openDurable}
 
 // counter is its state.
 type counter struct{ Count int64 }

@@ -24,14 +24,14 @@ import (
 // transaction that reads and writes for each increment, (d) a queue and a watch for each answer, see forerunner.go.
 // The loads run against the cluster of the default cluster file, in directories that are removed afterwards.
 var (
-	durableFDB    = entry{"DServer on FoundationDB", openDurableFDB}
-	remoteFDB     = entry{"DServer on FoundationDB, consumer in another process", openRemoteFDB(1)}
-	twoFDB        = entry{"DServer on FoundationDB, 2 consumer processes", openRemoteFDB(2)}
-	fourFDB       = entry{"DServer on FoundationDB, 4 consumer processes", openRemoteFDB(4)}
-	eightFDB      = entry{"DServer on FoundationDB, 8 consumer processes", openRemoteFDB(8)}
-	singleFDB     = entry{"(a) FoundationDB, transaction per increment", openSingleFDB}
-	queuedFDB     = entry{"(d) FoundationDB, an item a transaction", openForerunner}
-	queuedAwayFDB = entry{"(d) FoundationDB, consumer in another process", openForerunnerAway}
+	durableFDB    = entry{name: "DServer on FoundationDB", open: openDurableFDB}
+	remoteFDB     = entry{name: "DServer on FoundationDB, consumer in another process", open: openRemoteFDB(1)}
+	twoFDB        = entry{name: "DServer on FoundationDB, 2 consumer processes", open: openRemoteFDB(2)}
+	fourFDB       = entry{name: "DServer on FoundationDB, 4 consumer processes", open: openRemoteFDB(4)}
+	eightFDB      = entry{name: "DServer on FoundationDB, 8 consumer processes", open: openRemoteFDB(8)}
+	singleFDB     = entry{name: "(a) FoundationDB, transaction per increment", open: openSingleFDB}
+	queuedFDB     = entry{name: "(d) FoundationDB, an item a transaction", open: openForerunner}
+	queuedAwayFDB = entry{name: "(d) FoundationDB, consumer in another process", open: openForerunnerAway}
 )
 
 const isFDB = true

@@ -16,8 +16,9 @@ import (
 
 // followed is the subject with a process beside it in which so many follow its first server.
 func followed(followers int) entry {
-	return entry{fmt.Sprintf("DServer on SQLite, %d followers in another process", followers),
-		func(ctx context.Context, dir string, n int) (contender, error) {
+	return entry{
+		name: fmt.Sprintf("DServer on SQLite, %d followers in another process", followers),
+		open: func(ctx context.Context, dir string, n int) (contender, error) {
 			c, err := openDurable(ctx, dir, n)
 			if err != nil {
 				return nil, err

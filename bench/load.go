@@ -44,11 +44,13 @@ func (s *sample) rate() float64 { return float64(s.ops) / s.elapsed.Seconds() }
 type runner struct {
 	load
 	contender
-	added int64 // so far, to be found in the counters
+	dir    string
+	beside companion // or nil
+	added  *int64    // so far, to be found in the counters
 }
 
-// measure runs the load's entries in turn, so that whatever else the machine does meets all of them, and returns the
-// samples of each. Files stay from run to run: a log that is written again is faster than one that grows.
+// measure runs the load's entries in turn, in another order each round, so that whatever else the machine does meets all of them,
+// and returns the samples of each. Files stay from run to run: a log that is written again is faster than one that grows.
 func (l load) measure(
 	ctx context.Context, dir string, runs int, length time.Duration,
 ) (samples [][]sample, err error) {
@@ -56,23 +58,20 @@ func (l load) measure(
 	samples = make([][]sample, len(entries))
 	runners := make([]*runner, len(entries))
 	for i, e := range entries {
-		own, err := os.MkdirTemp(dir, l.name)
-		if err != nil {
-			return nil, err
-		}
-		c, err := e.open(ctx, own, l.counters)
+		r, err := l.open(ctx, dir, e, runners[0])
 		if err != nil {
 			return nil, fmt.Errorf("%s: open %s: %w", l.name, e.name, err)
 		}
-		defer func() { err = errors.Join(err, c.close()) }()
-		runners[i] = &runner{load: l, contender: c}
-		if _, err := runners[i].run(ctx, length/4); err != nil { // to warm up
+		if e.open != nil {
+			defer func() { err = errors.Join(err, r.close()) }()
+		}
+		if _, err := r.run(ctx, length/4); err != nil { // to warm up
 			return nil, fmt.Errorf("%s: %s: %w", l.name, e.name, err)
 		}
+		runners[i] = r
 	}
-	for round := range runs {
-		for place := range runners { // each round begins with another, since who comes after whom matters to a disk
-			i := (place + round) % len(runners)
+	for range runs {
+		for _, i := range rand.Perm(len(runners)) { // who comes after whom matters to a disk
 			s, err := runners[i].run(ctx, length)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %s: %w", l.name, entries[i].name, err)
@@ -83,14 +82,35 @@ func (l load) measure(
 	return samples, nil
 }
 
+// open makes an entry's counters, or takes the subject's.
+func (l load) open(ctx context.Context, dir string, e entry, subject *runner) (r *runner, err error) {
+	if e.open == nil {
+		r = &runner{load: l, contender: subject.contender, dir: subject.dir, added: subject.added}
+		if e.start != nil {
+			r.beside, err = e.start(ctx, r.dir)
+		}
+		return r, err
+	}
+	r = &runner{load: l, added: new(int64)}
+	if r.dir, err = os.MkdirTemp(dir, l.name); err == nil {
+		r.contender, err = e.open(ctx, r.dir, l.counters)
+	}
+	return r, err
+}
+
 // use is what all processes of the contender have used so far.
 func (r *runner) use() (usage, error) {
-	own := currentUsage()
-	if s, ok := r.contender.(spread); ok {
-		others, err := s.others()
-		return own.plus(others), err
+	all := currentUsage()
+	for _, part := range []any{r.contender, r.beside} {
+		if s, ok := part.(spread); ok {
+			others, err := s.others()
+			if err != nil {
+				return all, err
+			}
+			all = all.plus(others)
+		}
 	}
-	return own, nil
+	return all, nil
 }
 
 // run loads the contender for a while, and checks that it lost and doubled nothing.
@@ -99,15 +119,14 @@ func (r *runner) run(ctx context.Context, length time.Duration) (sample, error) 
 	if err != nil {
 		return sample{}, err
 	}
-	b, isBeside := r.contender.(beside)
-	if isBeside {
-		b.begin(ctx)
+	if r.beside != nil {
+		r.beside.begin(ctx)
 	}
 	start := time.Now()
 	s, err := r.callAll(ctx, start.Add(length))
 	s.elapsed = time.Since(start)
-	if isBeside {
-		err = errors.Join(err, b.end())
+	if r.beside != nil {
+		err = errors.Join(err, r.beside.end())
 	}
 	if err != nil {
 		return s, err
@@ -146,7 +165,7 @@ func (r *runner) callAll(ctx context.Context, deadline time.Time) (sample, error
 	}
 	ended.Wait()
 	s.ops = s.times.total
-	r.added += s.ops
+	*r.added += s.ops
 	if failed.Load() {
 		return s, context.Cause(ctx)
 	}
@@ -183,8 +202,8 @@ func (r *runner) check(ctx context.Context) error {
 		}
 		sum += n
 	}
-	if sum != r.added {
-		return fmt.Errorf("%d increments were acknowledged and %d are there", r.added, sum)
+	if sum != *r.added {
+		return fmt.Errorf("%d increments were acknowledged and %d are there", *r.added, sum)
 	}
 	return nil
 }

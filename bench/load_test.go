@@ -30,7 +30,8 @@ func TestALostIncrementEndsTheMeasurement(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.close()
-	r := &runner{load: l, contender: c, added: 1}
+	one := int64(1)
+	r := &runner{load: l, contender: c, added: &one}
 	if _, err := r.run(t.Context(), time.Millisecond); err == nil || !strings.Contains(err.Error(), "acknowledged") {
 		t.Fatalf("got %v", err)
 	}

@@ -7,7 +7,7 @@ import (
 
 // channels is a goroutine with a channel for each counter: what a Go program does that need not survive. It shows
 // what the callers themselves cost.
-var channels = entry{"goroutine + channel, in memory", openGoroutines}
+var channels = entry{name: "goroutine + channel, in memory", open: openGoroutines}
 
 type goroutines struct {
 	inbox []chan ask

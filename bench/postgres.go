@@ -21,13 +21,13 @@ import (
 // UPDATE for each increment, (b) one goroutine that gathers those that wait into one statement. All run against the
 // database of PGTEST_URL, in schemas that are removed afterwards.
 var (
-	durablePG = entry{"DServer on PostgreSQL", openDurablePG}
-	remotePG  = entry{"DServer on PostgreSQL, consumer in another process", openRemotePG(1)}
-	twoPG     = entry{"DServer on PostgreSQL, 2 consumer processes", openRemotePG(2)}
-	fourPG    = entry{"DServer on PostgreSQL, 4 consumer processes", openRemotePG(4)}
-	eightPG   = entry{"DServer on PostgreSQL, 8 consumer processes", openRemotePG(8)}
-	singlePG  = entry{"(a) PostgreSQL, UPDATE per increment", openSinglePG}
-	groupPG   = entry{"(b) PostgreSQL, group commit by hand", openGroupPG}
+	durablePG = entry{name: "DServer on PostgreSQL", open: openDurablePG}
+	remotePG  = entry{name: "DServer on PostgreSQL, consumer in another process", open: openRemotePG(1)}
+	twoPG     = entry{name: "DServer on PostgreSQL, 2 consumer processes", open: openRemotePG(2)}
+	fourPG    = entry{name: "DServer on PostgreSQL, 4 consumer processes", open: openRemotePG(4)}
+	eightPG   = entry{name: "DServer on PostgreSQL, 8 consumer processes", open: openRemotePG(8)}
+	singlePG  = entry{name: "(a) PostgreSQL, UPDATE per increment", open: openSinglePG}
+	groupPG   = entry{name: "(b) PostgreSQL, group commit by hand", open: openGroupPG}
 )
 
 func onPG() bool { return os.Getenv("PG") == "1" }

@@ -15,11 +15,11 @@ import (
 )
 
 // remote is the subject with its consumer in another process: calls go through the file, and so do their answers.
-var remote = entry{"DServer on SQLite, consumer in another process", remoteOpener(1)}
+var remote = entry{name: "DServer on SQLite, consumer in another process", open: remoteOpener(1)}
 
 // crowd is remote with several consumers, each in a process of its own.
 func crowd(consumers int) entry {
-	return entry{fmt.Sprintf("DServer on SQLite, %d consumers in other processes", consumers), remoteOpener(consumers)}
+	return entry{name: fmt.Sprintf("DServer on SQLite, %d consumers in other processes", consumers), open: remoteOpener(consumers)}
 }
 
 type remoteServers struct {

@@ -14,51 +14,35 @@ import (
 	"time"
 )
 
-// withTool is the subject with a command of the admin tool beside it, in a process of its own, while it is measured. One that
-// ends is run again after toolPause.
+// withTool is the subject with a command of the admin tool beside it, in a process of its own. One that ends is run again after
+// toolPause.
 func withTool(args ...string) entry {
-	return entry{"beside dserver " + strings.Join(args, " "), func(ctx context.Context, dir string, n int) (contender, error) {
-		c, program, err := openWithTool(ctx, dir, n)
-		if err != nil {
-			return nil, err
-		}
-		return &toolBeside{servers: c, command: append([]string{program, "--db", file(dir)}, args...)}, nil
+	return entry{name: "beside dserver " + strings.Join(args, " "), start: func(ctx context.Context, dir string) (companion, error) {
+		program, err := buildTool(ctx, dir)
+		return &toolBeside{command: append([]string{program, "--db", file(dir)}, args...)}, err
 	}}
-}
-
-// openWithTool makes the tool, and then the subject.
-func openWithTool(ctx context.Context, dir string, n int) (c *servers, program string, err error) {
-	if program, err = buildTool(ctx, dir); err != nil {
-		return nil, "", err
-	}
-	opened, err := openDurable(ctx, dir, n)
-	if err != nil {
-		return nil, "", err
-	}
-	return opened.(*servers), program, nil
 }
 
 const toolPause = time.Second
 
-// toolBeside is servers with a command beside them.
+// toolBeside is a command.
 type toolBeside struct {
-	*servers
 	command []string
 	leave   context.CancelFunc
 	ended   chan error
 	used    usage // by its runs that have ended
 }
 
-func (w *toolBeside) others() (usage, error) { return w.used, nil } //nolint:unparam // other contenders have an error
+func (w *toolBeside) others() (usage, error) { return w.used, nil } //nolint:unparam // others have an error
 
-// begin implements beside.
+// begin implements companion.
 func (w *toolBeside) begin(ctx context.Context) {
 	ctx, w.leave = context.WithCancel(ctx)
 	w.ended = make(chan error, 1)
 	go func() { w.ended <- w.runAgain(ctx) }()
 }
 
-// end implements beside.
+// end implements companion.
 func (w *toolBeside) end() error {
 	w.leave()
 	return <-w.ended
@@ -68,10 +52,10 @@ func (w *toolBeside) end() error {
 func (w *toolBeside) runAgain(ctx context.Context) error {
 	for ctx.Err() == nil {
 		var failure strings.Builder
-		c := exec.CommandContext(ctx, w.command[0], w.command[1:]...)
-		c.Stderr, c.Cancel = &failure, func() error { return c.Process.Signal(os.Interrupt) }
+		c := interruptible(ctx, w.command)
+		c.Stderr = &failure
 		err := c.Run()
-		w.used = w.used.plus(usage{CPU: c.ProcessState.UserTime() + c.ProcessState.SystemTime()})
+		w.used = w.used.plus(cpuOf(c))
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("%s: %w: %s", strings.Join(w.command, " "), err, &failure)
 		}
@@ -83,54 +67,66 @@ func (w *toolBeside) runAgain(ctx context.Context) error {
 	return nil
 }
 
-// withBrowsers is the subject with a console, in a process of its own, whose overview so many browsers show while it is measured.
+// withBrowsers is the subject with a console beside it, in a process of its own, whose overview so many browsers show.
 func withBrowsers(browsers int) entry {
-	return entry{fmt.Sprintf("beside a console and %d browsers", browsers), func(ctx context.Context, dir string, n int) (contender, error) {
-		c, program, err := openWithTool(ctx, dir, n)
-		if err != nil {
-			return nil, err
-		}
-		command := exec.CommandContext(ctx, program, "--db", file(dir), "--json", "console", "--addr", "127.0.0.1:0")
-		command.Stderr = os.Stderr
-		output, err := command.StdoutPipe()
-		if err == nil {
-			err = command.Start()
-		}
-		if err != nil {
-			return nil, errors.Join(err, c.close())
-		}
-		beside := &consoleBeside{servers: c, console: command, browsers: browsers}
-		var at struct{ Serving string }
-		if err := json.NewDecoder(output).Decode(&at); err != nil {
-			return nil, errors.Join(fmt.Errorf("the console did not say where it serves: %w", err), beside.close())
-		}
-		beside.at = at.Serving
-		return beside, nil
+	return entry{name: fmt.Sprintf("beside a console and %d browsers", browsers), start: func(ctx context.Context, dir string) (companion, error) {
+		program, err := buildTool(ctx, dir)
+		return &consoleBeside{command: []string{program, "--db", file(dir), "--json", "console", "--addr", "127.0.0.1:0"}, browsers: browsers}, err
 	}}
 }
 
-// consoleBeside is servers with a console and browsers.
+// consoleBeside is a console and browsers.
 type consoleBeside struct {
-	*servers
-	console  *exec.Cmd
-	at       string
+	command  []string
 	browsers int
 	leave    context.CancelFunc
 	ended    chan error
+	used     usage
 }
 
-// begin implements beside.
+func (c *consoleBeside) others() (usage, error) { return c.used, nil } //nolint:unparam // others have an error
+
+// begin implements companion.
 func (c *consoleBeside) begin(ctx context.Context) {
 	ctx, c.leave = context.WithCancel(ctx)
-	c.ended = make(chan error, c.browsers)
-	for range c.browsers {
-		go func() { c.ended <- c.browse(ctx) }()
+	c.ended = make(chan error, 1)
+	go func() { c.ended <- c.serve(ctx) }()
+}
+
+// serve runs the console, with its browsers, until ctx ends.
+func (c *consoleBeside) serve(ctx context.Context) error {
+	command := interruptible(ctx, c.command)
+	command.Stderr = os.Stderr
+	output, err := command.StdoutPipe()
+	if err != nil {
+		return err
 	}
+	if err := command.Start(); err != nil {
+		return err
+	}
+	var at struct{ Serving string }
+	err = json.NewDecoder(output).Decode(&at)
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("the console did not say where it serves: %w", err)
+	}
+	ended := make(chan error, c.browsers)
+	for range c.browsers {
+		go func() { ended <- browse(ctx, at.Serving) }()
+	}
+	for range c.browsers {
+		err = errors.Join(err, <-ended)
+	}
+	failed := command.Wait()
+	c.used = c.used.plus(cpuOf(command))
+	if ctx.Err() == nil {
+		return errors.Join(err, failed)
+	}
+	return nil
 }
 
 // browse reads the overview's stream, as a browser does.
-func (c *consoleBeside) browse(ctx context.Context) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.at+"?live", nil)
+func browse(ctx context.Context, at string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at+"?live", nil)
 	if err != nil {
 		return err
 	}
@@ -149,19 +145,22 @@ func (c *consoleBeside) browse(ctx context.Context) error {
 	return fmt.Errorf("the stream ended after %d bytes: %w", n, err)
 }
 
-// end implements beside.
-func (c *consoleBeside) end() (err error) {
+// end implements companion.
+func (c *consoleBeside) end() error {
 	c.leave()
-	for range c.browsers {
-		err = errors.Join(err, <-c.ended)
-	}
-	return err
+	return <-c.ended
 }
 
-func (c *consoleBeside) close() error {
-	err := c.console.Process.Signal(os.Interrupt)
-	_ = c.console.Wait() // it was told to
-	return errors.Join(err, c.servers.close())
+// interruptible is a command that is interrupted when ctx ends.
+func interruptible(ctx context.Context, command []string) *exec.Cmd {
+	c := exec.CommandContext(ctx, command[0], command[1:]...)
+	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
+	return c
+}
+
+// cpuOf is what a command that has ended used.
+func cpuOf(c *exec.Cmd) usage {
+	return usage{CPU: c.ProcessState.UserTime() + c.ProcessState.SystemTime()}
 }
 
 // buildTool makes the program.
