@@ -257,7 +257,7 @@ func (c *compiler) leaf(t reflect.Type, p presence) (node, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &entity{row: w, presence: p}
+	e := &entity{row: w, presence: p, sum: summerFor(t)}
 	if p == nonZero {
 		e.zero, err = w.encodeZero(t)
 	}

@@ -79,12 +79,14 @@ func (d *differ) diff(ptr any) ([]Edit, error) {
 type differ struct {
 	schema  *Schema
 	rows    *Rows
+	index   *index // of the rows, if they are many
 	epoch   uint32
 	met     int  // committed rows that are still there
 	at      int  // the row met last
 	rewrite bool // the rows have an older form
 	merged  bool // d.buf has more than this schema's encoding of the value
 	path    []byte
+	sum     uint64 // of the value that is being compared; 0: none
 	buf     bytes.Buffer
 	spare   bytes.Buffer // of what is encoded again
 	older   *Rows        // with Rewrite: what the schema of the older version makes of the committed rows
@@ -113,16 +115,22 @@ func (d *differ) begin(committed *Rows) {
 	d.rows, d.epoch = committed, committed.mark(d.schema.serial)
 	d.met, d.at, d.path, d.places = 0, -1, d.path[:0], d.places[:0]
 	d.rewrite, d.merged, d.parted, d.origin, d.apart = false, false, 0, "", d.apart[:0]
-	if len(committed.list) >= indexFrom && committed.index == nil {
-		committed.index = newIndex(committed.list)
+	if len(committed.list) < indexFrom {
+		d.index, committed.index = nil, nil
+		return
 	}
+	if committed.index == nil {
+		committed.index = &index{}
+	}
+	d.index = committed.index
+	d.index.build(committed.list)
 }
 
 // keptBytes bounds the encoding buffer that an idle differ keeps.
 const keptBytes = 256 << 10
 
 func (d *differ) release() {
-	d.rows, d.cleared, d.sets, d.older, d.from = nil, nil, nil, nil, nil
+	d.rows, d.index, d.cleared, d.sets, d.older, d.from = nil, nil, nil, nil, nil, nil
 	for _, buf := range []*bytes.Buffer{&d.buf, &d.spare} {
 		if buf.Cap() > keptBytes {
 			*buf = bytes.Buffer{}
@@ -161,6 +169,7 @@ func (d *differ) emit(e *entity) error {
 		return d.fail(err)
 	}
 	d.forgetBase()
+	d.sum = 0
 	at := len(d.path)
 	for i, part := range parts {
 		if i > 0 {
@@ -222,7 +231,7 @@ func (d *differ) set(key string, value []byte) error {
 	}
 	e := Edit{Key: key, Value: bytes.Clone(value)}
 	if !d.merged {
-		e.base = d.schema.serial
+		e.base, e.sum = d.schema.serial, d.sum
 	}
 	d.sets = append(d.sets, e)
 	return nil
@@ -234,8 +243,8 @@ func (d *differ) find() (int, bool) {
 	if next < len(list) && list[next].key() == string(d.path) {
 		return next, true
 	}
-	if d.rows.index != nil {
-		return d.rows.index.find(list, d.path)
+	if d.index != nil {
+		return d.index.find(list, d.path)
 	}
 	if d.isBetween(next) {
 		return next, false

@@ -8,6 +8,7 @@ type Edit struct {
 	aside bool // of a collection that is bound to a Loader: Rows do not have its rows
 
 	base uint32 // the serial of the schema that decodes the value and encodes it again to the same; 0: none is known
+	sum  uint64 // of the value, if base is not 0; 0: none is known
 }
 
 // Scope is what an Edit clears.

@@ -21,6 +21,7 @@ const (
 // struct that holds lists itself, has a row for its plain fields and the lists below.
 type entity struct {
 	row      *whole // nil when there is no own row
+	sum      summer // of what is in the row; nil: none
 	presence presence
 	zero     []byte // the row that is not written, when presence is nonZero
 	pointer  bool   // the value is a pointer to what has the children

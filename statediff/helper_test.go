@@ -2,6 +2,7 @@ package statediff
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"math/big"
 	"reflect"
@@ -9,6 +10,15 @@ import (
 	"testing"
 	"time"
 )
+
+// TestMain lets small values have an index, which large ones have, so that all tests of values are tests of it, too.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if flag.Lookup("test.bench").Value.String() == "" {
+		indexFrom = 4
+	}
+	m.Run()
+}
 
 // fataler is what a test and a property of rapid have in common.
 type fataler interface {

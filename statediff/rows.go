@@ -13,7 +13,7 @@ import (
 // Rows are not safe for concurrent use, not even by Diff, which keeps its marks in them.
 type Rows struct {
 	list  []row
-	index *index // nil until a Diff needs it
+	index *index // nil until a Diff needs it, which is that of many rows
 	size  int64  // of the keys and values, and of the bases
 	epoch uint32 // of the latest Diff
 	based uint32 // the serial of the schema whose bases the rows have; 0: none
@@ -100,13 +100,14 @@ func (r *Rows) set(added row) {
 	added.seen = 0
 	if n := len(r.list); n == 0 || r.list[n-1].key() < key {
 		r.list = append(r.list, added)
-		r.index = nil
+		r.index.inserted(n)
 	} else if i, found := r.search(key); found {
 		r.size -= int64(len(r.list[i].data))
 		r.list[i] = added
+		r.index.replaced(i)
 	} else {
 		r.list = slices.Insert(r.list, i, added)
-		r.index = nil
+		r.index.inserted(i)
 	}
 	r.size += int64(len(added.data))
 }
@@ -180,6 +181,7 @@ func (r *Rows) clear(edits []Edit) {
 	if len(edits) == 0 {
 		return
 	}
+	r.index.clear(r.list)
 	r.list = slices.DeleteFunc(r.list, func(e row) bool {
 		if e.seen == dead {
 			r.size -= int64(len(e.data))
@@ -187,7 +189,6 @@ func (r *Rows) clear(edits []Edit) {
 		return e.seen == dead
 	})
 	if len(r.list) != before {
-		r.index = nil
 		r.shrink()
 	}
 }
@@ -212,11 +213,23 @@ func (r *Rows) insert(edits []Edit) {
 		if i, found := r.search(e.Key); found {
 			r.size -= int64(len(r.list[i].data))
 			r.list[i] = r.rowOf(e)
+			r.index.replaced(i)
 			r.size += int64(len(r.list[i].data))
 			continue
 		}
 		added = append(added, r.rowOf(e))
 	}
+	r.add(added)
+	for _, e := range edits {
+		if e.sum != 0 && r.index != nil && e.base == r.based && !e.aside {
+			i, _ := r.search(e.Key)
+			r.index.learn(i, e.sum, len(r.list))
+		}
+	}
+}
+
+// add adds rows that are new.
+func (r *Rows) add(added []row) {
 	if len(added) == 0 {
 		return
 	}
@@ -252,17 +265,19 @@ func hasTwins(sorted []row) bool {
 func (r *Rows) merge(added []row) {
 	old, next := len(r.list)-1, len(added)-1
 	r.list = slices.Grow(r.list, len(added))[:len(r.list)+len(added)]
+	r.index.grow(len(added))
 	for to := len(r.list) - 1; next >= 0; to-- {
 		if old >= 0 && r.list[old].key() > added[next].key() {
 			r.list[to] = r.list[old]
+			r.index.moved(old, to)
 			old--
 			continue
 		}
 		r.list[to] = added[next]
+		r.index.replaced(to)
 		r.size += int64(len(added[next].data))
 		next--
 	}
-	r.index = nil
 }
 
 // setBase keeps a base of row i.
@@ -289,6 +304,7 @@ func (r *Rows) dropBases() {
 func (r *Rows) mark(schema uint32) uint32 {
 	if r.based != schema && r.based != 0 {
 		r.dropBases()
+		r.index = nil
 	}
 	r.based = schema
 	r.epoch++

@@ -17,6 +17,14 @@ import (
 
 // diffRow compares the row of v.
 func (e *entity) diffRow(d *differ, v reflect.Value) error {
+	defer func() { d.sum = 0 }() // what else is set has none
+	if i, known := d.isKnown(e, v); known {
+		if d.rows.list[i].seen == d.epoch {
+			return d.fail(errDuplicate)
+		}
+		d.meet(i)
+		return nil
+	}
 	d.buf.Reset()
 	if err := e.encode(&d.buf, d, v); err != nil {
 		return d.fail(err)
@@ -31,6 +39,9 @@ func (e *entity) diffRow(d *differ, v reflect.Value) error {
 			return d.fail(err)
 		}
 		d.meet(i)
+		if d.sum != 0 {
+			d.index.learn(i, d.sum, len(d.rows.list))
+		}
 		return nil
 	case !found && d.parted == 0:
 		return e.write(d, v, isZero)
