@@ -6,20 +6,20 @@
 //	go run ./bench                        all of it, some four minutes
 //	go run ./bench -load 'call64|cast64'  the loads whose names match
 //	go run ./bench -runs 9 -time 2s       more rounds, longer ones
+//	go run ./bench -json                  for programs
 //	go run ./bench -samples new.txt       each run as a line for benchstat: benchstat old.txt new.txt, or benchstat -col /by new.txt
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"regexp"
-	"runtime"
 	"runtime/pprof"
 	"time"
 )
@@ -34,6 +34,9 @@ type options struct {
 	cpu    string // file for a CPU profile
 	file   string // for each run of each load
 	each   io.Writer
+	json   bool
+
+	records records
 }
 
 func main() {
@@ -73,6 +76,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.dir, "dir", ".", "where to make the databases: the disk that is measured")
 	flags.BoolVar(&o.check, "check", false, "fail when a promise is broken")
 	flags.StringVar(&o.file, "samples", "", "write each run of each load to the file, for benchstat")
+	flags.BoolVar(&o.json, "json", false, "print JSON in place of tables, an object a line: the machine, the rows of loads, and what was promised and measured")
 	flags.StringVar(&o.cpu, "cpuprofile", "", "write a CPU profile of this process to the file")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -99,7 +103,16 @@ func run(ctx context.Context, o options, w io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := printMachine(w, dir, o); err != nil {
+	m, err := machineOf(dir, o)
+	if err != nil {
+		return err
+	}
+	o.records = records{}
+	if o.json {
+		o.records, w = records{json.NewEncoder(w)}, io.Discard
+	}
+	m.print(w)
+	if err := o.records.write(record{Machine: &m}); err != nil {
 		return err
 	}
 	each, end, err := samplesFile(o.file)
@@ -124,7 +137,13 @@ func run(ctx context.Context, o options, w io.Writer) (err error) {
 		}
 		promises = append(promises, kept...)
 	}
-	if all := printPromises(w, promises); !all && o.check {
+	all := printPromises(w, promises)
+	for _, p := range promises {
+		if err := o.records.write(record{Promise: &p}); err != nil {
+			return err
+		}
+	}
+	if !all && o.check {
 		return errors.New("a promise is broken")
 	}
 	return nil
@@ -158,40 +177,11 @@ func (l load) section() section {
 		entries := append([]entry{l.subject, l.baseline}, l.others...)
 		rows := summarize(entries, samples, samples[1])
 		l.print(w, rows)
+		for _, r := range rows {
+			if err := o.records.write(record{Load: l.name, Row: &r}); err != nil {
+				return nil, err
+			}
+		}
 		return l.promises(rows[0], rows[1]), l.writeSamples(o.each, entries, samples)
 	}}
-}
-
-// printMachine says where the figures come from. A disk that syncs in no time does not sync.
-func printMachine(w io.Writer, dir string, o options) error {
-	sync, err := syncTime(dir)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(w, "%s %s/%s, %d CPUs; a page written over and synced in %s ms; medians of %d runs of %v\n",
-		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), millis(sync), o.runs, o.length)
-	return nil
-}
-
-// syncTime is the median time that it takes to write a page over and sync it.
-func syncTime(dir string) (time.Duration, error) {
-	f, err := os.Create(filepath.Join(dir, "sync"))
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	var times histogram
-	page := make([]byte, 4096)
-	for i := range 101 {
-		page[0] = byte(i)
-		start := time.Now()
-		if _, err := f.WriteAt(page, 0); err != nil {
-			return 0, err
-		}
-		if err := f.Sync(); err != nil {
-			return 0, err
-		}
-		times.record(time.Since(start))
-	}
-	return times.percentile(50), nil
 }

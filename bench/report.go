@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -25,6 +26,37 @@ type row struct {
 	allocs   float64 // each of these: per call
 	cpu      time.Duration
 	written  float64
+}
+
+// record is a line of the report for programs: one of its parts.
+type record struct {
+	Machine *machine `json:"machine,omitempty"`
+	Load    string   `json:"load,omitempty"` // of the row
+	Row     *row     `json:"row,omitempty"`
+	Promise *promise `json:"promise,omitempty"`
+}
+
+// records is where they go, if anywhere.
+type records struct{ to *json.Encoder }
+
+func (r records) write(of record) error {
+	if r.to == nil {
+		return nil
+	}
+	return r.to.Encode(of)
+}
+
+// MarshalJSON gives the fields their units.
+func (r row) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]any{
+		"entry": r.entry, "calls_per_second": r.rate, "slowest": r.slowest, "fastest": r.fastest, "ratio": r.ratio,
+		"p50_ns": r.p50, "p99_ns": r.p99, "allocs_per_call": r.allocs, "cpu_ns_per_call": r.cpu, "written_bytes_per_call": r.written,
+	})
+}
+
+// MarshalJSON is for its fields, which are not exported.
+func (p promise) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]any{"what": p.what, "want": p.want, "got": p.got, "kept": p.kept})
 }
 
 // summarize reduces samples to rows. The ratio is the median of the rounds' ratios: a slow moment of the machine meets

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -77,6 +78,56 @@ func TestEachRunIsALineForBenchstat(t *testing.T) {
 	}
 	if w, end, err := samplesFile(""); err != nil || w != io.Discard || end() != nil {
 		t.Errorf("without a name: %v, %v", w, err)
+	}
+}
+
+func TestWithJSONThereAreRecordsAndNothingElse(t *testing.T) {
+	o, err := parse([]string{"-json", "-load", "^call1$", "-runs", "1", "-time", "1ms", "-dir", t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := run(t.Context(), o, &out); err != nil {
+		t.Fatal(err)
+	}
+	machines, rows, promises := 0, 0, 0
+	for lines := json.NewDecoder(&out); lines.More(); {
+		var r struct {
+			Machine *machine
+			Load    string
+			Row     *struct {
+				Entry string
+				Rate  float64 `json:"calls_per_second"`
+				P50   int64   `json:"p50_ns"`
+			}
+			Promise *struct {
+				What, Want, Got string
+				Kept            *bool
+			}
+		}
+		if err := lines.Decode(&r); err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case r.Machine != nil:
+			machines++
+			if r.Machine.Go == "" || r.Machine.CPUs < 1 || r.Machine.Runs != 1 || r.Machine.Seconds != 0.001 {
+				t.Errorf("%+v", r.Machine)
+			}
+		case r.Row != nil:
+			rows++
+			if r.Load != "call1" || r.Row.Entry == "" || r.Row.Rate <= 0 || r.Row.P50 <= 0 {
+				t.Errorf("%s %+v", r.Load, r.Row)
+			}
+		case r.Promise != nil:
+			promises++
+			if r.Promise.What == "" || r.Promise.Want == "" || r.Promise.Got == "" || r.Promise.Kept == nil {
+				t.Errorf("%+v", r.Promise)
+			}
+		}
+	}
+	if machines != 1 || rows < 2 || promises < 1 {
+		t.Errorf("%d machines, %d rows, %d promises", machines, rows, promises)
 	}
 }
 
