@@ -51,6 +51,7 @@ func (c *consumer) scan(ctx context.Context, shard int64) {
 			next = time.Now().Add(max(mailbox.Jittered(mailbox.LookInterval), parkedShare*time.Since(began)))
 		}
 		if err != nil {
+			b.forget()
 			c.scanFailed(ctx, err)
 			continue
 		}
@@ -152,7 +153,7 @@ func (c *consumer) scanOnce(ctx context.Context, shard int64, b *bystander) (l l
 			l.cancel()
 		}
 	}()
-	begin := func(tx backend.ReadTx) error {
+	begin := func(tx backend.ReadTx) (await func() error) {
 		if b == nil || b.soon == 0 {
 			l.watch = tx.Watch(tenant.Bell(shard))
 		}
@@ -180,18 +181,21 @@ type parseRow func(prefix, key backend.Key) (ref tenant.Ref, isOne bool, err err
 // nil. Rows have a type and an id. It passes by the types that are not run here, those whose line is too long, of which it
 // returns one, and rows that are damaged.
 func (c *consumer) eachRow(
-	ctx context.Context, prefix backend.Key, begin func(tx backend.ReadTx) error, parse parseRow, fn func(tenant.Ref) error,
+	ctx context.Context, prefix backend.Key, begin func(tx backend.ReadTx) (await func() error), parse parseRow, fn func(tenant.Ref) error,
 ) (full string, err error) {
 	rest := backend.Range{Begin: prefix.Str(c.first), End: prefix.Str(c.last).Tree().End}
 	for {
 		var pairs []backend.KeyValue
 		err := c.DB.Read(ctx, func(tx backend.ReadTx) (err error) {
+			await := func() error { return nil }
 			if begin != nil {
-				if err := begin(tx); err != nil {
-					return err
-				}
+				await = begin(tx)
 			}
-			pairs, err = tx.GetRange(rest, backend.RangeOptions{Limit: tenant.MaxScan}).Get()
+			read := tx.GetRange(rest, backend.RangeOptions{Limit: tenant.MaxScan})
+			if err := await(); err != nil {
+				return err
+			}
+			pairs, err = read.Get()
 			return err
 		})
 		if err != nil {

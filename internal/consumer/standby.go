@@ -36,8 +36,19 @@ type bystander struct {
 	now   time.Time        // of the look
 	of    map[string]*crew // by type
 	soon  time.Duration    // in which the next look is due; zero when it stands by for nothing
-	ends  backend.Watch    // on the end of the one peer that it is next behind; nil of none or several
+	next  ability          // of the one peer that it was next behind in the look before; zero when that was none or several
+	ends  watched          // on the end of that
 }
+
+// watched is a watch on the end of what a peer runs, which stays from look to look.
+type watched struct {
+	backend.Watch // nil: none
+	of            ability
+	isNew         bool // it was set in this look, and is no watch if its transaction fails
+}
+
+// ability is a type that a peer runs.
+type ability struct{ typ, peer string }
 
 // crew is the peers of one type, and what it stands by for there.
 type crew struct {
@@ -68,7 +79,7 @@ func newCrew(typ string) *crew {
 
 // begin begins a look.
 func (b *bystander) begin() {
-	b.forget()
+	b.next, b.ends.isNew = b.onlyBehind(), false
 	now := time.Now()
 	for _, k := range b.of {
 		if now.Sub(b.now) >= mailbox.LookInterval { // this process stood still, not its peers
@@ -161,40 +172,65 @@ func (b *bystander) meet(ctx context.Context, k *crew, peers []string) error {
 	if unknown == nil {
 		return nil
 	}
-	return b.c.DB.Read(ctx, func(tx backend.ReadTx) error { return b.readPulses(tx, k, unknown) })
+	return b.c.DB.Read(ctx, func(tx backend.ReadTx) error { return b.readPulses(tx, k, unknown)() })
 }
 
 // readNeeded looks at the peers that the look before has needed, in the transaction that reads the marks. Most servers are left
-// to the first of their peers, so it is few.
-func (b *bystander) readNeeded(tx backend.ReadTx) error {
+// to the first of their peers, so it is few. What was read is known after the result was called: the marks are on their way
+// meanwhile.
+func (b *bystander) readNeeded(tx backend.ReadTx) (await func() error) {
 	if b == nil {
+		return func() error { return nil }
+	}
+	var all []func() error
+	for _, k := range b.of {
+		all = append(all, b.readPulses(tx, k, k.needed))
+	}
+	b.watchEnd(tx)
+	return func() error {
+		for _, await := range all {
+			if err := await(); err != nil {
+				return err
+			}
+		}
 		return nil
 	}
-	for _, k := range b.of {
-		if err := b.readPulses(tx, k, k.needed); err != nil {
-			return err
-		}
-	}
-	if typ, peer := b.onlyBehind(); peer != "" {
-		b.ends = tx.Watch(tenant.PresenceOf(peer).Ability(typ))
-	}
-	return nil
 }
 
-// onlyBehind is the one peer that it was next behind in the look before; "" when that was none or several.
-func (b *bystander) onlyBehind() (typ, peer string) {
+// watchEnd has a watch on the end of the peer that it is next behind.
+func (b *bystander) watchEnd(tx backend.ReadTx) {
+	if b.ends.Watch != nil && !b.ends.isNew && b.ends.of == b.next && !isDone(b.ends) {
+		return
+	}
+	b.forget()
+	if b.next != (ability{}) {
+		b.ends = watched{tx.Watch(tenant.PresenceOf(b.next.peer).Ability(b.next.typ)), b.next, true}
+	}
+}
+
+func isDone(w backend.Watch) bool {
+	select {
+	case <-w.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// onlyBehind is what the one peer runs that it was next behind in the look before; zero when that was none or several.
+func (b *bystander) onlyBehind() (of ability) {
 	count := 0
 	for _, k := range b.of {
 		count += len(k.behind)
 		for id := range k.behind {
-			typ, peer = k.typ, id
+			of = ability{k.typ, id}
 		}
 		clear(k.behind)
 	}
 	if count != 1 {
-		return "", ""
+		return ability{}
 	}
-	return typ, peer
+	return of
 }
 
 // readPulse looks at one more.
@@ -202,11 +238,12 @@ func (b *bystander) readPulse(ctx context.Context, k *crew, peer string) error {
 	if _, isRead := k.read[peer]; isRead {
 		return nil
 	}
-	return b.c.DB.Read(ctx, func(tx backend.ReadTx) error { return b.readPulses(tx, k, []string{peer}) })
+	return b.c.DB.Read(ctx, func(tx backend.ReadTx) error { return b.readPulses(tx, k, []string{peer})() })
 }
 
-// Of a process that had a pulse at the last look the record is not read: the end of that pulse tells that it is gone.
-func (b *bystander) readPulses(tx backend.ReadTx, k *crew, ids []string) error {
+// readPulses asks for pulses, and await takes them. Of a process that had a pulse at the last look the record is not read: the
+// end of that pulse tells that it is gone.
+func (b *bystander) readPulses(tx backend.ReadTx, k *crew, ids []string) (await func() error) {
 	pulses, records := make([]backend.Future[[]byte], len(ids)), make([]backend.Future[[]byte], len(ids))
 	for i, id := range ids {
 		keys := tenant.PresenceOf(id)
@@ -215,23 +252,26 @@ func (b *bystander) readPulses(tx backend.ReadTx, k *crew, ids []string) error {
 			records[i] = tx.Get(keys.Record())
 		}
 	}
-	for i, id := range ids {
-		isThere, err := tenant.IsThere(records[i])
-		if err != nil {
-			return err
+	return func() error {
+		for i, id := range ids {
+			isThere, err := tenant.IsThere(records[i])
+			if err != nil {
+				return err
+			}
+			value, err := pulses[i].Get()
+			if err != nil {
+				return err
+			}
+			k.read[id] = struct{}{}
+			k.pulses[id] = k.pulses[id].Next(value, isThere, k.typ, b.now)
 		}
-		value, err := pulses[i].Get()
-		if err != nil {
-			return err
-		}
-		k.read[id] = struct{}{}
-		k.pulses[id] = k.pulses[id].Next(value, isThere, k.typ, b.now)
+		return nil
 	}
-	return nil
 }
 
 // nextShare is what part of its time who is next spends with looks, if that is not too seldom: a look costs ten times as much
-// on a store across a network, and its client's and server's processors are wanted by who is at work.
+// on a store across a network, and its client's and server's processors are wanted by who is at work. With a watch on the end of
+// its peer, looks are for a peer that is killed, of which the pulse tells a few of its intervals later.
 const nextShare = 10
 
 // end ends a look.
@@ -243,9 +283,14 @@ func (b *bystander) end() {
 		if len(k.first) == 0 {
 			continue
 		}
-		interval := 2 * mailbox.PulseInterval(len(k.peers))
+		pulse := mailbox.PulseInterval(len(k.peers))
+		interval := 3 * pulse
 		if len(k.behind) > 0 {
-			interval = min(max(nextShare*took, interval/6), interval/4)
+			seldom := pulse / 2
+			if b.ends.Watch != nil {
+				seldom = pulse
+			}
+			interval = min(max(nextShare*took, pulse/3), seldom)
 		}
 		if b.soon == 0 || interval < b.soon {
 			b.soon = interval
@@ -253,17 +298,17 @@ func (b *bystander) end() {
 	}
 }
 
-// forget gives back the watch of the look before.
+// forget gives back the watch.
 func (b *bystander) forget() {
-	if b.ends != nil {
+	if b.ends.Watch != nil {
 		b.ends.Cancel()
-		b.ends = nil
 	}
+	b.ends = watched{}
 }
 
 // sleep waits until the next look is due, or the peer that it is next behind ends.
 func (b *bystander) sleep(ctx context.Context) {
-	if b.ends == nil {
+	if b.ends.Watch == nil {
 		sleep(ctx, b.soon)
 		return
 	}

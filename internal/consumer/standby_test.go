@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -122,7 +123,8 @@ func TestDeadPeersAreWaitedForTogether(t *testing.T) {
 	})
 }
 
-// Who is next behind one peer hears at once that it ends, and goes on as soon; behind several it looks in intervals.
+// Who is next behind one peer hears at once that it ends, and goes on as soon; behind several it looks in intervals. The watch
+// stays from look to look, but for one that was set in a transaction that failed.
 func TestWhoIsNextHearsOfThePeersEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, servers := range []int{1, 2} {
@@ -152,7 +154,9 @@ func TestWhoIsNextHearsOfThePeersEnd(t *testing.T) {
 					for _, other := range others {
 						keys := tenant.PresenceOf(other)
 						tx.Set(keys.Record(), nil)
-						tx.Set(keys.Ability(def.Name), []byte{1})
+						if beat == 1 {
+							tx.Set(keys.Ability(def.Name), []byte{1})
+						}
 						tx.Set(keys.Pulse(), []byte{beat})
 					}
 					return nil
@@ -161,12 +165,25 @@ func TestWhoIsNextHearsOfThePeersEnd(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			looks, errFailed := 1, errors.New("it fails")
 			look := func() {
 				t.Helper()
 				b.begin()
-				if err := db.Read(t.Context(), b.readNeeded); err != nil {
+				var failed backend.Watch
+				err := db.Read(t.Context(), func(tx backend.ReadTx) error {
+					_, failed = b.readNeeded(tx), b.ends.Watch
+					return errFailed
+				})
+				if kept := b.ends.Watch != nil && !b.ends.isNew; !errors.Is(err, errFailed) || kept != (looks == 3 && servers == 1) {
+					t.Fatalf("at look %d the watch is kept: %v; %v", looks, kept, err)
+				}
+				if err := db.Read(t.Context(), func(tx backend.ReadTx) error { return b.readNeeded(tx)() }); err != nil {
 					t.Fatal(err)
 				}
+				if b.ends.isNew && b.ends.Watch == failed {
+					t.Fatal("the watch of a transaction that failed is kept")
+				}
+				looks++
 				for i, ref := range refs {
 					k.peers = []string{others[i], p.ID}
 					if isLeft, err := b.standsBy(t.Context(), ref); err != nil || !isLeft {
@@ -178,6 +195,8 @@ func TestWhoIsNextHearsOfThePeersEnd(t *testing.T) {
 			set(1)
 			look()
 			set(2)
+			look()
+			set(3)
 			look()
 			began := time.Now()
 			time.AfterFunc(time.Millisecond, func() {
