@@ -269,10 +269,13 @@ func (b *bystander) readPulses(tx backend.ReadTx, k *crew, ids []string) (await 
 	}
 }
 
-// nextShare is what part of its time who is next spends with looks, if that is not too seldom: a look costs ten times as much
-// on a store across a network, and its client's and server's processors are wanted by who is at work. With a watch on the end of
-// its peer, looks are for a peer that is killed, of which the pulse tells a few of its intervals later.
-const nextShare = 10
+// nextShare and otherShare are what part of its time who is next, and who is not, spends with looks, if that is not too seldom: a
+// look costs ten times as much on a store across a network, and its client's and server's processors are wanted by who is at
+// work. With a watch on the end of its peer, looks of who is next are for a peer that is killed.
+const (
+	nextShare  = 10
+	otherShare = 20
+)
 
 // end ends a look.
 func (b *bystander) end() {
@@ -284,7 +287,7 @@ func (b *bystander) end() {
 			continue
 		}
 		pulse := mailbox.PulseInterval(len(k.peers))
-		interval := 3 * pulse
+		interval := min(max(otherShare*took, 2*pulse), 3*pulse)
 		if len(k.behind) > 0 {
 			seldom := pulse / 2
 			if b.ends.Watch != nil {
