@@ -58,9 +58,9 @@ func (l load) measure(
 	samples = make([][]sample, len(entries))
 	runners := make([]*runner, len(entries))
 	for i, e := range entries {
-		r, err := l.open(ctx, dir, e, runners[0])
-		if err != nil {
-			return nil, fmt.Errorf("%s: open %s: %w", l.name, e.name, err)
+		r, failed := l.open(ctx, dir, e, runners[0])
+		if failed != nil {
+			return nil, fmt.Errorf("%s: open %s: %w", l.name, e.name, failed)
 		}
 		if e.open != nil {
 			defer func() { err = errors.Join(err, r.close()) }()

@@ -33,7 +33,7 @@ type toolBeside struct {
 	used    usage // by its runs that have ended
 }
 
-func (w *toolBeside) others() (usage, error) { return w.used, nil } //nolint:unparam // others have an error
+func (w *toolBeside) others() (usage, error) { return w.used, nil }
 
 // begin implements companion.
 func (w *toolBeside) begin(ctx context.Context) {
@@ -84,7 +84,7 @@ type consoleBeside struct {
 	used     usage
 }
 
-func (c *consoleBeside) others() (usage, error) { return c.used, nil } //nolint:unparam // others have an error
+func (c *consoleBeside) others() (usage, error) { return c.used, nil }
 
 // begin implements companion.
 func (c *consoleBeside) begin(ctx context.Context) {

@@ -204,21 +204,22 @@ func TestSumsTellPartsApart(t *testing.T) {
 	t.Parallel()
 	type pair struct{ A, B []string }
 	type texts struct{ A, B string }
-	one, two, none := 1, 2, 0
+	first, second, none := 1, 2, 0
 	start := maphash.String(sumSeed, "start")
 	for _, c := range [][2]any{
 		{pair{A: []string{"x"}}, pair{B: []string{"x"}}},
 		{texts{"ab", ""}, texts{"a", "b"}},
 		{[]*int{nil}, []*int{&none}},
-		{[]*int{&one}, []*int{&two}},
+		{[]*int{&first}, []*int{&second}},
 		{[]string{}, []string{""}},
 		{[]float64{0}, []float64{math.Copysign(0, -1)}},
 	} {
 		sum := summerFor(reflect.TypeOf(c[0]))
-		if sum(start, reflect.ValueOf(c[0])) == sum(start, reflect.ValueOf(c[1])) {
+		one, other := sum(start, reflect.ValueOf(c[0])), sum(start, reflect.ValueOf(c[1]))
+		if one == other {
 			t.Errorf("%v and %v have the same sum", c[0], c[1])
 		}
-		if sum(start, reflect.ValueOf(c[0])) != sum(start, reflect.ValueOf(c[0])) || sum(start, reflect.ValueOf(c[0])) == sum(^start, reflect.ValueOf(c[0])) {
+		if again := sum(start, reflect.ValueOf(c[0])); again != one || sum(^start, reflect.ValueOf(c[0])) == one {
 			t.Errorf("the sum of %v", c[0])
 		}
 	}
