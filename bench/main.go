@@ -107,7 +107,6 @@ func run(ctx context.Context, o options, w io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	o.records = records{}
 	if o.json {
 		o.records, w = records{json.NewEncoder(w)}, io.Discard
 	}

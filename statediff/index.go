@@ -6,7 +6,8 @@ import (
 	"unsafe"
 )
 
-// indexFrom is the number of rows from which Diff looks keys up by their hash. Below it a binary search is as fast. Tests set it.
+// indexFrom is the number of rows from which Diff looks keys up by their hash. Below it a binary search is as fast. Tests set it,
+// to 3 at least: there is a free slot in a table of 3 rows and more.
 var indexFrom = 128
 
 // index finds rows by the hash of their key: an open table of row numbers plus one. It costs at most 8 bytes a row,

@@ -200,6 +200,9 @@ const dead = ^uint32(0)
 func (r *Rows) shrink() {
 	if cap(r.list) > 16 && len(r.list) < cap(r.list)/4 {
 		r.list = slices.Clone(r.list)
+		if r.index != nil {
+			r.index.sums = slices.Clone(r.index.sums)
+		}
 	}
 }
 

@@ -82,12 +82,12 @@ func summerOfStruct(t reflect.Type, within []reflect.Type) summer {
 }
 
 func summerOfSlice(t reflect.Type, within []reflect.Type) summer {
-	if t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 {
-		return func(sum uint64, v reflect.Value) uint64 { return addSum(sum, maphash.Bytes(sumSeed, v.Bytes())) }
-	}
 	element := summerFor(t.Elem(), within...)
-	if element == nil {
+	switch {
+	case element == nil:
 		return nil
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8:
+		return func(sum uint64, v reflect.Value) uint64 { return addSum(sum, maphash.Bytes(sumSeed, v.Bytes())) }
 	}
 	return func(sum uint64, v reflect.Value) uint64 {
 		n := v.Len()

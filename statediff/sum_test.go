@@ -185,11 +185,18 @@ func TestSumsStayWhenRowsComeAndGo(t *testing.T) {
 	mustKnow(many)
 }
 
+// level is one byte with a method of its own.
+type level uint8
+
+func (l level) MarshalText() ([]byte, error)     { return []byte{'0' + byte(l)}, nil }
+func (l *level) UnmarshalText(text []byte) error { *l = level(text[0] - '0'); return nil }
+
 // What may be encoded as something else without a change in memory has no sum.
 func TestWhatHasNoSum(t *testing.T) {
 	t.Parallel()
 	type tree struct{ Below []tree }
-	for _, of := range []any{map[string]int{}, []any{}, big.Int{}, struct{ M map[string]bool }{}, tree{}, struct{ F func() }{}} {
+	type levels []level
+	for _, of := range []any{map[string]int{}, []any{}, big.Int{}, struct{ M map[string]bool }{}, tree{}, struct{ F func() }{}, levels{}} {
 		if typ := reflect.TypeOf(of); summerFor(typ) != nil {
 			t.Errorf("%v has a sum", typ)
 		}
