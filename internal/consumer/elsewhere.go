@@ -172,9 +172,9 @@ func (c *consumer) scanLabelOnce(ctx context.Context, label string) (l look, err
 			l.cancel()
 		}
 	}()
-	begin := func(tx backend.ReadTx) (await func() error) {
+	begin := func(tx backend.ReadTx) error {
 		l.watch = tx.Watch(bell)
-		return func() error { return nil }
+		return nil
 	}
 	parse := func(bell, key backend.Key) (tenant.Ref, bool, error) {
 		ref, err := tenant.ParseLabelRow(bell, key)

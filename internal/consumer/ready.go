@@ -153,7 +153,7 @@ func (c *consumer) scanOnce(ctx context.Context, shard int64, b *bystander) (l l
 			l.cancel()
 		}
 	}()
-	begin := func(tx backend.ReadTx) (await func() error) {
+	begin := func(tx backend.ReadTx) error {
 		if b == nil || b.soon == 0 {
 			l.watch = tx.Watch(tenant.Bell(shard))
 		}
@@ -181,19 +181,17 @@ type parseRow func(prefix, key backend.Key) (ref tenant.Ref, isOne bool, err err
 // nil. Rows have a type and an id. It passes by the types that are not run here, those whose line is too long, of which it
 // returns one, and rows that are damaged.
 func (c *consumer) eachRow(
-	ctx context.Context, prefix backend.Key, begin func(tx backend.ReadTx) (await func() error), parse parseRow, fn func(tenant.Ref) error,
+	ctx context.Context, prefix backend.Key, begin func(tx backend.ReadTx) error, parse parseRow, fn func(tenant.Ref) error,
 ) (full string, err error) {
 	rest := backend.Range{Begin: prefix.Str(c.first), End: prefix.Str(c.last).Tree().End}
 	for {
 		var pairs []backend.KeyValue
 		err := c.DB.Read(ctx, func(tx backend.ReadTx) (err error) {
-			await := func() error { return nil }
+			read := tx.GetRange(rest, backend.RangeOptions{Limit: tenant.MaxScan}) // on its way while begin waits for what it reads
 			if begin != nil {
-				await = begin(tx)
-			}
-			read := tx.GetRange(rest, backend.RangeOptions{Limit: tenant.MaxScan})
-			if err := await(); err != nil {
-				return err
+				if err := begin(tx); err != nil {
+					return err
+				}
 			}
 			pairs, err = read.Get()
 			return err

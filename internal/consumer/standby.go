@@ -172,29 +172,22 @@ func (b *bystander) meet(ctx context.Context, k *crew, peers []string) error {
 	if unknown == nil {
 		return nil
 	}
-	return b.c.DB.Read(ctx, func(tx backend.ReadTx) error { return b.readPulses(tx, k, unknown)() })
+	return b.c.DB.Read(ctx, func(tx backend.ReadTx) error { return b.readPulses(tx, k, unknown) })
 }
 
 // readNeeded looks at the peers that the look before has needed, in the transaction that reads the marks. Most servers are left
-// to the first of their peers, so it is few. What was read is known after the result was called: the marks are on their way
-// meanwhile.
-func (b *bystander) readNeeded(tx backend.ReadTx) (await func() error) {
+// to the first of their peers, so it is few.
+func (b *bystander) readNeeded(tx backend.ReadTx) error {
 	if b == nil {
-		return func() error { return nil }
-	}
-	var all []func() error
-	for _, k := range b.of {
-		all = append(all, b.readPulses(tx, k, k.needed))
-	}
-	b.watchEnd(tx)
-	return func() error {
-		for _, await := range all {
-			if err := await(); err != nil {
-				return err
-			}
-		}
 		return nil
 	}
+	b.watchEnd(tx)
+	for _, k := range b.of {
+		if err := b.readPulses(tx, k, k.needed); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // watchEnd has a watch on the end of the peer that it is next behind.
@@ -238,12 +231,11 @@ func (b *bystander) readPulse(ctx context.Context, k *crew, peer string) error {
 	if _, isRead := k.read[peer]; isRead {
 		return nil
 	}
-	return b.c.DB.Read(ctx, func(tx backend.ReadTx) error { return b.readPulses(tx, k, []string{peer})() })
+	return b.c.DB.Read(ctx, func(tx backend.ReadTx) error { return b.readPulses(tx, k, []string{peer}) })
 }
 
-// readPulses asks for pulses, and await takes them. Of a process that had a pulse at the last look the record is not read: the
-// end of that pulse tells that it is gone.
-func (b *bystander) readPulses(tx backend.ReadTx, k *crew, ids []string) (await func() error) {
+// Of a process that had a pulse at the last look the record is not read: the end of that pulse tells that it is gone.
+func (b *bystander) readPulses(tx backend.ReadTx, k *crew, ids []string) error {
 	pulses, records := make([]backend.Future[[]byte], len(ids)), make([]backend.Future[[]byte], len(ids))
 	for i, id := range ids {
 		keys := tenant.PresenceOf(id)
@@ -252,21 +244,19 @@ func (b *bystander) readPulses(tx backend.ReadTx, k *crew, ids []string) (await 
 			records[i] = tx.Get(keys.Record())
 		}
 	}
-	return func() error {
-		for i, id := range ids {
-			isThere, err := tenant.IsThere(records[i])
-			if err != nil {
-				return err
-			}
-			value, err := pulses[i].Get()
-			if err != nil {
-				return err
-			}
-			k.read[id] = struct{}{}
-			k.pulses[id] = k.pulses[id].Next(value, isThere, k.typ, b.now)
+	for i, id := range ids {
+		isThere, err := tenant.IsThere(records[i])
+		if err != nil {
+			return err
 		}
-		return nil
+		value, err := pulses[i].Get()
+		if err != nil {
+			return err
+		}
+		k.read[id] = struct{}{}
+		k.pulses[id] = k.pulses[id].Next(value, isThere, k.typ, b.now)
 	}
+	return nil
 }
 
 // nextShare and otherShare are what part of its time who is next, and who is not, spends with looks, if that is not too seldom: a

@@ -114,7 +114,7 @@ func TestDeadPeersAreWaitedForTogether(t *testing.T) {
 			}
 			b.end()
 			if took := time.Since(began); !isLeft || took > time.Minute {
-				if silent := mailbox.SilentAfter(len(peers)); took > silent+silent/2 {
+				if silent := mailbox.SilentAfter(len(peers)); took > silent+mailbox.PulseInterval(len(peers)) {
 					t.Errorf("they are waited for for %v, where one is for %v", took, silent)
 				}
 				return
@@ -171,13 +171,16 @@ func TestWhoIsNextHearsOfThePeersEnd(t *testing.T) {
 				b.begin()
 				var failed backend.Watch
 				err := db.Read(t.Context(), func(tx backend.ReadTx) error {
-					_, failed = b.readNeeded(tx), b.ends.Watch
+					if err := b.readNeeded(tx); err != nil {
+						return err
+					}
+					failed = b.ends.Watch
 					return errFailed
 				})
 				if kept := b.ends.Watch != nil && !b.ends.isNew; !errors.Is(err, errFailed) || kept != (looks == 3 && servers == 1) {
 					t.Fatalf("at look %d the watch is kept: %v; %v", looks, kept, err)
 				}
-				if err := db.Read(t.Context(), func(tx backend.ReadTx) error { return b.readNeeded(tx)() }); err != nil {
+				if err := db.Read(t.Context(), b.readNeeded); err != nil {
 					t.Fatal(err)
 				}
 				if b.ends.isNew && b.ends.Watch == failed {
