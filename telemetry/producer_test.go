@@ -52,7 +52,7 @@ func TestProducerTellsTheHistogramsOfTheMeter(t *testing.T) {
 		db, all = tel.Intercept(db), append(all, tel)
 	}
 	p := &process{db: db}
-	p.runs(t, orders, stocks)
+	stop := p.runs(t, orders, stocks)
 	for range 20 {
 		must(t, orders.At(db, "17").Call(within(t), remind{}, nil))
 		must(t, stocks.At(db, "tea").Cast(within(t), pick{}))
@@ -71,6 +71,7 @@ func TestProducerTellsTheHistogramsOfTheMeter(t *testing.T) {
 		return true
 	}
 	eventually(t, "both tell the same histograms", equal)
+	stop() // the timers that were set are handled until then
 	want, got := histogramsOf(t, byMeter), histogramsOf(t, byProducer)
 	for name, w := range want {
 		g := got[name]

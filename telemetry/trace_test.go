@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -97,15 +98,18 @@ func (p *process) span(t *testing.T, name string) tracetest.SpanStub {
 	return found
 }
 
-func (p *process) runs(t testing.TB, types ...dserver.Type) {
+// runs runs a consumer until the end of the test, or until stop is called.
+func (p *process) runs(t testing.TB, types ...dserver.Type) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- dserver.Run(ctx, p.db, types...) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		must(t, <-ended)
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 func must(t testing.TB, err error) {
