@@ -83,7 +83,7 @@ func Open(url string, opts ...Option) (*DB, error) {
 }
 
 func newDB(url string, o options) (*DB, error) {
-	db := &DB{options: o, log: occ.NewLog(errs), watches: occ.NewWatches(false)}
+	db := &DB{options: o, log: occ.NewLog(errs), watches: occ.NewWatches()}
 	db.sql = newStatements(&db.options)
 	db.life, db.end = context.WithCancel(context.Background())
 	var err error

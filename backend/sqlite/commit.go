@@ -27,6 +27,10 @@ func (w *writer) commit(members []*occ.Tx) {
 			return
 		}
 		err = drain(w.end)
+		w.shares.release(w.db.log.Clock())
+		if err == nil {
+			notify(w.db.files.log())
+		}
 	}
 	if err != nil {
 		if driver.ErrCode(err).ToPrimary() == driver.ResultFull {
@@ -38,9 +42,6 @@ func (w *writer) commit(members []*occ.Tx) {
 	if err := w.db.judgeFiles(w.db.files.checkSoon()); err != nil {
 		w.failed(members, unknownBy(err))
 		return
-	}
-	if group.Foreign {
-		w.metForeign()
 	}
 	if !group.IsEmpty() {
 		for _, m := range members {
@@ -57,6 +58,9 @@ func (w *writer) gatherWrites(members []*occ.Tx) (*occ.Record, error) {
 		return nil, err
 	}
 	group := &occ.Record{Foreign: row != w.reserved}
+	if group.Foreign {
+		w.metForeign()
+	}
 	if err := w.admit(members, group, row); err != nil {
 		return nil, err
 	}
@@ -150,7 +154,6 @@ func (w *writer) write(x *occ.Write) error {
 
 // publish makes a committed group known to this process.
 func (w *writer) publish(group *occ.Record) {
-	notify(w.db.files.log())
 	w.reserved = w.owned.Load()
 	pages := pagesOf(group) // before its values are dropped
 	w.db.log.Publish(group)
@@ -212,5 +215,7 @@ func (w *writer) metForeign() {
 		w.db.log.SawForeign()
 	}
 	w.db.watches.Suspect()
-	w.db.watches.Wake()
+	if !w.db.hears.Load() {
+		w.db.watches.Wake()
+	}
 }

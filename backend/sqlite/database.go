@@ -40,6 +40,8 @@ type DB struct {
 	writer      *writer
 	log         *occ.Log
 	watches     *occ.Watches
+	noticed     chan struct{} // has room for one: there was notice of a commit
+	hears       atomic.Bool   // there will be
 	checkpoints checkpoints
 	free        func(path string) int64 // on the disk
 	reports     occ.Reports
@@ -83,7 +85,7 @@ func Open(path string, opts ...Option) (*DB, error) {
 }
 
 func newDB(f *files) *DB {
-	db := &DB{path: f.path, files: f, log: occ.NewLog(errs), watches: occ.NewWatches(true), stopped: make(chan struct{})}
+	db := &DB{path: f.path, files: f, log: occ.NewLog(errs), watches: occ.NewWatches(), noticed: make(chan struct{}, 1), stopped: make(chan struct{})}
 	db.pool = pool{path: f.path, limit: maxReaders, connect: db.openConnection, pause: db.pause}
 	db.checkpoints = newCheckpoints(db)
 	db.free = freeBytes
@@ -138,6 +140,9 @@ func (db *DB) Transact(ctx context.Context, fn func(tx backend.Tx) error) error 
 	wasOld, fresh := false, false
 	for {
 		if err := db.check(ctx); err != nil {
+			return err
+		}
+		if err := db.writer.awaitShare(ctx); err != nil {
 			return err
 		}
 		a := &attempt{snapshot: snapshot{db: db, ctx: ctx}}
@@ -311,13 +316,30 @@ var _ backend.Reporter = (*DB)(nil)
 func (db *DB) Report(to func(error)) (stop func()) { return db.reports.Add(to) }
 
 // pause waits unless ctx or the database ends, and returns why.
-func (db *DB) pause(ctx context.Context, d time.Duration) error {
+func (db *DB) pause(ctx context.Context, d time.Duration) error { return db.await(ctx, d, nil) }
+
+// awaitNotice waits as pause does, until there is notice of a commit, of whichever process.
+func (db *DB) awaitNotice(ctx context.Context, d time.Duration) error {
+	return db.await(ctx, d, db.noticed)
+}
+
+// notice lets who waits for a commit go on.
+func (db *DB) notice() {
+	select {
+	case db.noticed <- struct{}{}:
+	default:
+	}
+}
+
+func (db *DB) await(ctx context.Context, d time.Duration, notice <-chan struct{}) error {
 	if err := db.check(ctx); err != nil || d <= 0 {
 		return err
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
+	case <-notice:
+		return nil
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():

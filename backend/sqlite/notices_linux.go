@@ -3,6 +3,7 @@ package sqlite
 import (
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,14 +12,16 @@ import (
 // kernel tells all who asked. What it tells of writes comes before the commit can be seen, and several times for each; to set
 // the times of the file would make the next fsync slower. SQLite has no locks on the log, which closing it would drop.
 type notices struct {
-	come chan struct{} // nil: none do
+	come bool // else none do
+	take func() (rest time.Duration)
 	file *os.File
 	stop chan struct{}
 	wg   sync.WaitGroup
 }
 
-// listen asks for notices. Where the system has none to give, as beyond its limit of those who may ask, none come.
-func listen(log string) *notices {
+// listen asks for notices, and has each taken by a function that says for how long none is to be taken after it. Where the
+// system has none to give, as beyond its limit of those who may ask, none come.
+func listen(log string, take func() (rest time.Duration)) *notices {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return &notices{}
@@ -27,28 +30,30 @@ func listen(log string) *notices {
 		_ = unix.Close(fd)
 		return &notices{}
 	}
-	n := &notices{come: make(chan struct{}), file: os.NewFile(uintptr(fd), "inotify"), stop: make(chan struct{})}
+	n := &notices{come: true, take: take, file: os.NewFile(uintptr(fd), "inotify"), stop: make(chan struct{})}
 	n.wg.Go(n.read)
 	return n
 }
 
-// read hands notices over. Those that come while nobody takes one are one, in the kernel.
+// read has notices taken. Those that come while none is taken are one, in the kernel.
 func (n *notices) read() {
 	events := make([]byte, 4<<10)
 	for {
 		if _, err := n.file.Read(events); err != nil {
 			return
 		}
-		select {
-		case n.come <- struct{}{}:
-		case <-n.stop:
-			return
+		if rest := n.take(); rest > 0 {
+			select {
+			case <-time.After(rest):
+			case <-n.stop:
+				return
+			}
 		}
 	}
 }
 
 func (n *notices) close() {
-	if n.come == nil {
+	if !n.come {
 		return
 	}
 	_ = n.file.Close()

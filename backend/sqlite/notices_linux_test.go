@@ -13,12 +13,23 @@ import (
 func TestCommitsGiveNotice(t *testing.T) {
 	db := openTest(t)
 	other := openAt(t, db.path)
-	first, second := listen(db.files.log()), listen(db.files.log())
+	take := func() (*notices, chan struct{}) {
+		taken := make(chan struct{}, 1)
+		return listen(db.files.log(), func() time.Duration {
+			select {
+			case taken <- struct{}{}:
+			default:
+			}
+			return 0
+		}), taken
+	}
+	first, atFirst := take()
+	second, atSecond := take()
 	for i := range 20 {
 		mustSet(t, []*DB{db, other}[i%2], "a", strconv.Itoa(i))
-		for _, n := range []*notices{first, second} {
+		for _, taken := range []chan struct{}{atFirst, atSecond} {
 			select {
-			case <-n.come:
+			case <-taken:
 			case <-time.After(time.Minute):
 				t.Fatal("no notice has come")
 			}
@@ -29,10 +40,29 @@ func TestCommitsGiveNotice(t *testing.T) {
 		mustSet(t, db, "a", strconv.Itoa(i))
 	}
 	second.close()
-	if n := listen(db.files.log() + "-not-there"); n.come != nil {
+	if n := listen(db.files.log()+"-not-there", nil); n.come {
 		t.Error("it listens to a file that is not there")
 	} else {
 		n.close()
+	}
+}
+
+// No notice is taken for as long as who took the last one says, and then the next is.
+func TestNoticesRest(t *testing.T) {
+	db := openTest(t)
+	taken := make(chan time.Time, 100)
+	n := listen(db.files.log(), func() time.Duration {
+		taken <- time.Now()
+		return 50 * time.Millisecond
+	})
+	defer n.close()
+	mustSet(t, db, "a", "1")
+	first := <-taken
+	for i := range 20 {
+		mustSet(t, db, "a", strconv.Itoa(i))
+	}
+	if second := <-taken; second.Sub(first) < 50*time.Millisecond {
+		t.Errorf("the next was taken after %v", second.Sub(first))
 	}
 }
 
@@ -40,7 +70,7 @@ func TestCommitsGiveNotice(t *testing.T) {
 func TestWatchesFireByNotice(t *testing.T) {
 	db := openTest(t)
 	other := openAt(t, db.path)
-	p := newPoll(db, occ.NewWatches(true))
+	p := newPoll(db, occ.NewWatches())
 	p.trusts = time.Hour
 	db.background.Go(p.run)
 	for i := range 2 * idleLooks {
@@ -54,5 +84,16 @@ func TestWatchesFireByNotice(t *testing.T) {
 		mustSet(t, db, "own", strconv.Itoa(i)) // a notice of no use
 		mustSet(t, other, "a", strconv.Itoa(i))
 		awaitWatch(t, watch)
+	}
+}
+
+// Whoever waits for the lock goes on with a notice of a commit.
+func TestWhoWaitsForTheLockHearsOfCommits(t *testing.T) {
+	db := openTest(t)
+	other := openAt(t, db.path)
+	defer watchKey(t, db, "keep").Cancel()
+	mustSet(t, other, "theirs", "")
+	if err := db.awaitNotice(t.Context(), time.Hour); err != nil {
+		t.Error(err)
 	}
 }

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"errors"
+	"sync"
 	"time"
 
 	driver "zombiezen.com/go/sqlite"
@@ -33,10 +34,15 @@ const (
 
 // poll finds the commits of other processes, by PRAGMA data_version on a connection that does nothing else, as long as
 // there are watches. It moves with our own commits as well, so the sequence row tells whose it was: when it may have
-// been another's, the watched keys are read and compared with what their watchers saw. It belongs to one goroutine.
+// been another's, the watched keys are read and compared with what their watchers saw.
+//
+// Two goroutines look: that of the notices, which so has no other to wake up, and that of all other reasons.
 type poll struct {
 	db      *DB
 	watches *occ.Watches
+
+	mu      sync.Mutex // guards the rest
+	isAwake bool       // there was a watch a short time ago
 	conn    *connection
 	version *driver.Stmt
 	moved   int64 // data_version at the last look
@@ -65,59 +71,84 @@ func newPoll(db *DB, watches *occ.Watches) *poll {
 
 // run looks for commits of other processes until the database ends.
 func (p *poll) run() {
-	s := p.watches
-	defer p.close()
-	defer func() { p.notices.close() }()
+	defer p.end()
 	timer := time.NewTimer(pollIdle)
 	defer timer.Stop()
 	for isAsked := false; ; {
 		var tick <-chan time.Time
-		var notice <-chan struct{}
-		rest := p.rest() - time.Since(p.looked)
-		if s.IsWatching() {
+		if due, isAwake := p.due(); isAwake {
 			if !isAsked {
-				p.notices, isAsked = listen(p.db.files.log()), true
+				p.listen()
+				isAsked = true
 			}
-			if rest > 0 {
-				timer.Reset(rest)
-			} else {
-				notice = p.notices.come
-				timer.Reset(p.interval())
-			}
+			timer.Reset(due)
 			tick = timer.C
 		}
-		p.heard = heardKick
+		reason := heardKick
 		select {
 		case <-p.db.stopped:
 			return
-		case <-s.Kick():
-		case <-notice:
-			p.heard = heardNotice
+		case <-p.watches.Kick():
 		case <-tick:
-			if rest > 0 {
-				continue
-			}
-			p.heard = heardNothing
+			reason = heardNothing
 		}
-		p.looked = time.Now()
-		if !s.IsWatching() {
-			p.isStale = true
-		} else if err := p.look(); err != nil && !isBusy(err) {
-			p.lose(err)
-		}
+		p.heed(reason)
 	}
+}
+
+func (p *poll) listen() {
+	n := listen(p.db.files.log(), func() (rest time.Duration) {
+		p.db.notice()
+		return p.heed(heardNotice)
+	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.notices = n
+	p.db.hears.Store(n.come)
+}
+
+// heed looks, and returns for how long no notice is to be taken after it. A pause in which there was no watch puts the poll
+// to sleep, until there is one.
+func (p *poll) heed(reason heard) (rest time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case reason == heardKick && !p.isAwake:
+		p.isAwake = true
+		p.watches.Awaken()
+	case reason == heardNothing && time.Since(p.looked) < p.interval(): // there was a notice meanwhile
+		return 0
+	case reason == heardNothing && p.watches.Doze():
+		p.isAwake = false
+	}
+	if !p.isAwake {
+		p.isStale = true
+		return 0
+	}
+	p.heard, p.looked = reason, time.Now()
+	if err := p.look(); err != nil && !isBusy(err) {
+		p.lose(err)
+	}
+	return p.rest()
+}
+
+// due is when to look again without a notice, if at all.
+func (p *poll) due() (pause time.Duration, isAwake bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(p.interval()-time.Since(p.looked), 0), p.isAwake
 }
 
 // rest is for how long after a look no notice is taken.
 func (p *poll) rest() time.Duration {
-	if p.vain < idleLooks || p.notices.come == nil {
+	if p.vain < idleLooks || !p.notices.come {
 		return 0
 	}
 	return min(pollBusy<<min(p.vain/idleLooks-1, 10), pollIdle)
 }
 
 func (p *poll) interval() time.Duration {
-	if p.notices.come != nil && time.Now().After(p.deaf) {
+	if p.notices.come && time.Now().After(p.deaf) {
 		return p.trusts
 	}
 	switch ago, ok := p.db.log.SinceForeign(); {
@@ -130,15 +161,20 @@ func (p *poll) interval() time.Duration {
 }
 
 // look compares the watched keys if another process may have committed since the last look.
-func (p *poll) look() error {
+func (p *poll) look() (err error) {
 	if err := p.connect(); err != nil {
 		return err
 	}
+	if err := drain(p.conn.begin); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, drain(p.conn.end)) }()
 	isForeign, err := p.isForeign()
 	if err != nil {
 		return err
 	}
 	if isForeign {
+		p.db.writer.shares.foreign()
 		p.watches.Suspect()
 		p.trust()
 	}
@@ -221,11 +257,7 @@ func single(stmt *driver.Stmt) (int64, error) {
 }
 
 // compare fires the watches whose keys are not as their watchers saw them.
-func (p *poll) compare(keys []string) (err error) {
-	if err := drain(p.conn.begin); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, drain(p.conn.end)) }()
+func (p *poll) compare(keys []string) error {
 	fired := false
 	for _, key := range keys {
 		value, err := p.conn.Value(backend.Key(key))
@@ -243,6 +275,11 @@ func (p *poll) compare(keys []string) (err error) {
 // lose fires all watches, as the store can no longer tell, and begins anew with another connection.
 func (p *poll) lose(error) {
 	p.watches.FireAll()
+	p.close()
+}
+
+func (p *poll) end() {
+	p.notices.close() // with which no look comes any more
 	p.close()
 }
 

@@ -120,7 +120,7 @@ func TestNoWatchIsKeptInVain(t *testing.T) {
 // anotherPoll is a poll of a database beside its own, which has no watches.
 func anotherPoll(t *testing.T, db *DB) *poll {
 	t.Helper()
-	p := newPoll(db, occ.NewWatches(true))
+	p := newPoll(db, occ.NewWatches())
 	t.Cleanup(p.close)
 	return p
 }
@@ -130,7 +130,7 @@ func TestPollRestsWhereNothingIsWatchedFor(t *testing.T) {
 	db := openTest(t)
 	other := openAt(t, db.path)
 	p := anotherPoll(t, db)
-	come := &notices{come: make(chan struct{})}
+	come := &notices{come: true}
 	rest := func() time.Duration { // where notices come
 		p.notices, come = come, p.notices
 		defer func() { p.notices, come = come, p.notices }()
@@ -182,7 +182,7 @@ func TestPollDoesNotRelyOnNoticesThatDoNotCome(t *testing.T) {
 	db := openTest(t)
 	other := openAt(t, db.path)
 	p := anotherPoll(t, db)
-	p.notices = &notices{come: make(chan struct{})}
+	p.notices = &notices{come: true}
 	look := func(heard heard) time.Duration {
 		t.Helper()
 		mustSet(t, other, "b", rand.Text())

@@ -19,14 +19,14 @@ type writer struct {
 	*occ.Queue
 	db *DB
 
-	owned atomic.Int64 // what this process wrote last into the sequence row, or is about to
+	owned  atomic.Int64 // what this process wrote last into the sequence row, or is about to
+	shares shares
 
 	turn sync.Mutex // held by the leader, and by a checkpoint that wants no commit beside it; guards the rest
 	conn *connection
 	statements
 	reserved int64 // the sequence row as this process committed it last; unknown before
 	next     int64 // the next commit number
-	idleAt   int64 // when the last group was committed, by the log's clock
 
 	plentyUntil int64 // by the log's clock
 
@@ -39,10 +39,6 @@ type writer struct {
 const slowLock = 5 * time.Second
 
 const unknown = -1
-
-// Between groups the writer leaves the lock alone for sharedPause, for as long as another process was seen to commit
-// within a second: SQLite's locks know no queue, and who takes the lock again at once starves all others.
-const sharedPause = time.Millisecond
 
 // lead commits the queue and returns how many it served. Where ctx ends before, own is taken off it with ctx's error.
 func (w *writer) lead(ctx context.Context, own *occ.Tx) (served int) {
@@ -62,7 +58,6 @@ func (w *writer) lead(ctx context.Context, own *occ.Tx) (served int) {
 	} else {
 		occ.Refuse(members, err)
 	}
-	w.idleAt = w.db.log.Clock()
 	served = len(members)
 	w.Serve(members, own)
 	return served
@@ -85,7 +80,7 @@ func (w *writer) begin(ctx context.Context) error {
 			return occ.ErrLost // whoever comes just now begins again
 		}
 		w.noteLock(false)
-		if err := w.db.pause(ctx, busyPause); err != nil {
+		if err := w.db.awaitNotice(ctx, busyPause); err != nil {
 			return fmt.Errorf("sqlite: wait for another process that is writing %s: %w", w.db.path, err)
 		}
 	}
@@ -107,14 +102,6 @@ func (w *writer) noteLock(have bool) {
 			"it is frozen, or a tool in a transaction; find it (fuser, lsof), and let it go on, or kill it: what it has not acknowledged is undone",
 			w.db.path, w.slowLock))
 	}
-}
-
-// leaveToOthers waits until the pause between two groups is over, where other processes write too.
-func (w *writer) leaveToOthers(ctx context.Context) error {
-	if !w.db.log.IsShared() {
-		return w.db.pause(ctx, 0)
-	}
-	return w.db.pause(ctx, sharedPause-time.Duration(w.db.log.Clock()-w.idleAt))
 }
 
 // statements are those that write, prepared.
@@ -147,7 +134,7 @@ func newWriter(db *DB, c *driver.Conn) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{db: db, conn: conn, reserved: unknown, slowLock: slowLock}
+	w := &writer{db: db, conn: conn, reserved: unknown, slowLock: slowLock, shares: shares{pause: sharedPause}}
 	w.Queue = occ.NewQueue(w.lead, db.log.Clock)
 	if err := w.prepare(c); err != nil {
 		return nil, errors.Join(err, c.Close())

@@ -37,6 +37,7 @@ type Queue struct {
 	queue   []*Tx
 	spare   []*Tx // the queue before, to be used again
 	leading bool
+	served  int   // by the last group
 	ended   error // why nothing is queued any more
 
 	more chan struct{} // hands the lead to Run
@@ -181,6 +182,18 @@ func (q *Queue) gather(served int, limit int64) {
 	}
 }
 
+// Regather waits for a moment until as many have come as were served last. A store that others write to as well is asked to
+// do so before its lock is taken: the answers from another process make many callers come back at once, and who is a group
+// of one waits for that process before it can be the next.
+func (q *Queue) Regather() {
+	q.mu.Lock()
+	expected := min(q.served, gatherEnough)
+	q.mu.Unlock()
+	for limit := q.clock() + gatherMax; q.Waiting() < expected && q.clock() < limit; {
+		runtime.Gosched()
+	}
+}
+
 // Pick takes the whole queue.
 func (q *Queue) Pick() []*Tx {
 	q.mu.Lock()
@@ -202,7 +215,7 @@ func (q *Queue) Serve(members []*Tx, own *Tx) {
 	}
 	clear(members)
 	q.mu.Lock()
-	q.spare = members[:0]
+	q.spare, q.served = members[:0], len(members)
 	q.mu.Unlock()
 }
 

@@ -24,3 +24,24 @@ func TestWhatEndedBeforeIsNotCommitted(t *testing.T) {
 		}
 	}
 }
+
+// A leader of few waits for as many as there were last, but not for long.
+func TestRegather(t *testing.T) {
+	var now int64
+	q := NewQueue(nil, func() int64 { now += int64(gatherMax) / 10; return now })
+	q.queue, q.served = []*Tx{{}, {}}, 2
+	if q.Regather(); now > int64(gatherMax)/10 {
+		t.Errorf("it waits %d ns for those who are there", now)
+	}
+	q.served, now = 3, 0
+	if q.Regather(); now < int64(gatherMax) || now > 2*int64(gatherMax) {
+		t.Errorf("it waits %d ns for those who do not come", now)
+	}
+	go func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.queue = append(q.queue, &Tx{})
+	}()
+	q.clock = func() int64 { return 0 } // no time passes
+	q.Regather()
+}

@@ -11,14 +11,14 @@ import (
 // Watches are those that have not fired. A commit of this process fires those of the keys that it wrote, at once;
 // commits of other processes are found by the store, which says so or has the watched keys compared.
 type Watches struct {
-	kick     chan struct{} // tells who compares that there is something to do
-	isPolled bool
+	kick chan struct{} // tells who compares that there is something to do
 
 	mu       sync.Mutex
 	keys     map[string][]*Watch
 	count    int
 	suspects uint64 // how often another process may have committed
 	isDue    bool   // the keys have not been compared since
+	isAwake  bool   // who compares waits for commits, though there may be no watch
 	isClosed bool
 }
 
@@ -41,10 +41,9 @@ func (w *Watch) Cancel() {
 	w.watches.remove(w)
 }
 
-// NewWatches returns none. Where the store polls for the commits of others, a kick comes with each watch that is made; else
-// with the first one, and when there is something to compare.
-func NewWatches(isPolled bool) *Watches {
-	return &Watches{kick: make(chan struct{}, 1), isPolled: isPolled, keys: map[string][]*Watch{}}
+// NewWatches returns none. A kick comes with the first, unless who compares is awake, and when there is something to compare.
+func NewWatches() *Watches {
+	return &Watches{kick: make(chan struct{}, 1), keys: map[string][]*Watch{}}
 }
 
 // Make returns a watch on key, of which seen is the value in the snapshot. It is nobody's before Set.
@@ -113,7 +112,7 @@ func (s *Watches) Set(made []*Watch, base *Base, suspects uint64) {
 	if s.suspects != suspects { // the keys were compared, or are being, without these
 		s.isDue = true
 	}
-	if s.isPolled || s.isDue || isFirst {
+	if s.isDue || isFirst && !s.isAwake {
 		s.Wake()
 	}
 }
@@ -182,6 +181,21 @@ func (s *Watches) Close() {
 	for key := range s.keys {
 		s.fireKey(key)
 	}
+}
+
+// Awaken says that who compares waits for commits from now on, whether there is a watch or not.
+func (s *Watches) Awaken() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.isAwake = true
+}
+
+// Doze lets who compares rest, when there is no watch: the first comes with a kick again. It reports false when there is one.
+func (s *Watches) Doze() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.isAwake = s.count > 0
+	return !s.isAwake
 }
 
 // IsWatching reports whether there is a watch.
