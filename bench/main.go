@@ -8,6 +8,8 @@
 //	go run ./bench -runs 9 -time 2s       more rounds, longer ones
 //	go run ./bench -json                  for programs
 //	go run ./bench -samples new.txt       each run as a line for benchstat: benchstat old.txt new.txt, or benchstat -col /by new.txt
+//	go run ./bench -load '^call64$' -night night.csv -for 8h
+//	                                      one load for a night, a line each ten seconds; bench/plot draws it
 package main
 
 import (
@@ -35,6 +37,8 @@ type options struct {
 	file   string // for each run of each load
 	each   io.Writer
 	json   bool
+	night  string // for the pieces of a night
+	lasts  time.Duration
 
 	records records
 }
@@ -78,8 +82,13 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.file, "samples", "", "write each run of each load to the file, for benchstat")
 	flags.BoolVar(&o.json, "json", false, "print JSON in place of tables, an object a line: the machine, the rows of loads, and what was promised and measured")
 	flags.StringVar(&o.cpu, "cpuprofile", "", "write a CPU profile of this process to the file")
+	flags.StringVar(&o.night, "night", "", "run the one load of -load alone for the time of -for, and write a line of CSV to the file for each piece of -time, 10s if that is not given")
+	flags.DurationVar(&o.lasts, "for", 8*time.Hour, "how long -night lasts")
 	if err := flags.Parse(args); err != nil {
 		return o, err
+	}
+	if o.night != "" && !isGiven(flags, "time") {
+		o.length = 10 * time.Second
 	}
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {
@@ -89,6 +98,11 @@ func parse(args []string) (options, error) {
 		return o, errors.New("-runs is at least 1, and there are no arguments beside the flags")
 	}
 	return o, nil
+}
+
+func isGiven(flags *flag.FlagSet, name string) (is bool) {
+	flags.Visit(func(f *flag.Flag) { is = is || f.Name == name })
+	return is
 }
 
 // section is a part of the run: it prints its figures and returns what was promised of them.
@@ -125,6 +139,13 @@ func run(ctx context.Context, o options, w io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
+	if o.night != "" {
+		l, err := findLoad(o)
+		if err != nil {
+			return err
+		}
+		return night(ctx, l, dir, o, w)
+	}
 	var promises []promise
 	for _, s := range sections() {
 		if !o.only.MatchString(s.name) {

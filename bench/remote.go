@@ -77,6 +77,7 @@ const (
 	roleConsumer = "consumer"
 	roleIdle     = "idle"
 	roleTypes    = "types" // typesVariable says how many
+	roleCold     = "cold"
 
 	roleForerunner = "forerunner"
 )
@@ -139,8 +140,11 @@ func runChild(ctx context.Context, role string, args []string) error {
 	if len(args) != 1 {
 		return fmt.Errorf("a %s needs the path of a database", role)
 	}
-	if role == roleForerunner {
+	switch role {
+	case roleForerunner:
 		return beForerunner(ctx, args[0])
+	case roleCold:
+		return beCold(ctx, args[0])
 	}
 	db, err := open.Database(args[0])
 	if err != nil {

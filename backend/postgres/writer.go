@@ -61,6 +61,9 @@ func (w *writer) lead(_ context.Context, _ *occ.Tx) (served int) { return w.serv
 
 // serve commits the queue, unless err is why nothing can be committed.
 func (w *writer) serve(err error) (served int) {
+	if w.db.log.IsShared() {
+		w.Regather()
+	}
 	members := w.Pick()
 	if err == nil {
 		w.commit(members)

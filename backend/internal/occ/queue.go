@@ -38,6 +38,8 @@ type Queue struct {
 	spare   []*Tx // the queue before, to be used again
 	leading bool
 	served  int   // by the last group
+	began   int64 // when a group was picked last
+	took    int64 // from its being picked until it was served
 	ended   error // why nothing is queued any more
 
 	more chan struct{} // hands the lead to Run
@@ -49,6 +51,7 @@ const (
 	gatherShare  = 4
 	gatherMax    = int64(100 * time.Microsecond)
 	gatherEnough = 64
+	regatherMax  = int64(500 * time.Microsecond)
 )
 
 // restTick is how often Rest looks.
@@ -182,14 +185,14 @@ func (q *Queue) gather(served int, limit int64) {
 	}
 }
 
-// Regather waits for a moment until as many have come as were served last. A store that others write to as well is asked to
-// do so before its lock is taken: the answers from another process make many callers come back at once, and who is a group
-// of one waits for that process before it can be the next.
+// Regather waits until as many have come as were served last, for a share of the time that this took. A store that others
+// write to as well is asked to do so before a group: the answers from another process make many callers come back at once,
+// and who is a group of one waits for that process before it can be the next.
 func (q *Queue) Regather() {
 	q.mu.Lock()
-	expected := min(q.served, gatherEnough)
+	expected, limit := min(q.served, gatherEnough), q.clock()+min(q.took/gatherShare, regatherMax)
 	q.mu.Unlock()
-	for limit := q.clock() + gatherMax; q.Waiting() < expected && q.clock() < limit; {
+	for q.Waiting() < expected && q.clock() < limit {
 		runtime.Gosched()
 	}
 }
@@ -200,6 +203,7 @@ func (q *Queue) Pick() []*Tx {
 	defer q.mu.Unlock()
 	members := q.queue
 	q.queue, q.spare = q.spare[:0], nil
+	q.began = q.clock()
 	for _, m := range members {
 		m.place.picked = true
 	}
@@ -215,7 +219,7 @@ func (q *Queue) Serve(members []*Tx, own *Tx) {
 	}
 	clear(members)
 	q.mu.Lock()
-	q.spare, q.served = members[:0], len(members)
+	q.spare, q.served, q.took = members[:0], len(members), q.clock()-q.began
 	q.mu.Unlock()
 }
 

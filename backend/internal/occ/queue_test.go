@@ -29,7 +29,7 @@ func TestWhatEndedBeforeIsNotCommitted(t *testing.T) {
 func TestRegather(t *testing.T) {
 	var now int64
 	q := NewQueue(nil, func() int64 { now += int64(gatherMax) / 10; return now })
-	q.queue, q.served = []*Tx{{}, {}}, 2
+	q.queue, q.served, q.took = []*Tx{{}, {}}, 2, gatherShare*int64(gatherMax)
 	if q.Regather(); now > int64(gatherMax)/10 {
 		t.Errorf("it waits %d ns for those who are there", now)
 	}
