@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -193,7 +194,7 @@ func (c *connection) pairs(r backend.Range, o backend.RangeOptions) ([]backend.K
 			return c.rows.pairs(), false, stmt.Reset()
 		}
 		c.rows.add(stmt)
-		if occ.Reached(o, c.rows.count(), len(c.rows.bytes)) {
+		if occ.Reached(o, c.rows.count(), c.rows.size) {
 			return c.rows.pairs(), true, stmt.Reset()
 		}
 	}
@@ -205,42 +206,52 @@ func (c *connection) Pairs(r backend.Range) ([]backend.KeyValue, error) {
 	return pairs, err
 }
 
-// rows gathers pairs in memory that is used again, so that a range costs two allocations whatever its size.
+// rows gathers pairs in memory that is used again, so that a small range costs two allocations, and copies them off it
+// whenever it is full, so that a large one is not moved as it grows.
 type rows struct {
 	bytes []byte
 	ends  []int // of each key and each value in bytes
+
+	copied []backend.KeyValue // those before
+	size   int                // bytes of all keys and values
 }
 
-func (r *rows) clear() { r.bytes, r.ends = r.bytes[:0], r.ends[:0] }
+const rowsBytes = 64 << 10
 
-func (r *rows) count() int { return len(r.ends) / 2 }
+func (r *rows) clear() {
+	r.bytes, r.ends, r.copied, r.size = r.bytes[:0], r.ends[:0], nil, 0
+}
+
+func (r *rows) count() int { return len(r.copied) + len(r.ends)/2 }
 
 func (r *rows) add(stmt *driver.Stmt) {
+	if len(r.bytes) > rowsBytes {
+		r.copied = r.pairs()
+		r.bytes, r.ends = r.bytes[:0], r.ends[:0]
+	}
 	for column := range 2 {
 		begin, size := len(r.bytes), stmt.ColumnLen(column)
 		r.bytes = append(r.bytes, make([]byte, size)...)
 		stmt.ColumnBytes(column, r.bytes[begin:])
 		r.ends = append(r.ends, len(r.bytes))
+		r.size += size
 	}
 }
 
-// pairs copies what was gathered into memory of its own.
+// pairs copies what was gathered into memory of its own, behind what was copied before.
 func (r *rows) pairs() []backend.KeyValue {
-	if len(r.ends) == 0 {
-		return nil
+	n := len(r.ends) / 2
+	if n == 0 {
+		return r.copied
 	}
-	const keep = 1 << 20
 	own := make([]byte, len(r.bytes))
 	copy(own, r.bytes)
-	pairs := make([]backend.KeyValue, r.count())
+	pairs := slices.Grow(r.copied, n)
 	begin := 0
-	for i := range pairs {
+	for i := range n {
 		middle, end := r.ends[2*i], r.ends[2*i+1]
-		pairs[i] = backend.KeyValue{Key: own[begin:middle:middle], Value: own[middle:end:end]}
+		pairs = append(pairs, backend.KeyValue{Key: own[begin:middle:middle], Value: own[middle:end:end]})
 		begin = end
-	}
-	if cap(r.bytes) > keep {
-		r.bytes = nil
 	}
 	return pairs
 }
