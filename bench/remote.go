@@ -78,6 +78,7 @@ const (
 	roleIdle     = "idle"
 	roleTypes    = "types" // typesVariable says how many
 	roleCold     = "cold"
+	roleWaiting  = "waiting"
 
 	roleForerunner = "forerunner"
 )
@@ -159,6 +160,8 @@ func runChild(ctx context.Context, role string, args []string) error {
 		return beConsumer(ctx, db)
 	case roleIdle:
 		return beIdle(ctx, db)
+	case roleWaiting:
+		return beWaiting(ctx, db)
 	case roleTypes:
 		return beOfTypes(ctx, db)
 	}

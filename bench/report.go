@@ -121,9 +121,9 @@ func (l load) promises(subject, baseline row) []promise {
 	if l.evenTails {
 		kept = append(kept, promise{
 			what: l.title + ", tail",
-			want: fmt.Sprintf("p99 at most %d times p50", maxTail),
+			want: fmt.Sprintf("p99 at most %d times p50, or %d times what %s has", maxTail, maxTailShare, l.baseline.short()),
 			got:  fmt.Sprintf("%.1f times; %s: %.1f", subject.tail(), l.baseline.short(), baseline.tail()),
-			kept: subject.tail() <= maxTail,
+			kept: subject.tail() <= max(maxTail, maxTailShare*baseline.tail()),
 		})
 	}
 	return kept

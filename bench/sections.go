@@ -14,7 +14,7 @@ func sections() []section {
 	for _, l := range loads() {
 		all = append(all, l.section())
 	}
-	return append(all, state, cold, commits(openFile), idle, types, takeover, tenants)
+	return append(all, state, cold, commits(openFile), idle, waiting, types, takeover, tenants)
 }
 
 func onFDB() bool { return isFDB && os.Getenv("FDB") == "1" }

@@ -61,6 +61,7 @@ type child struct {
 	cmd   *exec.Cmd
 	stdin io.Closer
 	lines chan string // closed when it has ended
+	read  sync.WaitGroup
 }
 
 func startChild(t *testing.T, name, path string) *child {
@@ -80,22 +81,19 @@ func startChild(t *testing.T, name, path string) *child {
 		t.Fatal(err)
 	}
 	c := &child{cmd: cmd, stdin: in, lines: make(chan string, 1<<20)}
-	var read sync.WaitGroup
-	read.Go(func() {
+	c.read.Go(func() {
 		defer close(c.lines)
 		for s := bufio.NewScanner(out); s.Scan(); {
 			c.lines <- s.Text()
 		}
 	})
-	t.Cleanup(func() {
-		c.kill()
-		read.Wait()
-	})
+	t.Cleanup(c.kill)
 	return c
 }
 
 func (c *child) kill() {
 	_ = c.cmd.Process.Kill() // it may have ended
+	c.read.Wait()            // Wait closes what is still to be read
 	_ = c.cmd.Wait()
 }
 
