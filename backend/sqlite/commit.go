@@ -215,7 +215,7 @@ func (w *writer) metForeign() {
 		w.db.log.SawForeign()
 	}
 	w.db.watches.Suspect()
-	if !w.db.hears.Load() {
+	if !w.db.hears.Load() { // the look comes with the notice of this commit else
 		w.db.watches.Wake()
 	}
 }

@@ -41,7 +41,7 @@ type DB struct {
 	log         *occ.Log
 	watches     *occ.Watches
 	noticed     chan struct{} // has room for one: there was notice of a commit
-	hears       atomic.Bool   // there will be
+	hears       atomic.Bool   // the next one is looked at when it comes
 	checkpoints checkpoints
 	free        func(path string) int64 // on the disk
 	reports     occ.Reports

@@ -129,7 +129,9 @@ func (p *poll) heed(reason heard) (rest time.Duration) {
 	if err := p.look(); err != nil && !isBusy(err) {
 		p.lose(err)
 	}
-	return p.rest()
+	rest = p.rest()
+	p.db.hears.Store(p.notices.come && rest == 0)
+	return rest
 }
 
 // due is when to look again without a notice, if at all.

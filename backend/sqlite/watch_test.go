@@ -207,3 +207,29 @@ func TestPollDoesNotRelyOnNoticesThatDoNotCome(t *testing.T) {
 		t.Errorf("after a time the pause is %v", d)
 	}
 }
+
+// While no notice is taken, who commits after another process asks for the look itself.
+func TestPollThatRestsIsKicked(t *testing.T) {
+	db := openTest(t)
+	p := anotherPoll(t, db)
+	p.notices, p.isAwake = &notices{come: true}, true
+	p.watches.Awaken()
+	db.watches = p.watches // whose kicks the handle's own poll does not take
+	for _, vain := range []int{0, idleLooks, 0} {
+		p.vain = vain
+		p.heed(heardNotice)
+		db.writer.turn.Lock()
+		db.writer.metForeign()
+		db.writer.turn.Unlock()
+		select {
+		case <-p.watches.Kick():
+			if vain == 0 {
+				t.Error("it is kicked, though the notice of the commit will be looked at")
+			}
+		default:
+			if vain > 0 {
+				t.Errorf("after %d looks in vain it is not kicked", vain)
+			}
+		}
+	}
+}
