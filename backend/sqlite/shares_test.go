@@ -37,7 +37,7 @@ func TestTransactionsBeginWhenOthersHadTheLock(t *testing.T) {
 			})
 		}()
 		<-begun
-		time.Sleep(time.Millisecond) // in which it would run, did it not wait
+		<-time.After(time.Millisecond) // in which it would run, did it not wait
 		mustSet(t, other, "theirs", strconv.Itoa(i))
 		if err := <-done; err != nil {
 			t.Fatal(err)

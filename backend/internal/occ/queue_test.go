@@ -28,13 +28,13 @@ func TestWhatEndedBeforeIsNotCommitted(t *testing.T) {
 // A leader of few waits for as many as there were last, but not for long.
 func TestRegather(t *testing.T) {
 	var now int64
-	q := NewQueue(nil, func() int64 { now += int64(gatherMax) / 10; return now })
-	q.queue, q.served, q.took = []*Tx{{}, {}}, 2, gatherShare*int64(gatherMax)
-	if q.Regather(); now > int64(gatherMax)/10 {
+	q := NewQueue(nil, func() int64 { now += gatherMax / 10; return now })
+	q.queue, q.served, q.took = []*Tx{{}, {}}, 2, gatherShare*gatherMax
+	if q.Regather(); now > gatherMax/10 {
 		t.Errorf("it waits %d ns for those who are there", now)
 	}
 	q.served, now = 3, 0
-	if q.Regather(); now < int64(gatherMax) || now > 2*int64(gatherMax) {
+	if q.Regather(); now < gatherMax || now > 2*gatherMax {
 		t.Errorf("it waits %d ns for those who do not come", now)
 	}
 	go func() {
