@@ -176,7 +176,6 @@ func (p *poll) look() (err error) {
 		return err
 	}
 	if isForeign {
-		p.db.writer.shares.foreign()
 		p.watches.Suspect()
 		p.trust()
 	}
@@ -237,7 +236,11 @@ func (p *poll) isForeign() (bool, error) {
 		return false, err
 	}
 	p.moved = moved
-	isForeign := row != p.db.writer.owned.Load()
+	owned := p.db.writer.owned.Load()
+	isForeign := row != owned
+	if row > owned { // else it may be that our own commit came after this look began
+		p.db.writer.shares.foreign()
+	}
 	if isForeign && !p.isStale {
 		p.db.log.SawForeign()
 	}
