@@ -8,8 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -108,19 +106,9 @@ var cold = section{"cold", func(ctx context.Context, dir string, _ options, w io
 	if err := fillCold(ctx, file(own)); err != nil {
 		return nil, fmt.Errorf("cold: %w", err)
 	}
-	program, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	command := exec.CommandContext(ctx, program, filepath.Join(own, "servers.db"))
-	command.Env, command.Stderr = append(os.Environ(), roleVariable+"="+roleCold), os.Stderr
-	out, err := command.Output()
 	var got start
-	if err == nil {
-		err = json.Unmarshal(out, &got)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cold: %w", err)
+	if err := apartOn(ctx, file(own), roleCold, &got); err != nil {
+		return nil, err
 	}
 	got.print(w)
 	return nil, nil

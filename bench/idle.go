@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -46,11 +45,16 @@ func apart(ctx context.Context, dir, role string, got any, variables ...string) 
 	if err != nil {
 		return err
 	}
+	return apartOn(ctx, file(own), role, got, variables...)
+}
+
+// apartOn is apart on a file that may be there.
+func apartOn(ctx context.Context, path, role string, got any, variables ...string) error {
 	program, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	command := exec.CommandContext(ctx, program, filepath.Join(own, "servers.db"))
+	command := exec.CommandContext(ctx, program, path)
 	command.Env = append(append(os.Environ(), roleVariable+"="+role), variables...)
 	command.Stderr = os.Stderr
 	out, err := command.Output()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -18,31 +19,42 @@ import (
 // A night is the subject of one load alone, for as long as one likes: it tells whether anything drifts, as a log that grows, a
 // store that gets slower with its age, or memory that does not come back.
 
-// point is a piece of a night.
-type point struct {
+// column is what a night tells of each of its pieces.
+type column struct {
+	name string
+	of   func(p *piece) float64
+}
+
+// piece is a piece of a night. What is kept of it is its columns: its histogram is larger than all of them by far, and would show
+// as memory that does not come back.
+type piece struct {
 	at               time.Duration // its end, since the night began
 	sample           sample
 	store, log       int64 // bytes of the store's files, and of its log among them; 0 where they are elsewhere
 	resident, inHeap int64 // of this process
 }
 
-var pointColumns = []string{
-	"seconds", "calls_per_second", "p50_ms", "p99_ms", "longest_ms", "cpu_us_per_call", "written_bytes_per_call",
-	"store_bytes", "log_bytes", "resident_bytes", "heap_bytes",
+func (p *piece) millis(percent float64) float64 {
+	return float64(p.sample.times.percentile(percent).Microseconds()) / 1000
 }
 
-func (p *point) columns() []string {
-	s := &p.sample
-	number := func(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
-	per := func(total float64) string { return number(float64(int64(total/float64(max(1, s.ops))*10)) / 10) }
-	ms := func(percent float64) string {
-		return number(float64(s.times.percentile(percent).Microseconds()) / 1000)
-	}
-	bytes := func(n int64) string { return strconv.FormatInt(n, 10) }
-	return []string{
-		number(float64(p.at.Milliseconds()) / 1000), number(float64(int64(s.rate()))), ms(50), ms(99), ms(100),
-		per(float64(s.used.CPU) / 1000), per(float64(s.used.Written)), bytes(p.store), bytes(p.log), bytes(p.resident), bytes(p.inHeap),
-	}
+// per is an amount for each call, to a tenth.
+func (p *piece) per(total float64) float64 {
+	return math.Round(total/float64(max(1, p.sample.ops))*10) / 10
+}
+
+var columns = []column{
+	{"seconds", func(p *piece) float64 { return float64(p.at.Milliseconds()) / 1000 }},
+	{"calls_per_second", func(p *piece) float64 { return math.Round(p.sample.rate()) }},
+	{"p50_ms", func(p *piece) float64 { return p.millis(50) }},
+	{"p99_ms", func(p *piece) float64 { return p.millis(99) }},
+	{"longest_ms", func(p *piece) float64 { return p.millis(100) }},
+	{"cpu_us_per_call", func(p *piece) float64 { return p.per(float64(p.sample.used.CPU) / 1000) }},
+	{"written_bytes_per_call", func(p *piece) float64 { return p.per(float64(p.sample.used.Written)) }},
+	{"store_bytes", func(p *piece) float64 { return float64(p.store) }},
+	{"log_bytes", func(p *piece) float64 { return float64(p.log) }},
+	{"resident_bytes", func(p *piece) float64 { return float64(p.resident) }},
+	{"heap_bytes", func(p *piece) float64 { return float64(p.inHeap) }},
 }
 
 // night runs the subject of l, and writes a line for each piece of it.
@@ -58,28 +70,38 @@ func night(ctx context.Context, l load, dir string, o options, w io.Writer) (err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	lines := csv.NewWriter(file)
-	if err := lines.Write(pointColumns); err != nil {
+	var names []string
+	for _, c := range columns {
+		names = append(names, c.name)
+	}
+	if err := lines.Write(names); err != nil {
 		return err
 	}
 	if _, err := r.run(ctx, o.length/4); err != nil { // to warm up
 		return fmt.Errorf("%s: %w", l.name, err)
 	}
 	fmt.Fprintf(w, "\n%s, for %v\n", l.title, o.lasts)
-	var all []point
+	var all [][]float64
 	for began := time.Now(); time.Since(began) < o.lasts && ctx.Err() == nil; {
 		s, err := r.run(ctx, o.length)
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("%s: after %v: %w", l.name, time.Since(began).Round(time.Second), err)
 		}
-		p := point{at: time.Since(began), sample: s, resident: residentBytes()}
+		p := piece{at: time.Since(began), sample: s, resident: residentBytes()}
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		p.inHeap = int64(m.HeapAlloc)
 		if p.store, p.log, err = storeBytes(r.dir); err != nil {
 			return err
 		}
-		all = append(all, p)
-		if err := lines.Write(p.columns()); err != nil {
+		var values []float64
+		var line []string
+		for _, c := range columns {
+			value := c.of(&p)
+			values, line = append(values, value), append(line, strconv.FormatFloat(value, 'f', -1, 64))
+		}
+		all = append(all, values)
+		if err := lines.Write(line); err != nil {
 			return err
 		}
 		if lines.Flush(); lines.Error() != nil {
@@ -109,32 +131,21 @@ func storeBytes(dir string) (all, logs int64, err error) {
 }
 
 // printNight compares the last tenth with the first.
-func printNight(w io.Writer, all []point) {
-	tenth := max(1, len(all)/10)
+func printNight(w io.Writer, all [][]float64) {
 	if len(all) == 0 {
 		return
 	}
-	first, last := all[:tenth], all[len(all)-tenth:]
-	const layout = "  %-24s %14s %14s %8s\n"
+	tenth := max(1, len(all)/10)
+	const layout = "  %-24s %16s %16s %8s\n"
 	fmt.Fprintf(w, layout, "medians", "first tenth", "last tenth", "ratio")
-	for _, line := range []struct {
-		name   string
-		format string
-		of     func(p *point) float64
-	}{
-		{"calls/s", "%.0f", func(p *point) float64 { return p.sample.rate() }},
-		{"p50 ms", "%.3f", func(p *point) float64 { return float64(p.sample.times.percentile(50)) / 1e6 }},
-		{"p99 ms", "%.3f", func(p *point) float64 { return float64(p.sample.times.percentile(99)) / 1e6 }},
-		{"longest ms", "%.1f", func(p *point) float64 { return float64(p.sample.times.percentile(100)) / 1e6 }},
-		{"files MiB", "%.1f", func(p *point) float64 { return float64(p.store) / (1 << 20) }},
-		{"log MiB", "%.1f", func(p *point) float64 { return float64(p.log) / (1 << 20) }},
-		{"resident MiB", "%.1f", func(p *point) float64 { return float64(p.resident) / (1 << 20) }},
-	} {
-		a, b := median(first, line.of), median(last, line.of)
-		if a == 0 && b == 0 {
+	for i, c := range columns[1:] {
+		of := func(values *[]float64) float64 { return (*values)[i+1] }
+		first, last := median(all[:tenth], of), median(all[len(all)-tenth:], of)
+		if first == 0 {
 			continue
 		}
-		fmt.Fprintf(w, layout, line.name, fmt.Sprintf(line.format, a), fmt.Sprintf(line.format, b), fmt.Sprintf("%.2f", b/a))
+		number := func(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
+		fmt.Fprintf(w, layout, c.name, number(first), number(last), fmt.Sprintf("%.2f", last/first))
 	}
 }
 

@@ -22,7 +22,7 @@ func TestNight(t *testing.T) {
 	if err := run(t.Context(), o, &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"calls/s", "p99 ms", "log MiB"} {
+	for _, want := range []string{"calls_per_second", "p99_ms", "log_bytes"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("it does not tell %s:\n%s", want, &out)
 		}
