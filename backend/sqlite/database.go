@@ -139,10 +139,8 @@ func (db *DB) Transact(ctx context.Context, fn func(tx backend.Tx) error) error 
 	defer db.calls.Leave(call)
 	wasOld, fresh := false, false
 	for {
+		_ = db.writer.awaitShare(ctx) // its error is that of check
 		if err := db.check(ctx); err != nil {
-			return err
-		}
-		if err := db.writer.awaitShare(ctx); err != nil {
 			return err
 		}
 		a := &attempt{snapshot: snapshot{db: db, ctx: ctx}}

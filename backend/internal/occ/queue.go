@@ -174,14 +174,12 @@ func (q *Queue) Quit() { close(q.quit) }
 // gather waits until as many have come back as were served, beside those who wait already, but not beyond limit.
 // It yields instead of sleeping: the shortest sleep of an idle process is a millisecond.
 func (q *Queue) gather(served int, limit int64) {
-	for expected := -1; q.clock() < limit; runtime.Gosched() {
-		waiting := q.Waiting()
-		if expected < 0 {
-			expected = min(waiting+served, gatherEnough)
-		}
-		if waiting >= expected {
-			return
-		}
+	q.until(min(q.Waiting()+served, gatherEnough), limit)
+}
+
+func (q *Queue) until(expected int, limit int64) {
+	for q.Waiting() < expected && q.clock() < limit {
+		runtime.Gosched()
 	}
 }
 
@@ -192,9 +190,7 @@ func (q *Queue) Regather() {
 	q.mu.Lock()
 	expected, limit := min(q.served, gatherEnough), q.clock()+min(q.took/gatherShare, regatherMax)
 	q.mu.Unlock()
-	for q.Waiting() < expected && q.clock() < limit {
-		runtime.Gosched()
-	}
+	q.until(expected, limit)
 }
 
 // Pick takes the whole queue.
