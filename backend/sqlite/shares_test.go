@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"strconv"
 	"testing"
 	"time"
@@ -23,13 +24,15 @@ func TestTransactionsBeginWhenOthersHadTheLock(t *testing.T) {
 	mustSet(t, other, "theirs", "")
 	mustSet(t, db, "ours", "")
 	patient(db)
+	ctx, cancel := context.WithTimeout(t.Context(), patience) // less than the pause
+	defer cancel()
 	for i := range 20 {
 		begun, seen := make(chan struct{}), make(chan string, 10)
 		done := make(chan error, 1)
 		go func() {
 			db.log.SawForeign()
 			close(begun)
-			done <- db.Transact(t.Context(), func(tx backend.Tx) error {
+			done <- db.Transact(ctx, func(tx backend.Tx) error {
 				value, err := tx.Get(backend.NewKey("theirs")).Get()
 				tx.Set(backend.NewKey("ours"), value)
 				seen <- string(value)
@@ -52,9 +55,12 @@ func TestTransactionsBeginWhenOthersHadTheLock(t *testing.T) {
 func TestGroupsFindThatOthersHadTheLock(t *testing.T) {
 	db := openTest(t)
 	other := openAt(t, db.path)
+	db.hears.Store(true) // so that no commit asks for a look
 	mustSet(t, db, "ours", "")
 	mustSet(t, other, "theirs", "")
-	err := db.Transact(t.Context(), func(tx backend.Tx) error {
+	ctx, cancel := context.WithTimeout(t.Context(), patience) // less than the pause
+	defer cancel()
+	err := db.Transact(ctx, func(tx backend.Tx) error {
 		mustSet(t, db, "ours", "1")
 		mustSet(t, other, "theirs", "1")
 		db.log.SawForeign()
