@@ -202,6 +202,8 @@ func pagesOf(group *occ.Record) int {
 // failed ends a group that was not committed, or not for sure.
 func (w *writer) failed(members []*occ.Tx, err error) {
 	w.reserved = unknown // whether the row was written is not known either
+	w.owned.Store(unknown)
+	w.db.watches.Suspect() // who reserved the same numbers since may have been taken for us
 	occ.Refuse(members, err)
 	if undo := rollBack(w.conn.conn); undo != nil {
 		w.db.fail(describe("roll back", w.db.path, undo))

@@ -167,30 +167,28 @@ func (p *poll) look() (err error) {
 	if err := p.connect(); err != nil {
 		return err
 	}
+	keys := p.watches.Due() // before the snapshot, which so has what made them due
+	isForeign := false
+	defer func() {
+		if err != nil && (isForeign || len(keys) > 0) {
+			p.watches.Suspect() // again
+		}
+	}()
 	if err := drain(p.conn.begin); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, drain(p.conn.end)) }()
-	isForeign, err := p.isForeign()
-	if err != nil {
+	if isForeign, err = p.isForeign(); err != nil {
 		return err
 	}
 	if isForeign {
-		p.watches.Suspect()
+		keys = p.watches.Found()
 		p.trust()
 	}
 	if isForeign || p.heard == heardNotice {
 		p.vain++
 	}
-	keys := p.watches.Due()
-	if len(keys) == 0 {
-		return nil
-	}
-	if err := p.compare(keys); err != nil {
-		p.watches.Suspect() // again
-		return err
-	}
-	return nil
+	return p.compare(keys)
 }
 
 // trust notes that a commit of another process was found, with a notice of it or without.

@@ -26,6 +26,7 @@ type disk struct {
 
 	synced atomic.Int64                  // fsyncs of the log
 	onSync atomic.Pointer[chan struct{}] // an fsync of the log waits until it is closed
+	onRead atomic.Pointer[func()]        // is called by the next read, once
 }
 
 // vfs is registered once as the default of the process, and looks at the files of its disks alone.
@@ -173,6 +174,9 @@ func fileWrite(tls *libc.TLS, file, from uintptr, size int32, offset int64) int3
 
 func fileRead(tls *libc.TLS, file, to uintptr, size int32, offset int64) int32 {
 	o := openedFile(file)
+	if f := o.disk.onRead.Swap(nil); f != nil {
+		(*f)()
+	}
 	if failed := o.disk.reads.Load(); failed != 0 {
 		return failed
 	}

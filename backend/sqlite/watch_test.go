@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	lib "modernc.org/sqlite/lib"
+
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/internal/occ"
 )
@@ -43,6 +45,54 @@ func TestForeignCommitsFireAmongOwnOnes(t *testing.T) {
 		mustSet(t, db, "b", "again")
 		awaitWatch(t, watch)
 	}
+}
+
+// A commit of another process and one of our own come while a look reads: it has neither in its snapshot, and the next takes
+// both for ours.
+func TestForeignCommitDuringALookFires(t *testing.T) {
+	db, disk := openFaulty(t)
+	other := openAt(t, db.path)
+	p := anotherPoll(t, db)
+	db.watches = p.watches
+	look := func() {
+		t.Helper()
+		if err := p.look(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	watch := watchKey(t, db, "a")
+	look()
+	mustSet(t, db, "b", "so that the next look reads a page")
+	meanwhile := func() {
+		mustSet(t, other, "a", "1")
+		mustSet(t, db, "b", "after it")
+	}
+	disk.onRead.Store(&meanwhile)
+	look()
+	if disk.onRead.Load() != nil {
+		t.Fatal("the look has read no page")
+	}
+	look()
+	select {
+	case <-watch.Done():
+	default:
+		t.Error("it has not fired")
+	}
+}
+
+// A commit that failed has reserved numbers of which another process may reserve the same.
+func TestForeignCommitAfterAFailedOneFires(t *testing.T) {
+	db, disk := openFaulty(t)
+	before, after := openAt(t, db.path), openAt(t, db.path)
+	watch := watchKey(t, db, "a")
+	mustSet(t, before, "b", "1")
+	disk.write.Store(lib.SQLITE_FULL)
+	if err := setKey(db, "b", "2"); err == nil {
+		t.Fatal("a commit on a full disk did not fail")
+	}
+	disk.write.Store(0)
+	mustSet(t, after, "a", "1")
+	awaitWatch(t, watch)
 }
 
 // What another process commits between a snapshot and the setting of its watch fires it.

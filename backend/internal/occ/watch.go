@@ -162,7 +162,15 @@ func (s *Watches) Suspect() {
 	s.isDue = true
 }
 
-// Due returns the keys if they are to be compared, and takes it that they are.
+// Found says that the look in hand has found that another process may have committed, and returns the keys, which it compares.
+func (s *Watches) Found() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.suspects++
+	return slices.Collect(maps.Keys(s.keys))
+}
+
+// Due returns the keys if they are to be compared, and takes it that they are, with values that are read from now on.
 func (s *Watches) Due() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
