@@ -95,6 +95,8 @@ const (
 	pulseBytes    = 8 // of its number; then a byte, 1 when more waits than can run, and typeBytes for each type that has ended
 	typeBytes     = 4
 	pulseBeats    = 4 // so many intervals without a change, and the process is not waited for
+	pulsePatience = 2 // and so many times what its changes took of late, where the store has much to do, and commits wait
+	pulseForgets  = 8 // of what they took, a part as large is forgotten with each change
 )
 
 // PulseInterval is how often a process's pulse changes among so many peers.
@@ -155,8 +157,10 @@ func typeMark(typ string) []byte {
 // Pulse is what a peer has seen of a pulse, as it stands by for servers of a type; nil is nothing yet.
 type Pulse struct {
 	value  []byte
-	since  time.Time // when it changed last, as far as was seen
-	silent bool      // it was waited for, and did not change; or it has stopped, or ended the type; or it has too much to do
+	since  time.Time     // when it changed last, as far as was seen
+	silent bool          // it was waited for, and did not change; or it has stopped, or ended the type; or it has too much to do
+	waited time.Duration // for how long it was waited for since then, and needed
+	slow   time.Duration // for how long it was waited for before it changed, of late
 }
 
 // IsThere reports whether it was there at the last look.
@@ -166,9 +170,11 @@ func (s *Pulse) IsThere() bool { return s != nil && s.value != nil }
 func (s *Pulse) Next(value []byte, isThere bool, typ string, now time.Time) *Pulse {
 	switch {
 	case !isThere, s != nil && value == nil && s.value != nil:
-		return &Pulse{value, now, true}
-	case s == nil || !bytes.Equal(value, s.value):
-		return &Pulse{value, now, !mayAwait(value, typ)}
+		return &Pulse{value: value, since: now, silent: true}
+	case s == nil:
+		return &Pulse{value: value, since: now, silent: !mayAwait(value, typ)}
+	case !bytes.Equal(value, s.value):
+		return &Pulse{value: value, since: now, silent: !mayAwait(value, typ), slow: max(s.waited, s.slow-s.slow/pulseForgets)}
 	}
 	return s
 }
@@ -191,18 +197,17 @@ func mayAwait(value []byte, typ string) bool {
 }
 
 // Again begins anew after a time in which nobody looked.
-func (s *Pulse) Again(now time.Time) { s.since = now }
+func (s *Pulse) Again(now time.Time) { s.since, s.waited = now, 0 }
 
 // IsAwaited reports whether its process may be waited for with a server that has had a mark since a moment. One that does not
-// show itself in time is not waited for again, until it does.
+// show itself in time is not waited for again, until it does. Its time is longer where its pulse was seen to change more slowly:
+// a pulse is a commit, and where all commits wait, each peer that begins makes them wait longer.
 func (s *Pulse) IsAwaited(marked, now time.Time, peers int) bool {
-	if s.silent {
-		return false
-	}
 	since := marked
 	if s.since.After(since) {
 		since = s.since
 	}
-	s.silent = now.Sub(since) >= SilentAfter(peers)
+	s.waited = max(s.waited, now.Sub(since))
+	s.silent = s.silent || s.waited >= max(SilentAfter(peers), min(pulsePatience*s.slow, LookInterval))
 	return !s.silent
 }
