@@ -1,11 +1,13 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -21,6 +23,7 @@ type connection struct {
 	made map[string]string // the names of the statements that are prepared
 
 	isPooled bool      // by something that refuses settings at the start: they are set in each transaction
+	isBroken bool      // it is closed, and not used again
 	isDirty  bool      // the snapshot of a transaction that has ended is still open
 	usedAt   time.Time // when a transaction gave it back
 	warned   bool      // the server has warned of something since the flag was taken down
@@ -30,6 +33,7 @@ type connection struct {
 type statements struct {
 	// Of a snapshot.
 	begin, chain, settings, get, forward, forwardBytes, backward, backwardBytes, longs string
+	scans, scansBytes                                                                  string
 
 	// Of a commit, in their order.
 	beginCommit, bound, lock, relax, clock, keys, ranges  string
@@ -62,14 +66,21 @@ func newStatements(o *options) *statements {
 		hear:          "SELECT $S.hear($1)",
 		enter:         "SELECT $S.enter($1)",
 	}
+	const many = `SELECT r.i, o.k, o.v FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bigint[])
+		WITH ORDINALITY AS r (b, e, n, m, i), LATERAL (%s) AS o`
+	s.scans = fmt.Sprintf(many, forMany.Replace(s.forward))
+	s.scansBytes = fmt.Sprintf(many, forMany.Replace(s.forwardBytes))
 	s.ofCommit()
-	for _, q := range []*string{&s.get, &s.forward, &s.backward, &s.forwardBytes, &s.backwardBytes, &s.longs, &s.lock, &s.bound,
+	for _, q := range []*string{&s.get, &s.forward, &s.backward, &s.forwardBytes, &s.backwardBytes, &s.longs, &s.scans, &s.scansBytes, &s.lock, &s.bound,
 		&s.clock, &s.keys, &s.ranges, &s.advance, &s.forget, &s.wipe, &s.remove, &s.set, &s.add, &s.long,
 		&s.resolve, &s.look, &s.hear, &s.enter} {
 		*q = o.expand(*q)
 	}
 	return s
 }
+
+// forMany makes a statement one for each row of r.
+var forMany = strings.NewReplacer("$1", "r.b", "$2", "r.e", "$3", "r.n", "$4", "r.m")
 
 // ofCommit are the statements of commit.go:
 //
@@ -266,13 +277,17 @@ func int64Of(b []byte) int64 {
 
 func int64Parameter(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
 
-// oidBytea is the type of what arrays hold.
-const oidBytea = 17
+// The types of what arrays hold.
+const (
+	oidBytea = 17
+	oidInt8  = 20
+)
 
-// array is a parameter that holds several, as the protocol has it.
+// array is a parameter that holds several, as the protocol has it, of bytea where nothing else is said.
 type array struct {
 	bytes []byte
 	count int
+	oid   uint32
 }
 
 const arrayHead = 20 // dimensions, whether there is a null, type, length, first index
@@ -286,41 +301,49 @@ func (a *array) add(element []byte) {
 	a.count++
 }
 
-// parameter is the array, of bytea.
+// parameter is the array.
 func (a *array) parameter() []byte {
 	if a.count == 0 {
 		return []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, oidBytea}
 	}
 	binary.BigEndian.PutUint32(a.bytes[0:], 1)
 	binary.BigEndian.PutUint32(a.bytes[4:], 0)
-	binary.BigEndian.PutUint32(a.bytes[8:], oidBytea)
+	binary.BigEndian.PutUint32(a.bytes[8:], cmp.Or(a.oid, oidBytea))
 	binary.BigEndian.PutUint32(a.bytes[12:], uint32(a.count))
 	binary.BigEndian.PutUint32(a.bytes[16:], 1)
 	return a.bytes
 }
 
 // pairsOf reads the pairs that a statement brings.
-func pairsOf(result *pgconn.ResultReader) (pairs []backend.KeyValue) {
-	var memory []byte
+func pairsOf(result *pgconn.ResultReader) []backend.KeyValue {
+	var p pairs
 	for result.NextRow() {
 		row := result.Values()
-		key, value := row[0], row[1]
-		if need := len(key) + len(value); need > cap(memory)-len(memory) {
-			memory = make([]byte, 0, max(need, min(2*cap(memory), pairsMax), pairsMin))
-		}
-		begin := len(memory)
-		memory = append(append(memory, key...), value...)
-		middle, end := begin+len(key), len(memory)
-		pairs = append(pairs, backend.KeyValue{Key: memory[begin:middle:middle], Value: memory[middle:end:end]})
+		p.add(row[0], row[1])
 	}
-	return pairs
+	return p.all
 }
 
-// The memory that pairs are gathered in.
+// pairs are gathered in few pieces of memory.
+type pairs struct {
+	all    []backend.KeyValue
+	memory []byte
+}
+
 const (
 	pairsMin = 512
 	pairsMax = 64 << 10
 )
+
+func (p *pairs) add(key, value []byte) {
+	if need := len(key) + len(value); need > cap(p.memory)-len(p.memory) {
+		p.memory = make([]byte, 0, max(need, min(2*cap(p.memory), pairsMax), pairsMin))
+	}
+	begin := len(p.memory)
+	p.memory = append(append(p.memory, key...), value...)
+	middle, end := begin+len(key), len(p.memory)
+	p.all = append(p.all, backend.KeyValue{Key: p.memory[begin:middle:middle], Value: p.memory[middle:end:end]})
+}
 
 // prepareAll prepares several statements.
 func (c *connection) prepareAll(ctx context.Context, sqls ...string) error {

@@ -2,7 +2,7 @@ package postgres
 
 import (
 	"context"
-	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -21,7 +21,9 @@ type pool struct {
 
 	mu      sync.Mutex
 	idle    []*connection // the one used last is at the end
-	running map[*snapshot]time.Time
+	running map[*view]time.Time
+	joiners []*joiner // wait for a view, in the order of their coming
+	openers int       // goroutines that open views
 	isOver  bool
 }
 
@@ -33,95 +35,67 @@ const (
 )
 
 func newPool(db *DB) *pool {
-	p := &pool{db: db, slots: make(chan struct{}, db.options.snapshots), running: map[*snapshot]time.Time{}}
+	p := &pool{db: db, slots: make(chan struct{}, db.options.snapshots), running: map[*view]time.Time{}}
 	for range db.options.snapshots {
 		p.slots <- struct{}{}
 	}
 	return p
 }
 
-// acquire lends a connection to s, whose reads end with ctx. It may be one whose server has gone.
-func (p *pool) acquire(ctx context.Context, s *snapshot) (*connection, error) {
+// acquire lends a connection. It may be one whose server has gone.
+func (p *pool) acquire() (*connection, error) {
 	select {
 	case <-p.slots:
-	default:
-		if err := p.await(ctx); err != nil {
-			return nil, err
-		}
+	case <-p.db.life.Done():
+		return nil, closed()
 	}
 	p.mu.Lock()
 	var c *connection
 	if n := len(p.idle); n > 0 {
 		c, p.idle = p.idle[n-1], p.idle[:n-1]
 	}
-	isOver := p.isOver
-	p.running[s] = time.Time{}
-	p.mu.Unlock()
-	var err error
-	switch {
-	case isOver:
-		err = closed()
-	case c == nil:
-		c, err = p.db.connect(ctx)
-	}
-	if err != nil {
-		p.giveBack(s, c)
-		return nil, err
-	}
-	return c, nil
-}
-
-// began notes when a snapshot has begun.
-func (p *pool) began(s *snapshot, now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.running[s] = now
-}
-
-func (p *pool) await(ctx context.Context) error {
-	select {
-	case <-p.slots:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("postgres: wait for one of the %d snapshots: %w", cap(p.slots), ctx.Err())
-	case <-p.db.life.Done():
-		return closed()
-	}
-}
-
-// release takes a connection back from s. One that is broken is closed, and so are those that lay idle meanwhile, as
-// their server has probably gone, too.
-func (p *pool) release(s *snapshot, c *connection, isBroken bool) {
-	if !isBroken {
-		c.isDirty, c.usedAt = true, time.Now()
-		p.giveBack(s, c)
-		return
-	}
-	p.mu.Lock()
-	spare := p.idle
-	p.idle = nil
-	p.mu.Unlock()
-	go c.close()
-	for _, other := range spare {
-		go other.close()
-	}
-	p.giveBack(s, nil)
-}
-
-func (p *pool) giveBack(s *snapshot, c *connection) {
-	p.mu.Lock()
-	delete(p.running, s)
-	if c != nil && !p.isOver {
-		p.idle, c = append(p.idle, c), nil
-	}
 	p.mu.Unlock()
 	if c != nil {
-		c.close()
+		return c, nil
+	}
+	c, err := p.db.connect(p.db.life)
+	if err == nil {
+		return c, nil
+	}
+	p.slots <- struct{}{}
+	if p.db.life.Err() != nil {
+		err = closed()
+	}
+	return nil, err
+}
+
+// release takes a connection back from v. One that is broken is closed, and so are those that lay idle meanwhile, as
+// their server has probably gone, too.
+func (p *pool) release(v *view, c *connection) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.running, v)
+	c.isDirty, c.usedAt = true, time.Now()
+	if c.isBroken {
+		for _, other := range p.idle {
+			go other.close()
+		}
+		p.idle = nil
+	}
+	p.putBack(c)
+}
+
+// putBack makes a connection, and the place that it had, another one's. The caller holds mu.
+func (p *pool) putBack(c *connection) {
+	if c.isBroken || p.isOver {
+		go c.close()
+	} else {
+		p.idle = append(p.idle, c)
 	}
 	p.slots <- struct{}{}
 }
 
-// reap ends the snapshots that are too old and those that are still open after their transactions, until the database
+// reap ends the views that are too old and the transactions of the server that are still open after their views, until the database
 // ends.
 func (p *pool) reap() {
 	ticker := time.NewTicker(reapEvery)
@@ -131,21 +105,21 @@ func (p *pool) reap() {
 		case <-p.db.life.Done():
 			return
 		case now := <-ticker.C:
-			for _, s := range p.old(now) {
-				s.end(errs.TooOld)
+			for _, v := range p.old(now) {
+				v.end(errs.TooOld)
 			}
 			p.clean(now)
 		}
 	}
 }
 
-// old are the snapshots that have run for too long.
-func (p *pool) old(now time.Time) (old []*snapshot) {
+// old are the views that have run for too long.
+func (p *pool) old(now time.Time) (old []*view) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for s, began := range p.running {
-		if !began.IsZero() && now.Sub(began) > backend.MaxDuration {
-			old = append(old, s)
+	for v, began := range p.running {
+		if now.Sub(began) > backend.MaxDuration {
+			old = append(old, v)
 		}
 	}
 	return old
@@ -194,19 +168,16 @@ func (c *connection) undo(ctx context.Context) bool {
 	return c.script(ctx, "ROLLBACK") == nil
 }
 
-// stop ends all snapshots and lets no more begin.
+// stop, after the end of the database's life, ends all snapshots and lets no more begin.
 func (p *pool) stop() {
 	p.mu.Lock()
 	p.isOver = true
 	idle := p.idle
 	p.idle = nil
-	var running []*snapshot
-	for s := range p.running {
-		running = append(running, s)
-	}
+	running := slices.Collect(maps.Keys(p.running))
 	p.mu.Unlock()
-	for _, s := range running {
-		s.end(closed())
+	for _, v := range running {
+		v.end(closed())
 	}
 	for _, c := range idle {
 		c.close()

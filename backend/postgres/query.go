@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
+	"math"
 	"slices"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -25,31 +27,32 @@ type query struct {
 
 // read carries out queries in one round trip, after the begin of their transaction where isFirst says so.
 func (c *connection) read(ctx context.Context, queries []*query, isFirst bool) error {
-	if err := c.prepareReads(ctx, queries, isFirst); err != nil {
-		return err
-	}
-	var b pgconn.Batch
-	skip := 0
+	var asks []ask
 	if isFirst {
 		begin := c.sql.begin
 		if c.isDirty {
 			begin, c.isDirty = c.sql.chain, false
 		}
-		c.add(&b, begin)
-		if skip++; c.isPooled {
-			c.add(&b, c.sql.settings)
-			skip++
+		asks = append(asks, ask{sql: begin})
+		if c.isPooled {
+			asks = append(asks, ask{sql: c.sql.settings})
 		}
 	}
-	for _, q := range queries {
-		c.addQuery(&b, q, stored(q.r))
+	asks = c.askFor(asks, queries)
+	var b pgconn.Batch
+	for _, a := range asks {
+		if err := c.prepare(ctx, a.sql); err != nil {
+			return err
+		}
+		c.add(&b, a.sql, a.parameters...)
 	}
 	results := c.pg.ExecBatch(ctx, &b)
-	for ; skip > 0 && results.NextResult(); skip-- {
-		_, _ = results.ResultReader().Close() // an error is that of the batch
-	}
-	for i := 0; i < len(queries) && results.NextResult(); i++ {
-		queries[i].take(results.ResultReader())
+	for i := 0; i < len(asks) && results.NextResult(); i++ {
+		result := results.ResultReader()
+		if asks[i].take != nil {
+			asks[i].take(result)
+		}
+		_, _ = result.Close() // an error is that of the batch
 	}
 	if err := results.Close(); err != nil {
 		return err
@@ -62,21 +65,94 @@ func (c *connection) read(ctx context.Context, queries []*query, isFirst bool) e
 	return nil
 }
 
-func (c *connection) prepareReads(ctx context.Context, queries []*query, isFirst bool) error {
-	if isFirst {
-		for _, sql := range []string{c.sql.begin, c.sql.chain, c.sql.settings} {
-			if err := c.prepare(ctx, sql); err != nil {
-				return err
+// ask is a statement, and who reads its answer.
+type ask struct {
+	sql        string
+	parameters [][]byte
+	take       func(*pgconn.ResultReader)
+}
+
+// askFor adds the statements for queries: one for all that are alike, as far as there are any.
+func (c *connection) askFor(asks []ask, queries []*query) []ask {
+	if len(queries) == 1 {
+		return append(asks, c.askOne(queries[0]))
+	}
+	alike := map[string][]*query{}
+	for _, q := range queries {
+		sql := c.sql.of(q)
+		alike[sql] = append(alike[sql], q)
+	}
+	for sql, queries := range alike {
+		switch {
+		case len(queries) == 1 || sql == c.sql.backward || sql == c.sql.backwardBytes:
+			for _, q := range queries {
+				asks = append(asks, c.askOne(q))
+			}
+		case sql == c.sql.get:
+			asks = append(asks, c.askKeys(queries))
+		case sql == c.sql.forward:
+			asks = append(asks, askRanges(c.sql.scans, queries))
+		default:
+			asks = append(asks, askRanges(c.sql.scansBytes, queries))
+		}
+	}
+	return asks
+}
+
+func (c *connection) askOne(q *query) ask {
+	sql, parameters := c.queryOf(q, stored(q.r))
+	return ask{sql, parameters, q.take}
+}
+
+// askKeys asks for several keys.
+func (c *connection) askKeys(queries []*query) ask {
+	var keys array
+	byKey := make(map[string][]*query, len(queries))
+	for _, q := range queries {
+		key := string(q.r.Begin)
+		if byKey[key] == nil {
+			keys.add(q.r.Begin)
+		}
+		byKey[key] = append(byKey[key], q)
+	}
+	return ask{c.sql.keys, [][]byte{keys.parameter()}, func(result *pgconn.ResultReader) {
+		for result.NextRow() {
+			row := result.Values()
+			for _, q := range byKey[string(row[0])] {
+				q.value = append([]byte{}, row[1]...)
 			}
 		}
-	}
-	for _, q := range queries {
-		if err := c.prepare(ctx, c.sql.of(q)); err != nil {
-			return err
-		}
-	}
-	return nil
+	}}
 }
+
+// askRanges asks for several ranges, forwards.
+func askRanges(sql string, queries []*query) ask {
+	begins, ends := array{}, array{}
+	limits, sizes := array{oid: oidInt8}, array{oid: oidInt8}
+	for _, q := range queries {
+		r := stored(q.r)
+		begins.add(r.Begin)
+		ends.add(r.End)
+		limits.add(int64Parameter(int64(cmp.Or(q.pageRows(), math.MaxInt64))))
+		sizes.add(int64Parameter(int64(q.o.Bytes)))
+	}
+	parameters := [][]byte{begins.parameter(), ends.parameter(), limits.parameter(), sizes.parameter()}
+	return ask{sql, parameters, func(result *pgconn.ResultReader) {
+		found := make([]pairs, len(queries))
+		for result.NextRow() {
+			row := result.Values()
+			found[int64Of(row[0])-1].add(row[1], row[2])
+		}
+		for i, q := range queries {
+			q.pairs = found[i].all
+			if !slices.IsSortedFunc(q.pairs, comparePairs) { // no plan is known that does this
+				slices.SortFunc(q.pairs, comparePairs)
+			}
+		}
+	}}
+}
+
+func comparePairs(a, b backend.KeyValue) int { return a.Key.Compare(b.Key) }
 
 // of is the statement that carries out q.
 func (s *statements) of(q *query) string {
@@ -93,22 +169,21 @@ func (s *statements) of(q *query) string {
 	return s.forward
 }
 
-// addQuery puts q into a batch, for the rows of r.
-func (c *connection) addQuery(b *pgconn.Batch, q *query, r backend.Range) {
-	sql := c.sql.of(q)
+// queryOf is the statement that carries out q, for the rows of r.
+func (c *connection) queryOf(q *query, r backend.Range) (sql string, parameters [][]byte) {
+	sql = c.sql.of(q)
 	if sql == c.sql.get {
-		c.add(b, sql, notNull(q.r.Begin))
-		return
+		return sql, [][]byte{notNull(q.r.Begin)}
 	}
 	var limit []byte
 	if n := q.pageRows(); n > 0 {
 		limit = int64Parameter(int64(n))
 	}
+	parameters = [][]byte{notNull(r.Begin), r.End, limit}
 	if q.o.Bytes > 0 {
-		c.add(b, sql, notNull(r.Begin), r.End, limit, int64Parameter(int64(q.o.Bytes)))
-		return
+		parameters = append(parameters, int64Parameter(int64(q.o.Bytes)))
 	}
-	c.add(b, sql, notNull(r.Begin), r.End, limit)
+	return sql, parameters
 }
 
 // pageRows is how many rows one statement brings at most; 0 is no limit.
@@ -136,7 +211,6 @@ func (q *query) take(result *pgconn.ResultReader) {
 	} else {
 		q.pairs = pairsOf(result)
 	}
-	_, _ = result.Close() // an error is that of the batch
 }
 
 // complete does what is left after the first page of a range: the long keys in it, and the rest of it, where the page
@@ -216,7 +290,11 @@ func sizeOf(pairs []backend.KeyValue) int {
 // page reads the next rows of q, those of r.
 func (c *connection) page(ctx context.Context, q *query, r backend.Range) ([]backend.KeyValue, error) {
 	var b pgconn.Batch
-	c.addQuery(&b, q, r)
+	sql, parameters := c.queryOf(q, r)
+	if err := c.prepare(ctx, sql); err != nil { // it may have been asked for with others
+		return nil, err
+	}
+	c.add(&b, sql, parameters...)
 	results := c.pg.ExecBatch(ctx, &b)
 	var pairs []backend.KeyValue
 	if results.NextResult() {

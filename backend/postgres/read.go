@@ -3,9 +3,8 @@ package postgres
 import (
 	"bytes"
 	"context"
-	"errors"
+	"fmt"
 	"sync"
-	"time"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/internal/occ"
@@ -13,16 +12,14 @@ import (
 
 // snapshot is what a transaction reads: one state of the database, from its first read until it is finished by the
 // transaction, by its time limit or by Close. Reads wait until the first of them is waited for; then all go out together,
-// after the begin of the transaction, and one round trip brings them.
+// and one round trip brings them, with those of others (view.go).
 type snapshot struct {
 	db   *DB
 	ctx  context.Context
 	base occ.Base
 
-	mu      sync.Mutex  // held while reads run, so that whoever ends the snapshot waits for them
-	conn    *connection // nil before the first read and after the end
-	io      context.Context
-	cancel  context.CancelCauseFunc // of io; guarded by pool.mu, once the pool has it
+	mu      sync.Mutex // held while reads run, so that whoever ends the snapshot waits for them
+	view    *view      // nil before the first read and after the end
 	waiting []*query
 	ended   error
 	lost    error // an outage that a read has met
@@ -84,59 +81,61 @@ func (s *snapshot) flush(q *query) {
 
 // fetch carries out queries. The caller holds mu.
 func (s *snapshot) fetch(queries []*query) error {
-	c, isFirst, err := s.open()
-	if err != nil {
-		return err
+	if s.ended != nil {
+		return s.ended
 	}
-	now := time.Now()
-	if isFirst {
-		s.base.Draw(s.db.log, now)
-		s.db.pool.began(s, now)
-	} else if now.Sub(s.base.Began) > backend.MaxDuration {
-		s.finish(errs.TooOld)
-		return errs.TooOld
+	r := newRequest(queries)
+	if err := s.carryOut(r); err != nil {
+		return s.failed(err)
 	}
-	if err = c.read(s.io, queries, isFirst); err == nil {
-		return nil
+	for i, q := range queries {
+		done := &r.queries[i]
+		q.value, q.pairs, q.cut = done.value, done.pairs, done.cut
 	}
-	return s.failed(err)
+	return nil
 }
 
-// open returns the connection, and whether the transaction on it is still to begin.
-func (s *snapshot) open() (c *connection, isFirst bool, err error) {
-	if s.ended != nil {
-		return nil, false, s.ended
-	}
-	if s.conn != nil {
-		return s.conn, false, nil
+// carryOut has a request carried out, the first one in a view that begins. The end of ctx leaves it to others.
+func (s *snapshot) carryOut(r *request) error {
+	if s.view != nil {
+		s.view.read(r)
+		select {
+		case <-r.done:
+			return r.err
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		}
 	}
 	if err := s.db.check(s.ctx); err != nil {
-		return nil, false, err
+		return err
 	}
-	s.io, s.cancel = context.WithCancelCause(s.ctx)
-	if s.conn, err = s.db.pool.acquire(s.io, s); err != nil {
-		s.conn = nil
-		return nil, false, s.failed(err)
+	j := &joiner{request: r}
+	s.db.pool.join(j)
+	select {
+	case <-r.done:
+	case <-s.ctx.Done():
+		if s.db.pool.withdraw(j) {
+			return fmt.Errorf("postgres: wait for one of the %d snapshots: %w", cap(s.db.pool.slots), context.Cause(s.ctx))
+		}
+		s.view = j.view
+		return context.Cause(s.ctx)
 	}
-	return s.conn, true, nil
+	if s.view = j.view; s.view != nil {
+		s.base.Join(&s.view.base)
+	}
+	return r.err
 }
 
 // failed ends the snapshot after an error of a read, and tells what it was: the end of the context or of the database, an
 // outage, or the server's word.
 func (s *snapshot) failed(err error) error {
-	switch cause := context.Cause(s.io); {
-	case s.ctx.Err() != nil:
+	if s.ctx.Err() != nil {
 		err = unreached(s.ctx, err)
-	case cause != nil:
-		err = cause
-	case !errors.Is(err, backend.ErrClosed):
-		err = judge("read", err)
 	}
 	if isLost(err) {
 		s.lost = err
 	}
-	s.ended = err
-	s.leave(true)
+	s.finish(err)
 	return err
 }
 
@@ -154,32 +153,14 @@ func (s *snapshot) Finish(cause error) {
 	s.finish(cause)
 }
 
-// end is Finish for others than the transaction: it interrupts a read.
-func (s *snapshot) end(cause error) {
-	s.db.pool.mu.Lock()
-	cancel := s.cancel
-	s.db.pool.mu.Unlock()
-	if cancel != nil {
-		cancel(cause)
-	}
-	s.Finish(cause)
-}
-
 // finish ends the snapshot. The caller holds mu.
 func (s *snapshot) finish(cause error) {
 	if s.ended == nil {
 		s.ended = cause
 	}
-	s.leave(false)
-}
-
-func (s *snapshot) leave(isBroken bool) {
-	if s.conn != nil {
-		s.db.pool.release(s, s.conn, isBroken)
-		s.conn = nil
-	}
-	if s.cancel != nil {
-		s.cancel(nil)
+	if s.view != nil {
+		s.view.leave()
+		s.view = nil
 	}
 }
 

@@ -48,6 +48,14 @@ func (b *Base) Draw(l *Log, now time.Time) {
 	}
 }
 
+// Join is Draw for a snapshot that is another one's, too, whose base was drawn before it began.
+func (b *Base) Join(other *Base) {
+	b.Began = other.Began
+	if !b.isFixed {
+		b.newest = other.newest
+	}
+}
+
 // Newest is the newest record that the snapshot is sure to hold, nil before Draw.
 func (b *Base) Newest() *Record { return b.newest }
 

@@ -1,0 +1,240 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/internal/occ"
+)
+
+// view is a transaction of the server that several snapshots share: one state of the database, from its begin until the last of
+// them has left, or its time is over, or it fails. As commits are made in groups, so are reads. What begins while others are on
+// their way to the server goes out together, in the next view, and what members want while one of them is served as well. The
+// server is asked with one statement for all that are alike (query.go): a statement costs it more than the row that it brings.
+//
+// Members have nothing to do with each other beyond that. The end of a member's context ends its wait and no one else's; an
+// error of the server or of the connection is met by all, as each would have met it alone.
+type view struct {
+	db     *DB
+	base   occ.Base // from just before it began
+	io     context.Context
+	cancel context.CancelCauseFunc // of io
+
+	mu      sync.Mutex // guards the rest
+	conn    *connection
+	members int
+	waiting []*request
+	isBusy  bool  // somebody carries out requests
+	ended   error // why nothing is read any more
+}
+
+// maxMembers bounds those of a view: each waits for what the others read, too.
+const maxMembers = 32
+
+// request is reads of one member. The queries are its own, as a member that has given up waiting does not look at them again.
+type request struct {
+	queries []query
+	done    chan struct{} // closed when they are carried out, or err says why not
+	err     error
+}
+
+func newRequest(queries []*query) *request {
+	r := &request{queries: make([]query, len(queries)), done: make(chan struct{})}
+	for i, q := range queries {
+		r.queries[i] = *q
+	}
+	return r
+}
+
+// read has a request carried out. It does not wait for that.
+func (v *view) read(r *request) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.waiting = append(v.waiting, r)
+	if !v.isBusy {
+		v.isBusy = true
+		go v.serve()
+	}
+}
+
+// serve carries out what waits, until nothing does.
+func (v *view) serve() {
+	for v.serveOnce(false) {
+	}
+}
+
+// serveOnce carries out what waits, and reports whether there is more by then.
+func (v *view) serveOnce(isFirst bool) (more bool) {
+	v.mu.Lock()
+	requests, c, err := v.waiting, v.conn, v.ended
+	v.waiting = nil
+	v.mu.Unlock()
+	if err == nil && time.Since(v.base.Began) > backend.MaxDuration {
+		err = errs.TooOld
+	}
+	if err == nil {
+		err = v.carryOut(c, requests, isFirst)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.isBusy = len(v.waiting) > 0
+	if v.ended == nil {
+		v.ended = err
+	}
+	v.leaveConnection()
+	for _, r := range requests {
+		r.err = err
+		close(r.done)
+	}
+	return v.isBusy
+}
+
+func (v *view) carryOut(c *connection, requests []*request, isFirst bool) error {
+	var queries []*query
+	for _, r := range requests {
+		for i := range r.queries {
+			queries = append(queries, &r.queries[i])
+		}
+	}
+	err := c.read(v.io, queries, isFirst)
+	if err == nil {
+		return nil
+	}
+	c.isBroken = true
+	if cause := context.Cause(v.io); cause != nil {
+		return cause
+	}
+	return judge("read", err)
+}
+
+// end ends the view for all of its members, also by interrupting what is read.
+func (v *view) end(cause error) {
+	v.cancel(cause)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.ended == nil {
+		v.ended = cause
+	}
+	v.leaveConnection()
+}
+
+// leave is called by each member when it reads no more.
+func (v *view) leave() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.members--
+	v.leaveConnection()
+}
+
+// leaveConnection gives the connection back when nobody needs it any more. The caller holds mu.
+func (v *view) leaveConnection() {
+	if v.conn == nil || v.isBusy || v.members > 0 && v.ended == nil {
+		return
+	}
+	v.db.pool.release(v, v.conn)
+	v.conn = nil
+	v.cancel(nil)
+}
+
+// joiner is a snapshot that is to begin, with its first reads.
+type joiner struct {
+	*request
+	view *view // from when it is too late to withdraw; nil where no connection was to be had
+}
+
+// maxOpeners is how many views may be on their way to the server at once. Who comes meanwhile is in the next.
+const maxOpeners = 2
+
+// join has a snapshot begin. It does not wait for that.
+func (p *pool) join(j *joiner) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.isOver {
+		j.refuse(closed())
+		return
+	}
+	p.joiners = append(p.joiners, j)
+	if p.openers < maxOpeners {
+		p.openers++
+		go p.openViews()
+	}
+}
+
+// withdraw takes a joiner back. It is too late when its view begins.
+func (p *pool) withdraw(j *joiner) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.Index(p.joiners, j)
+	if i < 0 {
+		return false
+	}
+	p.joiners = slices.Delete(p.joiners, i, i+1)
+	return true
+}
+
+func (j *joiner) refuse(err error) {
+	j.err = err
+	close(j.done)
+}
+
+// openViews begins views for as long as somebody wants to join one.
+func (p *pool) openViews() {
+	for p.isWanted() {
+		c, err := p.acquire()
+		if err != nil {
+			p.refuse(err)
+			continue
+		}
+		v := p.begin(c)
+		if v != nil && v.serveOnce(true) {
+			go v.serve()
+		}
+	}
+}
+
+// isWanted reports whether anybody waits for a view, and ends the opener that asks if not.
+func (p *pool) isWanted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.joiners) > 0 {
+		return true
+	}
+	p.openers--
+	return false
+}
+
+// refuse tells all who wait for a view that there is none.
+func (p *pool) refuse(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, j := range p.joiners {
+		j.refuse(err)
+	}
+	p.joiners = nil
+}
+
+// begin makes a view of those who wait for one, on a connection on which nothing was sent for it yet. It takes the connection
+// back, and returns nil, when they have withdrawn.
+func (p *pool) begin(c *connection) *view {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := min(len(p.joiners), maxMembers)
+	if n == 0 {
+		p.putBack(c)
+		return nil
+	}
+	v := &view{db: p.db, conn: c, isBusy: true, members: n}
+	v.io, v.cancel = context.WithCancelCause(p.db.life)
+	now := time.Now()
+	v.base.Draw(p.db.log, now)
+	p.running[v] = now
+	for _, j := range p.joiners[:n] {
+		j.view = v
+		v.waiting = append(v.waiting, j.request)
+	}
+	p.joiners = slices.Delete(p.joiners, 0, n)
+	return v
+}
