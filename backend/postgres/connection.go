@@ -36,8 +36,8 @@ type statements struct {
 	scans, scansBytes                                                                  string
 
 	// Of a commit, in their order.
-	beginCommit, bound, lock, relax, clock, keys, ranges  string
-	advance, forget, wipe, remove, set, add, long, commit string
+	beginCommit, bound, lock, relax, clock, keys, ranges            string
+	advance, forget, wipe, wipeLong, remove, set, add, long, commit string
 
 	resolve, look, hear, enter string
 }
@@ -72,7 +72,7 @@ func newStatements(o *options) *statements {
 	s.scansBytes = fmt.Sprintf(many, forMany.Replace(s.forwardBytes))
 	s.ofCommit()
 	for _, q := range []*string{&s.get, &s.forward, &s.backward, &s.forwardBytes, &s.backwardBytes, &s.longs, &s.scans, &s.scansBytes, &s.lock, &s.bound,
-		&s.clock, &s.keys, &s.ranges, &s.advance, &s.forget, &s.wipe, &s.remove, &s.set, &s.add, &s.long,
+		&s.clock, &s.keys, &s.ranges, &s.advance, &s.forget, &s.wipe, &s.wipeLong, &s.remove, &s.set, &s.add, &s.long,
 		&s.resolve, &s.look, &s.hear, &s.enter} {
 		*q = o.expand(*q)
 	}
@@ -106,7 +106,10 @@ func (s *statements) ofCommit() {
 		"THEN (pg_notify('$C', $1 || ' ' || $5::bigint || ' ' || coalesce($6, '*')) IS NOT NULL)::integer + 1 " +
 		"ELSE 0 END FROM $S.clock"
 	s.forget = "DELETE FROM $S.commits WHERE session = $1 AND attempt > $2 AND attempt <= $3"
-	s.wipe = "WITH part AS (DELETE FROM $S.long WHERE head >= substring($1::bytea FROM 1 FOR $H) " +
+	s.wipe = "WITH r AS (SELECT * FROM unnest($1::bytea[], $2::bytea[]) AS r (b, e)), " +
+		"part AS (DELETE FROM $S.long USING r WHERE head >= b AND head < e) " +
+		"DELETE FROM $S.kv USING r WHERE k >= b AND k < e"
+	s.wipeLong = "WITH part AS (DELETE FROM $S.long WHERE head >= substring($1::bytea FROM 1 FOR $H) " +
 		"AND head <= substring($2::bytea FROM 1 FOR $H) AND head || rest >= $1 AND head || rest < $2) " +
 		"DELETE FROM $S.kv WHERE k >= $1 AND k < $2 AND (octet_length(k) < $H OR " +
 		"NOT EXISTS (SELECT FROM $S.long WHERE head = k AND NOT (head || rest >= $1 AND head || rest < $2)))"

@@ -27,9 +27,7 @@ func (w *writer) addWrites(b *bundle, group *occ.Record, clock, number, last int
 	if w.last-w.forgotten > forgetEvery { // with the row of this one, nobody will ask for these
 		b.add(sql.forget, me, int64Parameter(w.forgotten), int64Parameter(w.last))
 	}
-	for r := range group.Cleared() {
-		b.add(sql.wipe, notNull(r.Begin), r.End)
-	}
+	addCleared(b, group)
 	var gone, keys, values, counters, deltas array
 	w.sums.begin(group)
 	for x := range group.Writes() {
@@ -63,6 +61,22 @@ func (w *writer) addWrites(b *bundle, group *occ.Record, clock, number, last int
 	}
 	if counters.count > 0 {
 		b.add(sql.add, counters.parameter(), deltas.parameter())
+	}
+}
+
+// addCleared adds the ranges that are cleared. A range between short keys has all long keys of a head, or none.
+func addCleared(b *bundle, group *occ.Record) {
+	var begins, ends array
+	for r := range group.Cleared() {
+		if len(r.Begin) >= headBytes || len(r.End) >= headBytes {
+			b.add(b.c.sql.wipeLong, notNull(r.Begin), r.End)
+			continue
+		}
+		begins.add(r.Begin)
+		ends.add(r.End)
+	}
+	if begins.count > 0 {
+		b.add(b.c.sql.wipe, begins.parameter(), ends.parameter())
 	}
 }
 
