@@ -70,8 +70,9 @@ type consumer struct {
 	idle     int // workers that wait, and were not woken
 	closing  bool
 	hall     hall
-	worked   bool                 // since the pulse was last kept
-	emptied  map[int64]tenant.Ref // the server of each shard whose queue was emptied last
+	worked   bool                    // since the pulse was last kept
+	emptied  map[int64]tenant.Ref    // the server of each shard whose queue was emptied last
+	again    map[int64]chan struct{} // by shard: has a token when its marks are to be read again
 	places   places
 	strays   map[*stray]struct{}
 
@@ -124,7 +125,7 @@ func Run(ctx context.Context, db backend.Database, o Options, types ...*turn.Def
 func newConsumer(db backend.Database, o Options, types ...*turn.Definition) *consumer {
 	run := &consumer{
 		Env: turn.Env{DB: db, Name: rand.Text(), Labels: labelsOf(o), Hooks: o.Hooks}, log: o.Logger, max: o.Turns, options: o,
-		types: map[string]*served{}, emptied: map[int64]tenant.Ref{},
+		types: map[string]*served{}, emptied: map[int64]tenant.Ref{}, again: map[int64]chan struct{}{},
 		room: make(chan struct{}, 1), standing: make(chan struct{}, 1),
 
 		places:  newPlaces(o.Work),
@@ -154,6 +155,9 @@ func newConsumer(db backend.Database, o Options, types ...*turn.Definition) *con
 			panic(fmt.Sprintf("dserver: Run is given %q without handlers (Define at %s)", def.Name, def.Place))
 		}
 		run.types[def.Name] = &served{def: def, servers: map[string]*server{}, share: newShare(def.Settings.Turns)}
+	}
+	for _, shard := range run.shards() {
+		run.again[shard] = make(chan struct{}, 1)
 	}
 	if names := slices.Sorted(maps.Keys(run.types)); len(names) > 0 { // an Info's has none
 		run.first, run.last = names[0], names[len(names)-1]

@@ -137,6 +137,7 @@ func (c *consumer) scanFailed(ctx context.Context, err error) {
 type look struct {
 	watch backend.Watch // on the shard's bell, from the snapshot of the first read; nil of one that stands by
 	found int           // marks of types that are run here
+	again chan struct{} // has a token when there is to be another look
 	full  string        // a type whose line is too long, so that its marks were passed by; "" is none
 }
 
@@ -153,6 +154,7 @@ func (c *consumer) scanOnce(ctx context.Context, shard int64, b *bystander) (l l
 			l.cancel()
 		}
 	}()
+	l.again = c.again[shard]
 	begin := func(tx backend.ReadTx) error {
 		if b == nil || b.soon == 0 {
 			l.watch = tx.Watch(tenant.Bell(shard))
@@ -167,7 +169,7 @@ func (c *consumer) scanOnce(ctx context.Context, shard int64, b *bystander) (l l
 		if err := c.awaitRoom(ctx); err != nil {
 			return err
 		}
-		c.Wake(ref)
+		c.wakeMarked(ref)
 		return nil
 	})
 	return l, err
@@ -293,8 +295,8 @@ func (t *visit) confirmEmpty() error {
 	return nil
 }
 
-// pause waits for the bell of a look, for room for what it passed by, a time and ctx, whichever comes first, and reports
-// whether it was the bell.
+// pause waits for the bell of a look, for who asks for another, for room for what it passed by, a time and ctx, whichever comes
+// first, and reports whether it was the bell.
 func (c *consumer) pause(ctx context.Context, l look, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -308,6 +310,7 @@ func (c *consumer) pause(ctx context.Context, l look, d time.Duration) bool {
 	select {
 	case <-l.watch.Done():
 		return true
+	case <-l.again:
 	case <-room:
 	case <-ctx.Done():
 	case <-timer.C:

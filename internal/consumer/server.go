@@ -25,6 +25,8 @@ type server struct {
 	scheduled bool // in the run queue, or a worker has it
 	look      bool // the stored queue may have something: a turn is wanted without arrivals too
 	marked    bool // its ready mark may be set
+	parts     bool // its turn is about to clear the mark
+	seen      bool // and the mark was seen meanwhile, which may be the one before or another
 	called    bool // a row in the index of its label led here
 	slow      bool // its last turn was: casts do not join
 	shares    bool // it has one of its type's shares (share.go)
@@ -39,6 +41,7 @@ type server struct {
 	// Of the running turn, of which there is one at a time.
 	turn.Memory
 	emptied int64    // when the last stored message was taken, in Unix nanoseconds
+	calm    bool     // nothing came for as long as linger after that
 	apart   *foreign // nil of most servers
 }
 

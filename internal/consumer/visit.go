@@ -63,6 +63,7 @@ func (t *visit) run() nextTurn {
 	}
 	for {
 		err := t.Transact()
+		t.parted(err == nil && t.Parted)
 		if t.IsAbandoned() { // whatever the store made of that
 			t.cameBack()
 			return nextTurn{gone: true}
@@ -102,6 +103,7 @@ func (t *visit) cut() {
 	t.c.mu.Lock()
 	defer t.c.mu.Unlock()
 	s.look, t.Marked = false, s.marked
+	t.Parts = s.calm && !t.hasRow() && time.Since(time.Unix(0, s.emptied)) > linger
 	if s.called {
 		s.called = false
 		s.others().rests, s.others().row = time.Time{}, true
@@ -209,6 +211,11 @@ func (t *visit) next() nextTurn {
 	stored := t.Stored()
 	took := len(stored)
 	t.PassBy(stored)
+	if t.Parted {
+		t.s.emptied = time.Now().UnixNano()
+		t.c.caution.claims.Delete(t.Ref)
+		return nextTurn{}
+	}
 	if took > 0 || t.Batch.Released() {
 		t.s.emptied = time.Now().UnixNano()
 		t.c.noteEmptied(t.Ref)
@@ -265,6 +272,7 @@ func (t *visit) idle() nextTurn {
 	if err := t.confirmEmpty(); err != nil {
 		return t.failed(err)
 	}
+	t.s.calm = true
 	return nextTurn{}
 }
 

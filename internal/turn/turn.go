@@ -43,6 +43,7 @@ type Turn struct {
 	Offered []*Arrival    // the local arrivals that were cut
 	Info    *Arrival      // the only message, past the queue and the lock
 	Marked  bool          // the server's ready mark may be set
+	Parts   bool          // and is cleared with the last message, if nothing comes meanwhile
 	Limit   int           // messages at most
 	Took    time.Duration // by handlers, over all attempts
 	Refusal Refusal       // what an attempt before this one has found
@@ -73,6 +74,8 @@ type Turn struct {
 	recalled bool             // the head is what is remembered (recall.go)
 	proves   bool             // a change of the head or the queue is a conflict
 	owned    bool             // the owner record will name this consumer
+	parts    bool             // as Parts, and a change of the head or the queue is a conflict
+	Parted   bool             // the mark is cleared
 	Version  backend.Future[backend.Versionstamp]
 	Mine     []tenant.Delivery
 	LockEnd  tenant.LockEnd    // of locked work, before its time
@@ -102,6 +105,9 @@ type Host interface {
 
 	// Book takes a place for locked work.
 	Book() bool
+
+	// Part is called before a turn clears the server's ready mark, which a push of this process sets again.
+	Part()
 }
 
 // Memory is what a consumer remembers of a server from one turn to the next.
@@ -157,9 +163,10 @@ func (t *Turn) Attempt(tx backend.Tx) (err error) {
 	}
 	t.Unheard = [2]*Work{}
 	t.Batch, t.Mine, t.Joined, t.stamped, t.owned, t.Waits, t.Able, t.passes = nil, nil, 0, false, false, 0, 0, false
+	t.parts, t.Parted = t.mayPart(), false
 	if !isKnown {
 		t.proves = t.mayProve()
-		if err = tenant.ReadHead(tx, t.Keys, &t.Head, t.Memory.State.Known, !t.proves); err != nil { // 2
+		if err = tenant.ReadHead(tx, t.Keys, &t.Head, t.Memory.State.Known, !t.proves && !t.parts); err != nil { // 2
 			return err
 		}
 	}

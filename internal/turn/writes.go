@@ -68,6 +68,7 @@ func (t *Turn) write(tx backend.Tx, timers tenant.TimerReads) error {
 	if err := t.LockEnd.Write(tx, t.Keys, t.Ref); err != nil {
 		return err
 	}
+	t.part(tx)
 	return out.Write(tx)
 }
 
