@@ -188,8 +188,7 @@ func (p *pool) openViews() {
 			p.refuse(err)
 			continue
 		}
-		v := p.begin(c)
-		if v != nil && v.serveOnce(true) {
+		if v := p.begin(c); v.serveOnce(true) {
 			go v.serve()
 		}
 	}
@@ -216,16 +215,12 @@ func (p *pool) refuse(err error) {
 	p.joiners = nil
 }
 
-// begin makes a view of those who wait for one, on a connection on which nothing was sent for it yet. It takes the connection
-// back, and returns nil, when they have withdrawn.
+// begin makes a view of those who wait for one, on a connection on which nothing was sent for it yet. Where they have withdrawn
+// it is nobody's.
 func (p *pool) begin(c *connection) *view {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := min(len(p.joiners), maxMembers)
-	if n == 0 {
-		p.putBack(c)
-		return nil
-	}
 	v := &view{db: p.db, conn: c, isBusy: true, members: n}
 	v.io, v.cancel = context.WithCancelCause(p.db.life)
 	now := time.Now()
