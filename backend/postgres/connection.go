@@ -24,7 +24,7 @@ type connection struct {
 
 	isPooled bool      // by something that refuses settings at the start: they are set in each transaction
 	isBroken bool      // it is closed, and not used again
-	isDirty  bool      // the snapshot of a transaction that has ended is still open
+	isDirty  bool      // a transaction was begun, and is still open when nobody uses it any more
 	usedAt   time.Time // when a transaction gave it back
 	warned   bool      // the server has warned of something since the flag was taken down
 }

@@ -77,6 +77,7 @@ func Open(url string, opts ...Option) (*DB, error) {
 	}
 	db.background.Go(db.writer.Run)
 	db.background.Go(db.pool.reap)
+	db.background.Go(db.pool.tidy)
 	db.background.Go(db.keep)
 	db.background.Go(db.listen)
 	return db, nil
@@ -121,12 +122,12 @@ func (db *DB) Transact(ctx context.Context, fn func(tx backend.Tx) error) error 
 		return closed()
 	}
 	defer db.calls.Leave(call)
-	wasOld, fresh := false, false
+	wasOld, fresh, alone := false, false, false
 	for lost := 0; ; {
 		if err := db.check(ctx); err != nil {
 			return err
 		}
-		a := &attempt{snapshot: snapshot{db: db, ctx: ctx}}
+		a := &attempt{snapshot: snapshot{db: db, ctx: ctx, isAlone: alone}}
 		a.tx.Begin(ctx, db.log, &a.snapshot, &a.snapshot.base, fresh)
 		err := a.tx.Attempt(fn, db.writer.Queue)
 		switch {
@@ -138,6 +139,8 @@ func (db *DB) Transact(ctx context.Context, fn func(tx backend.Tx) error) error 
 			}
 			lost++
 			fresh = true
+		case a.snapshot.isAnothers:
+			fresh, alone = true, true
 		case errors.Is(err, occ.ErrLost):
 			db.counts.conflicts.Add(1)
 			fresh = true
@@ -162,12 +165,12 @@ func (db *DB) Read(ctx context.Context, fn func(tx backend.ReadTx) error) error 
 		return closed()
 	}
 	defer db.calls.Leave(call)
-	wasOld := false
+	wasOld, alone := false, false
 	for lost := 0; ; {
 		if err := db.check(ctx); err != nil {
 			return err
 		}
-		t := &readTx{snapshot: snapshot{db: db, ctx: ctx}, suspects: db.watches.Suspected()}
+		t := &readTx{snapshot: snapshot{db: db, ctx: ctx, isAlone: alone}, suspects: db.watches.Suspected()}
 		t.snapshot.base.Draw(db.log, time.Now())
 		err := t.run(fn)
 		switch {
@@ -176,6 +179,8 @@ func (db *DB) Read(ctx context.Context, fn func(tx backend.ReadTx) error) error 
 				return err
 			}
 			lost++
+		case t.snapshot.isAnothers:
+			alone = true
 		case err == nil:
 			db.watches.Set(t.watches, &t.snapshot.base, t.suspects)
 			return nil

@@ -14,7 +14,7 @@ import (
 // A snapshot ends after backend.MaxDuration, whatever its transaction does, so nobody waits for ever.
 //
 // The end of a transaction that only read changes nothing, so it is not sent: it goes with the begin of the next one on
-// that connection, or after dirtyMax, by reap.
+// that connection, or after dirtyMax, by tidy.
 type pool struct {
 	db    *DB
 	slots chan struct{} // one for each connection that may be lent; who waits for one is served in order
@@ -42,13 +42,8 @@ func newPool(db *DB) *pool {
 	return p
 }
 
-// acquire lends a connection. It may be one whose server has gone.
+// acquire lends a connection to who has taken a place. It may be one whose server has gone.
 func (p *pool) acquire() (*connection, error) {
-	select {
-	case <-p.slots:
-	case <-p.db.life.Done():
-		return nil, closed()
-	}
 	p.mu.Lock()
 	var c *connection
 	if n := len(p.idle); n > 0 {
@@ -75,29 +70,40 @@ func (p *pool) release(v *view, c *connection) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.running, v)
-	c.isDirty, c.usedAt = true, time.Now()
-	if c.isBroken {
-		for _, other := range p.idle {
-			go other.close()
-		}
-		p.idle = nil
-	}
-	p.putBack(c)
-}
-
-// putBack makes a connection, and the place that it had, another one's. The caller holds mu.
-func (p *pool) putBack(c *connection) {
-	if c.isBroken || p.isOver {
+	c.usedAt = time.Now()
+	switch {
+	case c.isBroken:
 		go c.close()
-	} else {
+		p.dropIdle()
+	case p.isOver:
+		go c.close()
+	default:
 		p.idle = append(p.idle, c)
 	}
 	p.slots <- struct{}{}
 }
 
-// reap ends the views that are too old and the transactions of the server that are still open after their views, until the database
-// ends.
+// dropIdle closes what nobody uses. The caller holds mu.
+func (p *pool) dropIdle() {
+	for _, c := range p.idle {
+		go c.close()
+	}
+	p.idle = nil
+}
+
+// reap ends the views that are too old, until the database ends.
 func (p *pool) reap() {
+	p.each(func(now time.Time) {
+		for _, v := range p.old(now) {
+			v.end(errs.TooOld)
+		}
+	})
+}
+
+// tidy ends the transactions of the server that are still open after their views, until the database ends.
+func (p *pool) tidy() { p.each(p.clean) }
+
+func (p *pool) each(do func(now time.Time)) {
 	ticker := time.NewTicker(reapEvery)
 	defer ticker.Stop()
 	for {
@@ -105,10 +111,7 @@ func (p *pool) reap() {
 		case <-p.db.life.Done():
 			return
 		case now := <-ticker.C:
-			for _, v := range p.old(now) {
-				v.end(errs.TooOld)
-			}
-			p.clean(now)
+			do(now)
 		}
 	}
 }
@@ -128,8 +131,14 @@ func (p *pool) old(now time.Time) (old []*view) {
 // clean ends what is dirty for long, and closes what is idle for long.
 func (p *pool) clean(now time.Time) {
 	for c := p.stale(now); c != nil; c = p.stale(now) {
-		if !c.isDirty || !c.undo(p.db.life) {
+		isUnused := !c.isDirty
+		if isUnused || !c.undo(p.db.life) {
 			c.close()
+			if !isUnused { // the server of the others has probably gone, too
+				p.mu.Lock()
+				p.dropIdle()
+				p.mu.Unlock()
+			}
 			continue
 		}
 		p.mu.Lock()

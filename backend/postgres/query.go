@@ -57,6 +57,7 @@ func (c *connection) read(ctx context.Context, queries []*query, isFirst bool) e
 	if err := results.Close(); err != nil {
 		return err
 	}
+	c.isDirty = c.isDirty || isFirst
 	for _, q := range queries {
 		if err := c.complete(ctx, q); err != nil {
 			return err

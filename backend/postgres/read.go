@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -23,6 +24,9 @@ type snapshot struct {
 	waiting []*query
 	ended   error
 	lost    error // an outage that a read has met
+
+	isAlone    bool // it is in a view of its own
+	isAnothers bool // what has ended it may be due to another one's read
 }
 
 var _ occ.Starter = (*snapshot)(nil)
@@ -109,7 +113,7 @@ func (s *snapshot) carryOut(r *request) error {
 	if err := s.db.check(s.ctx); err != nil {
 		return err
 	}
-	j := &joiner{request: r}
+	j := &joiner{request: r, isAlone: s.isAlone}
 	s.db.pool.join(j)
 	select {
 	case <-r.done:
@@ -135,6 +139,7 @@ func (s *snapshot) failed(err error) error {
 	if isLost(err) {
 		s.lost = err
 	}
+	s.isAnothers = errors.Is(err, errAnothers)
 	s.finish(err)
 	return err
 }

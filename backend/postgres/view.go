@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -15,8 +16,10 @@ import (
 // their way to the server goes out together, in the next view, and what members want while one of them is served as well. The
 // server is asked with one statement for all that are alike (query.go): a statement costs it more than the row that it brings.
 //
-// Members have nothing to do with each other beyond that. The end of a member's context ends its wait and no one else's; an
-// error of the server or of the connection is met by all, as each would have met it alone.
+// Members have nothing to do with each other beyond that. The end of a member's context ends its wait and no one else's. A lost
+// connection is met by all, as each would have met it alone. What the server says against a statement may be due to another's:
+// then each begins again in a view of its own. A member waits for what others read at the same time, however much that is; who
+// comes later does not.
 type view struct {
 	db     *DB
 	base   occ.Base // from just before it began
@@ -75,14 +78,21 @@ func (v *view) serveOnce(isFirst bool) (more bool) {
 	if err == nil && time.Since(v.base.Began) > backend.MaxDuration {
 		err = errs.TooOld
 	}
+	others := err
 	if err == nil {
 		err = v.carryOut(c, requests, isFirst)
+		if others = err; codeOf(err) != "" && !isLost(err) {
+			others = errAnothers
+		}
+		if len(requests) > 1 {
+			err = others
+		}
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.isBusy = len(v.waiting) > 0
 	if v.ended == nil {
-		v.ended = err
+		v.ended = others
 	}
 	v.leaveConnection()
 	for _, r := range requests {
@@ -91,6 +101,9 @@ func (v *view) serveOnce(isFirst bool) (more bool) {
 	}
 	return v.isBusy
 }
+
+// errAnothers ends the snapshots of a view that the server has ended, perhaps because of another's read.
+var errAnothers = errors.New("postgres: the snapshot has failed with others")
 
 func (v *view) carryOut(c *connection, requests []*request, isFirst bool) error {
 	var queries []*query
@@ -104,6 +117,9 @@ func (v *view) carryOut(c *connection, requests []*request, isFirst bool) error 
 		return nil
 	}
 	c.isBroken = true
+	if v.db.life.Err() != nil {
+		return closed()
+	}
 	if cause := context.Cause(v.io); cause != nil {
 		return cause
 	}
@@ -125,7 +141,9 @@ func (v *view) end(cause error) {
 func (v *view) leave() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.members--
+	if v.members--; v.members == 0 && v.isBusy {
+		v.cancel(errs.Ended) // nobody waits for it
+	}
 	v.leaveConnection()
 }
 
@@ -142,11 +160,16 @@ func (v *view) leaveConnection() {
 // joiner is a snapshot that is to begin, with its first reads.
 type joiner struct {
 	*request
-	view *view // from when it is too late to withdraw; nil where no connection was to be had
+	isAlone bool
+	view    *view // from when it is too late to withdraw; nil where no connection was to be had
 }
 
-// maxOpeners is how many views may be on their way to the server at once. Who comes meanwhile is in the next.
-const maxOpeners = 2
+// maxOpeners is how many views may be on their way to the server at once. Who comes meanwhile is in the next. A view that takes
+// longer than openerPatience, as where a connection hangs or much is read, keeps nobody from beginning another.
+const (
+	maxOpeners     = 2
+	openerPatience = 20 * time.Millisecond
+)
 
 // join has a snapshot begin. It does not wait for that.
 func (p *pool) join(j *joiner) {
@@ -157,10 +180,23 @@ func (p *pool) join(j *joiner) {
 		return
 	}
 	p.joiners = append(p.joiners, j)
-	if p.openers < maxOpeners {
+	p.callOpener()
+}
+
+// callOpener has a view begin where somebody waits for one. The caller holds mu.
+func (p *pool) callOpener() {
+	if len(p.joiners) > 0 && p.openers < maxOpeners {
 		p.openers++
-		go p.openViews()
+		go p.openView()
 	}
+}
+
+// openerLeaves makes room for another opener.
+func (p *pool) openerLeaves() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.openers--
+	p.callOpener()
 }
 
 // withdraw takes a joiner back. It is too late when its view begins.
@@ -180,35 +216,35 @@ func (j *joiner) refuse(err error) {
 	close(j.done)
 }
 
-// openViews begins views for as long as somebody wants to join one.
-func (p *pool) openViews() {
-	for p.isWanted() {
-		c, err := p.acquire()
-		if err != nil {
-			p.refuse(err)
-			continue
-		}
-		if v := p.begin(c); v.serveOnce(true) {
-			go v.serve()
-		}
+// openView begins a view of those who wait for one when it has a connection.
+func (p *pool) openView() {
+	select {
+	case <-p.slots:
+	case <-p.db.life.Done():
+		p.refuse(closed())
+		p.openerLeaves()
+		return
+	}
+	leave := sync.OnceFunc(p.openerLeaves)
+	defer leave()
+	defer time.AfterFunc(openerPatience, leave).Stop()
+	c, err := p.acquire()
+	if err != nil {
+		p.refuse(err)
+		return
+	}
+	if v := p.begin(c); v.serveOnce(true) {
+		go v.serve()
 	}
 }
 
-// isWanted reports whether anybody waits for a view, and ends the opener that asks if not.
-func (p *pool) isWanted() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.joiners) > 0 {
-		return true
-	}
-	p.openers--
-	return false
-}
-
-// refuse tells all who wait for a view that there is none.
+// refuse tells all who wait for a view that there is none, unless there is a connection that is not in use.
 func (p *pool) refuse(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(p.idle) > 0 && p.db.life.Err() == nil {
+		return
+	}
 	for _, j := range p.joiners {
 		j.refuse(err)
 	}
@@ -220,7 +256,13 @@ func (p *pool) refuse(err error) {
 func (p *pool) begin(c *connection) *view {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := min(len(p.joiners), maxMembers)
+	n := 0
+	for n < min(len(p.joiners), maxMembers) && !p.joiners[n].isAlone {
+		n++
+	}
+	if n == 0 {
+		n = min(len(p.joiners), 1)
+	}
 	v := &view{db: p.db, conn: c, isBusy: true, members: n}
 	v.io, v.cancel = context.WithCancelCause(p.db.life)
 	now := time.Now()

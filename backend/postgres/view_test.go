@@ -47,6 +47,17 @@ func (p *pool) awaitJoiners(t *testing.T, want int) {
 	}
 }
 
+func (p *pool) awaitPlaces(t *testing.T) {
+	t.Helper()
+	for limit := time.Now().Add(time.Minute); ; <-time.After(time.Millisecond) {
+		if _, views, _ := p.count(); views == 0 && len(p.slots) == cap(p.slots) {
+			return
+		} else if time.Now().After(limit) {
+			t.Fatalf("%d views are left, %d of %d places are free", views, len(p.slots), cap(p.slots))
+		}
+	}
+}
+
 // Snapshots that begin while others wait are one transaction of the server. Each ends on its own, and the last gives the
 // connection back.
 func TestSnapshotsThatBeginTogetherAreOne(t *testing.T) {
@@ -92,9 +103,7 @@ func TestSnapshotsThatBeginTogetherAreOne(t *testing.T) {
 	set(t, db, "a", "2")
 	close(goOn)
 	all.Wait()
-	if _, views, _ := db.pool.count(); views != 0 || len(db.pool.slots) != cap(db.pool.slots) {
-		t.Errorf("%d views are left, %d of %d places are free", views, len(db.pool.slots), cap(db.pool.slots))
-	}
+	db.pool.awaitPlaces(t)
 	if a := get(t, db, "a"); a != "2" {
 		t.Errorf("a later snapshot has %q", a)
 	}

@@ -1,6 +1,10 @@
 package consumer
 
-import "github.com/dserver-go/dserver/internal/tenant"
+import (
+	"time"
+
+	"github.com/dserver-go/dserver/internal/tenant"
+)
 
 // What a turn that parts with its server (turn/part.go) means for who finds marks. Until the turn's commit is known the mark is
 // still there, and a busy shard is read again and again:
@@ -10,7 +14,11 @@ import "github.com/dserver-go/dserver/internal/tenant"
 //  2. A push of this process wakes it as ever, and it counts as marked.
 //  3. A mark that is found meanwhile may be the one that is cleared, or another, which was set right after: it wakes nobody. When
 //     the commit is known the marks are read once more, for all servers of the shard that this happened to.
-//  4. Where the mark was not cleared after all, the server is looked at.
+//  4. Where the mark was not cleared after all, the server is looked at, and counts as one to which more comes.
+
+// partsBelow is what handlers may take in a turn, so that the next parts with the server: they run again when a message comes
+// meanwhile.
+const partsBelow = time.Millisecond
 
 // Part is step 1, and part of turn.Host.
 func (t *visit) Part() {
@@ -29,7 +37,7 @@ func (t *visit) parted(isCleared bool) {
 	}
 	switch {
 	case !isCleared:
-		s.look, s.marked = true, true
+		s.look, s.marked, s.calm = true, true, false
 	case s.seen:
 		leaveToken(c.again[tenant.ShardOf(t.Ref)])
 	}

@@ -30,7 +30,7 @@ func newCalm(t *testing.T, parts ...func(*turn.Definition)) *calm {
 	c := colleague(t.Context(), store.Open(), def)
 	c.max, c.caution.until = 0, time.Time{} // it has no workers, and is not careful
 	k := &calm{t: t, c: c, s: c.server(refOf(def)), def: def, others: store.Open()}
-	k.s.calm, k.s.marked = true, true
+	k.s.calm, k.s.quick, k.s.marked, k.s.queued = true, true, true, time.Now().UnixNano()
 	k.push()
 	return k
 }
@@ -94,7 +94,12 @@ func TestTheMarkStaysWhereMoreMayCome(t *testing.T) {
 	k.check(true, 1)
 
 	k = newCalm(t)
-	k.s.emptied = time.Now().UnixNano()
+	k.s.emptied = k.s.queued
+	k.turn()
+	k.check(true, 1)
+
+	k = newCalm(t)
+	k.s.quick = false
 	k.turn()
 	k.check(true, 1)
 }
@@ -131,6 +136,9 @@ func TestPushBeforeTheMarkIsClearedKeepsIt(t *testing.T) {
 	k.c.DB = &meddled{k.c.DB, sync.OnceFunc(k.push)}
 	k.turn()
 	k.check(true, 2)
+	if k.s.calm {
+		t.Error("it counts as calm")
+	}
 }
 
 // committed is a database in which something happens when a transaction was committed, or instead of that.
@@ -198,6 +206,9 @@ func TestAMarkThatWasNotClearedIsKnownOf(t *testing.T) {
 	k.turn()
 	if !k.s.look {
 		t.Error("the server is not looked at again")
+	}
+	if k.s.calm {
+		t.Error("it counts as calm")
 	}
 	k.check(true, 0)
 }

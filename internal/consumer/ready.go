@@ -278,7 +278,7 @@ func (t *visit) confirmEmpty() error {
 		}
 		return nil
 	})
-	if err == nil {
+	if t.s.calm = err == nil; t.s.calm {
 		c.caution.claims.Delete(ref)
 		t.forgetRow(true)
 	}

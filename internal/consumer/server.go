@@ -29,6 +29,7 @@ type server struct {
 	seen      bool // and the mark was seen meanwhile, which may be the one before or another
 	called    bool // a row in the index of its label led here
 	slow      bool // its last turn was: casts do not join
+	quick     bool // its last turn was
 	shares    bool // it has one of its type's shares (share.go)
 	crowded   bool // of the turns: the last one had several arrivals, so more are on their way
 
@@ -42,6 +43,7 @@ type server struct {
 	turn.Memory
 	emptied int64    // when the last stored message was taken, in Unix nanoseconds
 	calm    bool     // nothing came for as long as linger after that
+	queued  int64    // when it wanted its turn
 	apart   *foreign // nil of most servers
 }
 

@@ -1,6 +1,9 @@
 package consumer
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Shares bound how many servers of a type a consumer has in hand (Settings.Turns), so that a type whose handlers are slow
 // leaves workers to the others. The consumer's mutex guards them.
@@ -27,6 +30,7 @@ func newShare(most int) share { return share{most: most, room: make(chan struct{
 
 // enqueue is steps 1 and 2. It reports whether there is something to do for a worker. The mutex is held.
 func (c *consumer) enqueue(s *server) bool {
+	s.queued = time.Now().UnixNano()
 	if s.def.Settings.Turns > 0 && c.steps == nil && !c.takeShare(s) {
 		return false
 	}

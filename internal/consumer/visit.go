@@ -103,7 +103,7 @@ func (t *visit) cut() {
 	t.c.mu.Lock()
 	defer t.c.mu.Unlock()
 	s.look, t.Marked = false, s.marked
-	t.Parts = s.calm && !t.hasRow() && time.Since(time.Unix(0, s.emptied)) > linger
+	t.Parts = s.calm && s.quick && !t.hasRow() && s.queued-s.emptied > int64(linger)
 	if s.called {
 		s.called = false
 		s.others().rests, s.others().row = time.Time{}, true
@@ -272,7 +272,6 @@ func (t *visit) idle() nextTurn {
 	if err := t.confirmEmpty(); err != nil {
 		return t.failed(err)
 	}
-	t.s.calm = true
 	return nextTurn{}
 }
 

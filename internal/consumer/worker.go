@@ -112,7 +112,7 @@ func (c *consumer) settle(t *visit, again nextTurn) {
 		s.bytes += s.State.Rows.Bytes()
 	}
 	if again.took > 0 {
-		s.slow = again.took > turn.Patience
+		s.slow, s.quick = again.took > turn.Patience, again.took < partsBelow
 	}
 	if c.closing {
 		if s.scheduled = s.letGo(); s.scheduled {

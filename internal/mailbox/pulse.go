@@ -207,7 +207,8 @@ func (s *Pulse) IsAwaited(marked, now time.Time, peers int) bool {
 	if s.since.After(since) {
 		since = s.since
 	}
-	s.waited = max(s.waited, now.Sub(since))
-	s.silent = s.silent || s.waited >= max(SilentAfter(peers), min(pulsePatience*s.slow, LookInterval))
+	limit := max(SilentAfter(peers), min(pulsePatience*s.slow, LookInterval))
+	s.waited = min(max(s.waited, now.Sub(since)), limit) // one that stood still is not slow
+	s.silent = s.silent || s.waited == limit
 	return !s.silent
 }

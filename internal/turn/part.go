@@ -12,7 +12,7 @@ import (
 // consumers a look at the marks, and a push is no conflict with a turn.
 //
 //  1. A consumer parts with a server that was left alone for as long as an emptied queue is (package consumer) when it was
-//     emptied last.
+//     emptied last, until a message comes in between, and whose handlers are quick, as they may run twice.
 //  2. Such a turn has what it read of the head and of the queue as a conflict. So whatever gives the server something to do
 //     meanwhile makes it run again, and then it does not part.
 //  3. It parts when it has handled all that waits, and leaves nothing behind that a mark is needed for: no lock, no message to
