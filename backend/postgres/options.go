@@ -51,8 +51,9 @@ func defaults() options {
 // something else has made tables in is refused.
 func Schema(name string) Option { return func(o *options) { o.schema = name } }
 
-// Snapshots sets how many transactions read at once, each with a connection: from 1 to 1,000, and 16 unless it is set.
-// Others wait for their turn. Two connections more are for commits and for LISTEN.
+// Snapshots sets how many snapshots there are at once, each with a connection: from 1 to 1,000, and 16 unless it is set.
+// Transactions that begin together share one, up to 32 of them; others wait for their turn. Two connections more are for commits
+// and for LISTEN.
 func Snapshots(n int) Option { return func(o *options) { o.snapshots = n } }
 
 // Listen sets where LISTEN is sent, as another URL of the same database: past a PgBouncer in transaction mode, through
