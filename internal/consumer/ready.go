@@ -18,8 +18,8 @@ import (
 // same commit. A consumer watches the bells of its types' shards, of which there are some for each type and a fixed number in
 // all (tenant/keys.go), and reads the marks of a shard when its bell rang: idle servers cost nothing. A mark is cleared only by
 // a transaction for which a push meanwhile is a conflict: one that has read that the queue is empty (confirmEmpty, and the end
-// of a killed server), or that empties it (turn/part.go), or one that parks the server. So no message is without a mark, or a row among those that are parked
-// (parked.go), but where a server has halted; and no wait rests on a watch alone.
+// of a killed server), that empties it (turn/part.go), or that parks the server. So no message is without a mark, or a row among
+// those that are parked (parked.go), but where a server has halted; and no wait rests on a watch alone.
 //
 // Types share shards, and their consumers need not be the same. A bell that rings for types that are not run here costs a look
 // that finds nothing, and after some of these in a row the next ones wait for a moment (noise).
