@@ -39,7 +39,7 @@ func TestLivingConsumersSetNothingAside(t *testing.T) {
 				for range c.consumers {
 					run(t, dserver.Consumer{}, store.Open(), types)
 				}
-				<-time.After(time.Duration(c.messages)*c.takes + 10*time.Minute)
+				<-time.After(time.Duration(c.messages)*c.takes + 3*time.Minute) // three times what a death takes to be proven, and more
 				expectDrowsed(t, a, c.messages)
 			})
 		})
