@@ -71,8 +71,8 @@ func newStatements(o *options) *statements {
 	s.scans = fmt.Sprintf(many, forMany.Replace(s.forward))
 	s.scansBytes = fmt.Sprintf(many, forMany.Replace(s.forwardBytes))
 	s.ofCommit()
-	for _, q := range []*string{&s.get, &s.forward, &s.backward, &s.forwardBytes, &s.backwardBytes, &s.longs, &s.scans, &s.scansBytes, &s.lock, &s.bound,
-		&s.clock, &s.keys, &s.ranges, &s.advance, &s.forget, &s.wipe, &s.wipeLong, &s.remove, &s.set, &s.add, &s.long,
+	for _, q := range []*string{&s.get, &s.forward, &s.backward, &s.forwardBytes, &s.backwardBytes, &s.longs, &s.scans,
+		&s.scansBytes, &s.lock, &s.bound, &s.clock, &s.keys, &s.ranges, &s.advance, &s.forget, &s.wipe, &s.wipeLong, &s.remove, &s.set, &s.add, &s.long,
 		&s.resolve, &s.look, &s.hear, &s.enter} {
 		*q = o.expand(*q)
 	}

@@ -131,14 +131,8 @@ func (p *pool) old(now time.Time) (old []*view) {
 // clean ends what is dirty for long, and closes what is idle for long.
 func (p *pool) clean(now time.Time) {
 	for c := p.stale(now); c != nil; c = p.stale(now) {
-		isUnused := !c.isDirty
-		if isUnused || !c.undo(p.db.life) {
+		if !c.isDirty || !c.undo(p.db.life) {
 			c.close()
-			if !isUnused { // the server of the others has probably gone, too
-				p.mu.Lock()
-				p.dropIdle()
-				p.mu.Unlock()
-			}
 			continue
 		}
 		p.mu.Lock()

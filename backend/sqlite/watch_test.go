@@ -73,10 +73,17 @@ func TestForeignCommitDuringALookFires(t *testing.T) {
 		t.Fatal("the look has read no page")
 	}
 	look()
-	select {
-	case <-watch.Done():
-	default:
+	if !isDone(watch) {
 		t.Error("it has not fired")
+	}
+}
+
+func isDone(w backend.Watch) bool {
+	select {
+	case <-w.Done():
+		return true
+	default:
+		return false
 	}
 }
 
@@ -93,6 +100,42 @@ func TestForeignCommitAfterAFailedOneFires(t *testing.T) {
 	disk.write.Store(0)
 	mustSet(t, after, "a", "1")
 	awaitWatch(t, watch)
+}
+
+// What was taken for ours before it was known that our commit had failed is looked at again.
+func TestFailedCommitDoubtsWhatWasTakenForIt(t *testing.T) {
+	db := openTest(t)
+	other := openAt(t, db.path)
+	p := anotherPoll(t, db)
+	db.watches = p.watches
+	look := func() {
+		t.Helper()
+		if err := p.look(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	watch := watchKey(t, db, "a")
+	look()
+	mustSet(t, other, "a", "1")
+	w := db.writer
+	w.turn.Lock()
+	row, err := w.row()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.owned.Store(row) // as if we had been about to reserve the same
+	w.turn.Unlock()
+	look()
+	if isDone(watch) {
+		t.Fatal("it is not taken for ours")
+	}
+	w.turn.Lock()
+	w.failed(nil, errors.New("the disk is full"))
+	w.turn.Unlock()
+	look()
+	if !isDone(watch) {
+		t.Error("it has not fired")
+	}
 }
 
 // What another process commits between a snapshot and the setting of its watch fires it.

@@ -30,11 +30,11 @@ func (t *visit) Part() {
 // parted is steps 3 and 4.
 func (t *visit) parted(isCleared bool) {
 	c, s := t.c, t.s
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !s.parts {
+	if !s.parts { // nobody else sets it
 		return
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch {
 	case !isCleared:
 		s.look, s.marked, s.calm = true, true, false

@@ -211,16 +211,16 @@ func (t *visit) next() nextTurn {
 	stored := t.Stored()
 	took := len(stored)
 	t.PassBy(stored)
-	if t.Parted {
-		t.s.emptied = time.Now().UnixNano()
-		t.c.caution.claims.Delete(t.Ref)
-		return nextTurn{}
-	}
 	if took > 0 || t.Batch.Released() {
 		t.s.emptied = time.Now().UnixNano()
-		t.c.noteEmptied(t.Ref)
+		if !t.Parted { // else it does not linger
+			t.c.noteEmptied(t.Ref)
+		}
 	}
 	switch {
+	case t.Parted:
+		t.c.caution.claims.Delete(t.Ref)
+		return nextTurn{}
 	case t.Batch.Locks: // the end of the lock makes us look
 		return nextTurn{now: !t.c.locks.IsHolding(t.Ref)}
 	case t.Batch.Waits && t.Head.Lock.IsHeld():

@@ -37,6 +37,56 @@ func TestRankSharesServersEvenly(t *testing.T) {
 	}
 }
 
+// A pulse that changes more slowly than it should is waited for twice as long as that, as soon as it was seen once, until it is
+// quick again. One that stood still is not slow, however long it did.
+func TestPulseThatChangesSlowlyIsAwaitedLonger(t *testing.T) {
+	const peers = 2
+	now := time.Now()
+	step, limit := PulseInterval(peers), SilentAfter(peers)
+	mark, beats := now, byte(0)
+	var p *Pulse
+	change := func() {
+		beats++
+		p = p.Next([]byte{beats}, true, "t", now)
+	}
+	awaited := func() time.Duration { // since the last change
+		since := now
+		for p.IsAwaited(mark, now, peers) {
+			now = now.Add(step / 10)
+		}
+		return now.Sub(since)
+	}
+	change()
+	if d := awaited(); d != limit {
+		t.Fatalf("it is waited for for %v at first, not %v", d, limit)
+	}
+	now = now.Add(time.Hour) // it stood still
+	p.IsAwaited(mark, now, peers)
+	change()
+	if d := awaited(); d != 2*limit {
+		t.Errorf("one that came late is waited for for %v, not %v", d, 2*limit)
+	}
+	for range 10 {
+		now = now.Add(time.Second)
+		p.IsAwaited(mark, now, peers)
+		change()
+	}
+	if d := awaited(); d > LookInterval {
+		t.Errorf("it is waited for for %v, longer than for anything", d)
+	}
+	for range 60 {
+		change()
+		now = now.Add(step)
+		if !p.IsAwaited(mark, now, peers) {
+			t.Fatal("one that changes is not waited for")
+		}
+	}
+	change()
+	if d := awaited(); d != limit {
+		t.Errorf("one that is quick again is waited for for %v, not %v", d, limit)
+	}
+}
+
 func TestPulseIsAwaitedWhileItChanges(t *testing.T) {
 	const peers = 2
 	now := time.Now()

@@ -23,6 +23,7 @@ import (
 // |---|---|
 // | before the commit | the messages, and the mark |
 // | after it | neither |
+// | outcome unknown | one of these; the consumer looks at the server again |
 
 func (t *Turn) mayPart() bool {
 	return t.Parts && t.Marked && t.ran == 1 && t.Info == nil && !t.isRelease()
