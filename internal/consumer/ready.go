@@ -39,6 +39,7 @@ func (c *consumer) shards() []int64 {
 func (c *consumer) scan(ctx context.Context, shard int64) {
 	var next time.Time // of the looks at those that wait
 	var noise noise
+	found := false // by a look since the bell rang
 	b := &bystander{c: c, shard: shard}
 	defer b.forget()
 	for ctx.Err() == nil {
@@ -63,9 +64,11 @@ func (c *consumer) scan(ctx context.Context, shard int64) {
 		if look.watch == nil { // it stands by no more
 			continue
 		}
+		found = found || look.found > 0
 		if c.pause(ctx, look, min(mailbox.Jittered(mailbox.LookInterval), time.Until(next))) {
 			c.guess(shard)
-			sleep(ctx, noise.after(look.found > 0))
+			sleep(ctx, noise.after(found))
+			found = false
 		}
 	}
 }
@@ -77,7 +80,7 @@ type noise int
 // hundred looks a second, however many they are.
 const maxNoise = 10
 
-// after is how long to wait after a ring, when the look before it has found something, or has not.
+// after is how long to wait after a ring, when the looks since the one before it have found something, or have not.
 func (n *noise) after(found bool) time.Duration {
 	if found {
 		*n = 0
