@@ -139,18 +139,14 @@ func (q Queue) join(lane Lane, stamp backend.Versionstamp, pairs []backend.KeyVa
 	return item, nil
 }
 
-// following is the stamp of the row i after the first: rows of an item have consecutive numbers in one commit.
-func following(stamp backend.Versionstamp, i int) backend.Versionstamp {
-	return stamp.WithOrder(stamp.Order() + uint16(i))
-}
-
-// isRow reports whether a key is that of an item's row i, and the stamp in it.
+// isRow reports whether a key is that of an item's row i, and the stamp in it: the rows of an item have consecutive stamps,
+// or, of one that was mended, are below its own.
 func (q Queue) isRow(item Item, i int, key backend.Key) (at backend.Versionstamp, is bool) {
 	if i > 0 && key.Compare(q.key(item).Int(int64(i))) == 0 {
 		return item.Stamp, true
 	}
 	at, isStamp := key.CutStamp(q.prefix.Int(int64(item.Lane)))
-	return at, isStamp && at == following(item.Stamp, i)
+	return at, isStamp && at == item.Stamp.Plus(i)
 }
 
 func (q Queue) place(key backend.Key) (Lane, backend.Versionstamp, error) {
@@ -229,25 +225,46 @@ func (q Queue) First(tx backend.Reader, r backend.Range) (Item, bool, error) {
 
 // Find returns the item of this stamp. In a Tx its disappearance before the commit is a conflict.
 func (q Queue) Find(tx backend.Reader, stamp backend.Versionstamp) (Item, bool, error) {
+	var firsts [lanes]backend.Future[[]byte]
 	for lane := range lanes {
-		prefix := q.prefix.Int(int64(lane))
-		key := prefix.Stamp(stamp)
-		first, err := tx.Get(key).Get()
+		firsts[lane] = tx.Get(q.prefix.Int(int64(lane)).Stamp(stamp))
+	}
+	for lane := range lanes {
+		first, err := firsts[lane].Get()
 		if err != nil {
 			return Item{}, false, err
 		}
 		if first != nil {
-			return q.First(tx, backend.Range{Begin: key, End: prefix.Tree().End})
+			prefix := q.prefix.Int(int64(lane))
+			return q.First(tx, backend.Range{Begin: prefix.Stamp(stamp), End: prefix.Tree().End})
 		}
 	}
 	return Item{}, false, nil
+}
+
+// Keep makes the disappearance of an item that this transaction has read a conflict.
+func (q Queue) Keep(tx backend.Tx, item Item) { tx.Conflict(q.key(item)) }
+
+// KeepEnd makes a push that comes before the commit a conflict: so the stamps of its commit that follow its Version are not
+// those of other items of this queue.
+func (q Queue) KeepEnd(tx backend.Tx) error {
+	var ends [lanes]backend.Future[[]backend.KeyValue]
+	for lane := range lanes {
+		ends[lane] = tx.GetRange(q.Lane(lane), backend.RangeOptions{Limit: 1, Reverse: true})
+	}
+	for _, end := range ends {
+		if _, err := end.Get(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Remove takes items out. In each lane they must be neighbours, as Parse and Read return them: they cost one write.
 // It conflicts with whoever else removes one of them.
 func (q Queue) Remove(tx backend.Tx, items ...Item) {
 	for _, item := range items {
-		tx.Conflict(q.key(item))
+		q.Keep(tx, item)
 	}
 	tx.Add(q.prefix.Int(pops), int64(len(items)))
 	for len(items) > 0 {

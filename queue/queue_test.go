@@ -529,3 +529,35 @@ func TestDamageIsAnError(t *testing.T) {
 		})
 	}
 }
+
+// A push that comes before the commit makes who keeps the end run again, whatever is on the queue.
+func TestAPushIsAConflictForWhoKeepsTheEnd(t *testing.T) {
+	for _, waits := range []int{0, 3} {
+		for _, lane := range []queue.Lane{queue.Priority, queue.Normal} {
+			store := backendtest.NewStore()
+			db, other, q := store.Open(), store.Open(), queue.At(backend.NewKey("q"))
+			push := func(db backend.Database, lane queue.Lane) {
+				err := db.Transact(t.Context(), func(tx backend.Tx) error { return q.Push(tx, lane, []byte("item")) })
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range waits {
+				push(db, queue.Priority)
+				push(db, queue.Normal)
+			}
+			runs := 0
+			err := db.Transact(t.Context(), func(tx backend.Tx) error {
+				err := q.KeepEnd(tx)
+				if runs++; runs == 1 {
+					push(other, lane)
+				}
+				tx.Set(backend.NewKey("kept"), nil)
+				return err
+			})
+			if err != nil || runs != 2 {
+				t.Errorf("with %d that wait in each lane, and a push to lane %d, it ran %d times: %v", waits, lane, runs, err)
+			}
+		}
+	}
+}

@@ -238,9 +238,7 @@ func (t *visit) decide(tx backend.Tx, l *claimLook, mine *claimed, found []forei
 		return nil
 	}
 	// While the message waits its server has a mark, with which the claim goes: there is none of an empty queue.
-	if _, waits, err := t.Keys.Queue().Find(tx, first.Stamp); err != nil || !waits {
-		return err
-	}
+	t.Keys.Queue().Keep(tx, first)
 	l.writes = true
 	if err := t.removeVain(tx, found); err != nil {
 		return err
