@@ -24,7 +24,7 @@ func WriteState(
 	if err != nil {
 		return false, err
 	}
-	st, err := readState(tx, keys, func(int) []backend.Range { return AllRows(keys) })
+	st, err := ReadWhole(tx, keys)
 	switch {
 	case err != nil:
 		return false, err

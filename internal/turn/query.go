@@ -113,10 +113,20 @@ var errQueryChanges = errors.New("dserver: a query must not change or send anyth
 
 // committed reads the state as a turn would: without the entries of tracked collections.
 func committed(tx backend.Reader, keys tenant.Keys, def *Definition) (State, error) {
-	return readState(tx, keys, func(schema int) []backend.Range { return def.ownRows(keys, schema) })
+	rows := startRows(tx, keys, def.ownRows(keys, def.Version))
+	st, err := readAbout(tx, keys)
+	if err != nil {
+		return st, err
+	}
+	if st.Meta.Schema != def.Version && def.Form != nil && def.Form.Tracks() {
+		rows = startRows(tx, keys, def.ownRows(keys, st.Meta.Schema))
+	}
+	st.Rows, err = rows()
+	return st, err
 }
 
-func readState(tx backend.Reader, keys tenant.Keys, where func(schema int) []backend.Range) (st State, err error) {
+// readAbout reads what is stored of a state beside its rows.
+func readAbout(tx backend.Reader, keys tenant.Keys) (st State, err error) {
 	version, about := tx.Get(keys.Version()), tx.Get(keys.Meta())
 	value, err := about.Get()
 	if err != nil {
@@ -130,10 +140,7 @@ func readState(tx backend.Reader, keys tenant.Keys, where func(schema int) []bac
 	if value, err = version.Get(); err != nil {
 		return st, err
 	}
-	if st.Version, err = backend.StampOf(value); err != nil {
-		return st, err
-	}
-	st.Rows, err = LoadRows(tx, keys, where(st.Meta.Schema))
+	st.Version, err = backend.StampOf(value)
 	return st, err
 }
 
@@ -149,5 +156,11 @@ func Whole(ctx context.Context, db backend.Database, ref tenant.Ref) (st State, 
 
 // ReadWhole reads the committed state. The version tells whether it is still the same.
 func ReadWhole(tx backend.Reader, keys tenant.Keys) (State, error) {
-	return readState(tx, keys, func(int) []backend.Range { return AllRows(keys) })
+	rows := startRows(tx, keys, AllRows(keys))
+	st, err := readAbout(tx, keys)
+	if err != nil {
+		return st, err
+	}
+	st.Rows, err = rows()
+	return st, err
 }

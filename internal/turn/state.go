@@ -20,22 +20,29 @@ type State struct {
 // LoadRows reads the committed rows, all of them, or without those of the tracked collections of def. The version decides
 // whether they are still right, so it is what must be a conflict, and the rows are read as a snapshot.
 func LoadRows(tx backend.Reader, keys tenant.Keys, ranges []backend.Range) (*statediff.Rows, error) {
+	return startRows(tx, keys, ranges)()
+}
+
+// startRows begins LoadRows, so that what is read meanwhile is the same trip to a store.
+func startRows(tx backend.Reader, keys tenant.Keys, ranges []backend.Range) (load func() (*statediff.Rows, error)) {
 	reads := make([]backend.Future[[]backend.KeyValue], len(ranges))
 	for i, r := range ranges {
 		reads[i] = tx.GetRange(r, backend.RangeOptions{Snapshot: true})
 	}
-	root := keys.State()
-	rows := statediff.NewRows()
-	for _, read := range reads {
-		pairs, err := read.Get()
-		if err != nil {
-			return nil, fmt.Errorf("load state: %w", err)
+	return func() (*statediff.Rows, error) {
+		root := keys.State()
+		rows := statediff.NewRows()
+		for _, read := range reads {
+			pairs, err := read.Get()
+			if err != nil {
+				return nil, fmt.Errorf("load state: %w", err)
+			}
+			for _, pair := range pairs {
+				rows.Set(string(pair.Key[len(root):]), pair.Value)
+			}
 		}
-		for _, pair := range pairs {
-			rows.Set(string(pair.Key[len(root):]), pair.Value)
-		}
+		return rows, nil
 	}
-	return rows, nil
 }
 
 // AllRows is where a whole state is.
