@@ -84,7 +84,8 @@ type Tx interface {
 
 	// Append writes value at prefix + versionstamp, after all that was ever appended there, and returns nothing since
 	// the key is known after the commit: a queue's push. Appends never conflict with each other. All Appends of a
-	// transaction, whatever their prefixes, are numbered from 0 in the order of their calls.
+	// transaction, whatever their prefixes, are numbered in the order of their calls: the first has the stamp that Version
+	// returns, and the others follow it (Versionstamp.Plus).
 	Append(prefix Key, value []byte)
 
 	// Stamp writes the transaction's versionstamp, the one that Version returns, as value of key.
@@ -94,7 +95,8 @@ type Tx interface {
 	// transaction that uses it reads something before.
 	Conflict(key Key)
 
-	// Version returns the transaction's versionstamp, its last two bytes zero. It may be waited for after Transact
+	// Version returns the transaction's versionstamp, which no other transaction has. Others may have stamps that differ from
+	// it in their order alone; none of those appends to a range that this one has as a conflict. It may be waited for after Transact
 	// returned nil; it is an error when the transaction wrote nothing or was not committed.
 	Version() Future[Versionstamp]
 }
@@ -108,10 +110,14 @@ type Recaller interface {
 	// commit and has read these ranges: any change of them since then, by the transaction of v as well, is a conflict. It
 	// is the first call of a transaction.
 	//
+	// Since is a commit before v, or v itself, where each commit after since up to v was of a transaction of the caller's
+	// that had recalled the one before it, with known: so known has not changed in between, and the store may compare
+	// from any moment of that time. That lets it commit transactions together that recall different commits.
+	//
 	// It reports false, and does nothing, where the transaction has to read: on a later run of fn, or when the store does
 	// not remember v. A run that recalled must end in a commit: when it returns an error, reads or writes nothing, fn
 	// runs again, as after a lost race. So nothing comes of what was remembered wrongly.
-	Recall(v Versionstamp, known ...Range) bool
+	Recall(v, since Versionstamp, known ...Range) bool
 }
 
 // Wrapped is for a store that wraps another one and gives outer, a Tx around the other's inner, to fn. It returns outer;
@@ -128,7 +134,9 @@ type wrapped struct {
 	recaller Recaller
 }
 
-func (w wrapped) Recall(v Versionstamp, known ...Range) bool { return w.recaller.Recall(v, known...) }
+func (w wrapped) Recall(v, since Versionstamp, known ...Range) bool {
+	return w.recaller.Recall(v, since, known...)
+}
 
 // Reporter is a Database that has things to tell which no call returns, such as that it uses more and more of the disk.
 type Reporter interface {

@@ -12,7 +12,7 @@ import (
 // stampBytes is what a versionstamp takes as an element of a key.
 const stampBytes = 1 + tuple.StampSize
 
-// Versionstamp names a place in the commit order: ten bytes for the transaction and two for the Append within it.
+// Versionstamp names a place in the commit order: ten bytes for the commit and two for the Append within it.
 // Later commits have larger ones, whichever process made them. The zero value is before all of them.
 type Versionstamp tuple.Stamp
 
@@ -34,13 +34,17 @@ func ParseVersionstamp(s string) (Versionstamp, error) {
 	return Versionstamp(b), nil
 }
 
-// WithOrder returns the stamp of the same transaction's Append number order.
+// Plus returns the stamp of Append number i, counted from 0, of the transaction whose Version is v.
+func (v Versionstamp) Plus(i int) Versionstamp { return v.WithOrder(v.Order() + uint16(i)) }
+
+// WithOrder returns the stamp of this order in the same commit.
 func (v Versionstamp) WithOrder(order uint16) Versionstamp {
 	binary.BigEndian.PutUint16(v[10:], order)
 	return v
 }
 
-// Order is the number of the Append within its transaction.
+// Order is the place within the commit: the number of an Append, counted through all transactions that a store has
+// committed as one.
 func (v Versionstamp) Order() uint16 { return binary.BigEndian.Uint16(v[10:]) }
 
 // Sequence is the number that NewVersionstamp was given.

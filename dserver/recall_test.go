@@ -49,8 +49,8 @@ func (t *recallsTx) Append(prefix backend.Key, value []byte) {
 	t.Tx.Append(prefix, value)
 }
 
-func (t *recallsTx) Recall(v backend.Versionstamp, known ...backend.Range) bool {
-	recalled := t.Tx.(backend.Recaller).Recall(v, known...)
+func (t *recallsTx) Recall(v, since backend.Versionstamp, known ...backend.Range) bool {
+	recalled := t.Tx.(backend.Recaller).Recall(v, since, known...)
 	if recalled {
 		t.db.recalls.Add(1)
 	}

@@ -13,7 +13,7 @@ type oracle map[string]string
 
 // apply does a transaction that had the version stamp and returns what its reads should have seen.
 func (m oracle) apply(os ops, stamp backend.Versionstamp) []string {
-	results, appends := make([]string, len(os)), uint16(0)
+	results, appends := make([]string, len(os)), 0
 	for i, o := range os {
 		switch o.verb {
 		case opGet:
@@ -28,7 +28,7 @@ func (m oracle) apply(os ops, stamp backend.Versionstamp) []string {
 			n, _ := backend.Counter([]byte(m[string(o.key)]))
 			m[string(o.key)] = string(backend.CounterValue(n + o.delta))
 		case opAppend:
-			m[string(o.key.Stamp(stamp.WithOrder(appends)))] = o.value
+			m[string(o.key.Stamp(stamp.Plus(appends)))] = o.value
 			appends++
 		case opStamp:
 			m[string(o.key)] = string(stamp[:])

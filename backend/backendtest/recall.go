@@ -58,7 +58,7 @@ func (x *trial) knowing(db backend.Database, names ...string) backend.Versionsta
 // recall is Recall of that, on a store that has it.
 func (s *script) recall(v backend.Versionstamp) bool {
 	r, ok := s.tx.(backend.Recaller)
-	return ok && r.Recall(v, remembers())
+	return ok && r.Recall(v, v, remembers())
 }
 
 // recalls runs test on a store whose transactions can.

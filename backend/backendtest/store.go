@@ -1,6 +1,7 @@
 package backendtest
 
 import (
+	"slices"
 	"sync"
 	"testing"
 
@@ -76,6 +77,21 @@ func (s *Store) beforeCommit(stamp backend.Versionstamp) *version {
 	return nil
 }
 
+// changedBetween reports whether the commit since or a later one, up to base, has changed any of read, if that is
+// remembered.
+func (s *Store) changedBetween(since backend.Versionstamp, base *version, read spans) bool {
+	read = read.normal()
+	first := s.beforeCommit(since)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for v := first; v != nil && v != base; v = v.next {
+		if v.next != nil && v.next.changes(read) {
+			return true
+		}
+	}
+	return false
+}
+
 // viewOf returns a copy of v's pairs that may be changed. Copying marks the tree as shared, hence the lock.
 func (s *Store) viewOf(v *version) *pairs {
 	s.mu.Lock()
@@ -105,14 +121,14 @@ func (s *Store) commit(base *version, read spans, writes []write) (stamp backend
 // changedSince reports whether a later version changed any of read. The store's mutex is held.
 func (v *version) changedSince(read spans) bool {
 	for later := v.next; later != nil; later = later.next {
-		for _, changed := range later.changed {
-			if read.overlap(changed) {
-				return true
-			}
+		if later.changes(read) {
+			return true
 		}
 	}
 	return false
 }
+
+func (v *version) changes(read spans) bool { return slices.ContainsFunc(v.changed, read.overlap) }
 
 // watch sets the watches of a snapshot. One whose key changed meanwhile fires at once, and so does one whose handle
 // is being closed: Close may have fired the others already.

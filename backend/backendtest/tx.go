@@ -75,8 +75,8 @@ func (t *tx) GetRange(r backend.Range, o backend.RangeOptions) backend.Future[[]
 	return backend.Ready(found, t.err)
 }
 
-// Recall draws the snapshot from memory.
-func (t *tx) Recall(v backend.Versionstamp, known ...backend.Range) bool {
+// Recall draws the snapshot from memory. A caller that is wrong about since panics.
+func (t *tx) Recall(v, since backend.Versionstamp, known ...backend.Range) bool {
 	t.check()
 	if !t.mayRecall || t.err != nil || t.base != nil || len(t.writes) > 0 {
 		return false
@@ -87,6 +87,9 @@ func (t *tx) Recall(v backend.Versionstamp, known ...backend.Range) bool {
 	t.began, t.recalled = time.Now(), true
 	for _, r := range known {
 		t.conflict(spanOf(r))
+	}
+	if since != v && t.handle.store.changedBetween(since, t.base, t.read) {
+		panic("model: what a transaction recalls has changed after the commit since which it has not")
 	}
 	return true
 }

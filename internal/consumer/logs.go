@@ -65,7 +65,7 @@ func (t *visit) tellNewer() {
 // tellLetters logs the dead letters of a batch that was committed. Those of messages that were never on the queue have the
 // stamps of the commit: nothing is appended before them (turn's settle).
 func (t *visit) tellLetters() {
-	order := uint16(0)
+	order := 0
 	for _, r := range t.Batch.Results {
 		if r.Err == nil || r.Declined {
 			continue
@@ -82,7 +82,7 @@ func (t *visit) tellLetters() {
 		if r.Item != nil {
 			stamp = r.Item.Stamp
 		} else if v, err := t.Version.Get(); err == nil {
-			stamp = v.WithOrder(order)
+			stamp = v.Plus(order)
 			order++
 		}
 		t.tellSetAside(r.Envelope.Name, stamp, attempts, r.Err, "")

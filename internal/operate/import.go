@@ -2,7 +2,6 @@ package operate
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -23,8 +22,8 @@ import (
 //  1. The first finds that there is nothing of the server, pauses it, and writes the row that says that it is imported, which is
 //     the stamp of this commit. What an interrupted import has left is removed.
 //  2. Those after it write what an export has, some of it in each, as long as that row is as it was. Messages and dead letters
-//     get stamps made of it: they are nobody else's, in their order, and before those of all that is sent from then on. When they
-//     are used up, another commit makes new ones.
+//     get stamps made of it: they are no other message's of the server, in their order, and before those of all that is sent to
+//     it from then on. When they are used up, another commit makes new ones.
 //  3. The last ends the pause, and stamps the version of the state, and the fence of a lock that nobody holds: then consumers find
 //     the server, and go on as those of the other store would have.
 //
@@ -198,6 +197,9 @@ func (in *intake) mark(fn func(tx backend.Tx) error) error {
 	var version backend.Future[backend.Versionstamp]
 	err := in.db.Transact(in.ctx, func(tx backend.Tx) error {
 		version = tx.Version()
+		if err := in.keys.Queue().KeepEnd(tx); err != nil {
+			return err
+		}
 		if err := fn(tx); err != nil {
 			return err
 		}
@@ -214,15 +216,13 @@ func (in *intake) mark(fn func(tx backend.Tx) error) error {
 
 // next is a stamp for something of the other store, after all that were made before.
 func (in *intake) next() (backend.Versionstamp, error) {
-	if in.used == ^uint16(0) {
+	if in.used == ^uint16(0)-in.began.Order() {
 		if err := in.mark(in.isOurs); err != nil {
 			return in.began, err
 		}
 	}
 	in.used++
-	stamp := in.began
-	binary.BigEndian.PutUint16(stamp[10:], in.used)
-	return stamp, nil
+	return in.began.Plus(int(in.used)), nil
 }
 
 // isRenamed makes attempts those of the message that has another stamp now.

@@ -31,10 +31,11 @@ const (
 
 // quiet is what the commit of a state's version has proved.
 type quiet struct {
-	owned  bool        // the owner record names this consumer
-	proved bool        // nothing else was there but the state
-	since  int64       // when it was committed, in Unix nanoseconds
-	pin    *tenant.Pin // nil of most servers: none
+	owned  bool                 // the owner record names this consumer
+	first  backend.Versionstamp // the commit since which each has recalled the one before it
+	proved bool                 // nothing else was there but the state
+	since  int64                // when it was committed, in Unix nanoseconds
+	pin    *tenant.Pin          // nil of most servers: none
 }
 
 // isPlain reports whether the turn is for local arrivals alone, as far as is known.
@@ -54,7 +55,7 @@ func (t *Turn) recall(tx backend.Tx) bool {
 	if t.recaller == nil || failed || !st.quiet.proved || time.Now().UnixNano()-st.quiet.since > int64(recallMax) || !t.isPlain() {
 		return false
 	}
-	if t.recalled = t.recaller.Recall(st.Version, t.Keys.BesideVersion()); t.recalled {
+	if t.recalled = t.recaller.Recall(st.Version, st.quiet.first, t.Keys.BesideVersion()); t.recalled {
 		t.proves = true
 		t.Head = tenant.Head{Version: st.Version, Meta: st.Meta, Owner: t.Env.Name, All: true}
 		if st.quiet.pin != nil {
@@ -88,11 +89,12 @@ func (t *Turn) writeOwner(tx backend.Tx) {
 	t.owned = true
 }
 
-// proved is what the commit of the turn's version has proved. What the turn has itself written beside the state makes
+// proved is what the commit of the turn's version has proved, after all since first. What the turn has itself written beside the state makes
 // the next recollection fail.
-func (t *Turn) proved() quiet {
+func (t *Turn) proved(first backend.Versionstamp) quiet {
 	q := quiet{
 		owned:  t.owned,
+		first:  first,
 		proved: t.proves && t.Head.IsQuiet() && t.Head.Owner == t.Env.Name,
 		since:  time.Now().UnixNano(),
 	}

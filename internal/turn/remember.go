@@ -14,7 +14,11 @@ func (t *Turn) Remember() error {
 			t.Memory.State = State{}
 			return err
 		}
-		st.Version, st.Meta, st.quiet = version, t.Head.Meta, t.proved()
+		first := version
+		if t.recalled {
+			first = st.quiet.first
+		}
+		st.Version, st.Meta, st.quiet = version, t.Head.Meta, t.proved(first)
 		if b.state.Meta.Schema != st.Meta.Schema && t.Def.Form.Tracks() {
 			st = State{} // the rows of an older version have the entries that tracked collections load
 			break
