@@ -27,7 +27,8 @@ type DB struct {
 	life       context.Context // ends with Close
 	end        context.CancelFunc
 	calls      backend.Calls
-	commits    commits // under way, with their resolution
+	commits    commits // that wait or are under way, with their resolution
+	line       line
 	background sync.WaitGroup
 	closeOnce  sync.Once
 
@@ -80,7 +81,7 @@ func (db *DB) Transact(ctx context.Context, fn func(tx backend.Tx) error) error 
 		t := newTx(ctx, db, s, isFirst)
 		isFirst = false
 		err := t.attempt(fn)
-		t.outcome.conclude(err)
+		t.outcome.conclude(backend.Versionstamp{}, err)
 		return err
 	})
 }

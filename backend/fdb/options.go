@@ -12,6 +12,8 @@ type options struct {
 	sessionDead, sessionBeat time.Duration
 	// How long an outcome is waited for after the caller has lost interest.
 	grace time.Duration
+	// How long a transaction waits at most to go with others, when commits are under way.
+	linePatience time.Duration
 }
 
 // defaultDirectory holds the data of programs that name no directory.
@@ -19,10 +21,11 @@ const defaultDirectory = "dserver"
 
 func defaults() options {
 	return options{
-		path:        []string{defaultDirectory},
-		sessionDead: 10 * time.Minute,
-		sessionBeat: time.Minute,
-		grace:       100 * time.Millisecond,
+		path:         []string{defaultDirectory},
+		sessionDead:  10 * time.Minute,
+		sessionBeat:  time.Minute,
+		grace:        100 * time.Millisecond,
+		linePatience: 10 * time.Millisecond,
 	}
 }
 

@@ -18,16 +18,11 @@ type readTx struct {
 }
 
 func newReadTx(ctx context.Context, db *DB, s *space) *readTx {
-	t := new(readTx)
-	t.open(ctx, db, s)
-	return t
+	return &readTx{snapshot: snapshot{db: db, space: s, ctx: ctx}}
 }
 
 // attempt runs fn once. A watch is set by the commit of its transaction, which writes nothing and so may be cancelled.
 func (t *readTx) attempt(fn func(tx backend.ReadTx) error) error {
-	if t.err != nil {
-		return t.err
-	}
 	defer t.finish()
 	err := run(&t.snapshot, fn, backend.ReadTx(t))
 	if err == nil && len(t.watches) > 0 {
@@ -61,7 +56,6 @@ func (s *snapshot) value(f fdb.FutureByteSlice) backend.Future[[]byte] {
 		if err != nil {
 			return nil, s.failed("read a key", err)
 		}
-		s.answered()
 		return value, nil
 	})
 }
@@ -74,7 +68,6 @@ func (t *readTx) GetRange(r backend.Range, o backend.RangeOptions) backend.Futur
 	if r.IsEmpty() {
 		return backend.Future[[]backend.KeyValue]{}
 	}
-	o.Snapshot = true
 	return t.scan(r, o).future()
 }
 
@@ -95,11 +88,7 @@ type rangeRead struct {
 func (s *snapshot) scan(r backend.Range, o backend.RangeOptions) *rangeRead {
 	options := fdb.RangeOptions{Limit: o.Limit, Reverse: o.Reverse, Mode: mode(o)}
 	x := &rangeRead{s: s, o: o}
-	if o.Snapshot {
-		x.result = s.tr.Snapshot().GetRange(s.keys(r), options)
-	} else {
-		x.result = s.tr.GetRange(s.keys(r), options)
-	}
+	x.result = s.tr.Snapshot().GetRange(s.keys(r), options)
 	return x
 }
 
@@ -132,7 +121,6 @@ func (x *rangeRead) settle() {
 		if x.fetch(); x.err != nil {
 			return
 		}
-		x.s.answered()
 		if x.arrived != nil {
 			x.arrived()
 		}

@@ -41,8 +41,8 @@ type session struct {
 type slot struct {
 	session *session
 	key     fdb.Key          // of the token
-	fence   fdb.Key          // nobody writes it: a conflict on it fences an attempt off
-	nonce   [nonceBytes]byte // of the attempt that has the slot
+	fence   fdb.Key          // nobody writes it: a conflict on it fences a group off
+	nonce   [nonceBytes]byte // of the group that has the slot
 }
 
 const (
@@ -74,18 +74,7 @@ func (db *DB) openSession() (*session, error) {
 	return s, nil
 }
 
-// takeSlot returns a slot for one attempt.
-func (db *DB) takeSlot(ctx context.Context) (*slot, error) {
-	s, err := db.session.get(ctx, db.openSession)
-	if err != nil {
-		if ctx.Err() != nil && db.life.Err() == nil {
-			err = db.unreached(ctx, "begin a commit")
-		}
-		return nil, err
-	}
-	return s.take(), nil
-}
-
+// take returns a slot for one group.
 func (s *session) take() *slot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,14 +91,14 @@ func (s *session) take() *slot {
 	return x
 }
 
-// release gives the slot back when the outcome of its attempt is known.
+// release gives the slot back when the outcome of its group is known.
 func (x *slot) release() {
 	x.session.mu.Lock()
 	defer x.session.mu.Unlock()
 	x.session.free = append(x.session.free, x)
 }
 
-// token is what the attempt writes: the cluster puts the versionstamp after the nonce.
+// token is what the group writes: the cluster puts the versionstamp after the nonce.
 func (x *slot) token() []byte {
 	token := make([]byte, nonceBytes+len(backend.Versionstamp{}), nonceBytes+len(backend.Versionstamp{})+4)
 	copy(token, x.nonce[:])

@@ -14,11 +14,10 @@ import (
 	"github.com/dserver-go/dserver/backend"
 )
 
-// snapshot is what both kinds of transactions read from: one attempt in the client library.
+// snapshot is what both kinds of transactions read from: a transaction of the client library, made with the first read.
 //
 // Waiting for the library cannot be interrupted, but cancelling its transaction ends all waits. So the ends of the
-// context and of the database cancel it, from the first wait to the moment in which a commit is sent: from then on nothing
-// may.
+// context and of the database cancel it, from its beginning on.
 type snapshot struct {
 	db    *DB
 	space *space
@@ -26,36 +25,26 @@ type snapshot struct {
 	tr    fdb.Transaction
 	began time.Time             // of the first read
 	cause atomic.Pointer[error] // why the transaction was cancelled
-	stops [2]func() bool        // of what may cancel it; nil before the first wait
+	stops [2]func() bool        // of what may cancel it; nil before there is a transaction
 	err   error                 // the first error of a read or a write: it fails the attempt
-
-	isVersionKnown bool // the store has answered a read, so the library has the read version in hand
-	hasOwnWrites   bool // in the library, which may answer reads from them alone
 }
 
-// answered notes a read that was answered.
-func (s *snapshot) answered() {
-	if !s.hasOwnWrites {
-		s.isVersionKnown = true
+// open makes the transaction, if there is none. It fails only where memory does.
+func (s *snapshot) open() error {
+	if s.tr != (fdb.Transaction{}) {
+		return nil
 	}
-}
-
-// open makes the attempt. It fails only where memory does.
-func (s *snapshot) open(ctx context.Context, db *DB, sp *space) {
-	s.db, s.space, s.ctx = db, sp, ctx
-	tr, err := db.cluster.conn.CreateTransaction()
+	tr, err := s.db.cluster.conn.CreateTransaction()
 	if err != nil {
-		s.err = describe("begin a transaction", err)
-		return
+		return s.fail(describe("begin a transaction", err))
 	}
 	s.tr = tr
+	s.arm()
+	return nil
 }
 
-// arm is called before the first wait for the library.
+// arm lets what ends the attempt cancel its transaction.
 func (s *snapshot) arm() {
-	if s.stops[0] != nil {
-		return
-	}
 	s.stops[0] = context.AfterFunc(s.ctx, func() {
 		s.cancel(fmt.Errorf("fdb: read from the cluster of %s: %w", s.db.cluster.name, s.ctx.Err()))
 	})
@@ -71,20 +60,19 @@ func (s *snapshot) cancel(cause error) {
 
 // disarm makes sure that nothing cancels the transaction any more, and reports why it was cancelled already.
 func (s *snapshot) disarm() error {
-	for i, ctx := range []context.Context{s.ctx, s.db.life} {
-		if stop := s.stops[i]; stop == nil && ctx.Err() != nil || stop != nil && !stop() {
-			return s.interrupted(i)
-		}
+	ours, lives := s.stops[0](), s.stops[1]() // both, as each keeps the transaction in memory until its context has ended
+	if !ours || !lives {
+		return s.interrupted()
 	}
 	return nil
 }
 
-// interrupted is for an end that has begun to cancel and may not have got as far as its cause.
-func (s *snapshot) interrupted(stop int) error {
-	if stop == 0 {
-		return fmt.Errorf("fdb: begin a commit: %w", s.ctx.Err())
+// interrupted is what to tell of an attempt that has ended early.
+func (s *snapshot) interrupted() error {
+	if s.db.life.Err() != nil {
+		return fmt.Errorf("fdb: %w", backend.ErrClosed)
 	}
-	return fmt.Errorf("fdb: %w", backend.ErrClosed)
+	return fmt.Errorf("fdb: begin a commit: %w", s.ctx.Err())
 }
 
 // finish ends the attempt unless its commit was sent. What is still waited for ends with errEnded.
@@ -103,7 +91,7 @@ func (s *snapshot) start() error {
 		return s.fail(*s.cause.Load())
 	case s.began.IsZero():
 		s.began = time.Now()
-		s.arm()
+		return s.open()
 	case time.Since(s.began) > backend.MaxDuration:
 		return s.fail(errTooOld)
 	}

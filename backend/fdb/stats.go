@@ -5,6 +5,7 @@ import "sync/atomic"
 // Stats counts what a handle has met since Open.
 type Stats struct {
 	Commits   int64 // transactions that were committed
+	Groups    int64 // commits that they were: those that wait for others' commits are committed together
 	Conflicts int64 // attempts that lost a race, or were refused for a while, and were run again
 	Forgotten int64 // attempts that relied on what was remembered, in vain, and were run again
 	Unknown   int64 // attempts whose commit ended without an answer
@@ -13,11 +14,11 @@ type Stats struct {
 	Watches   int64 // that are set now
 }
 
-type counters struct{ commits, conflicts, forgotten, unknown, landed, fenced, watches atomic.Int64 }
+type counters struct{ commits, groups, conflicts, forgotten, unknown, landed, fenced, watches atomic.Int64 }
 
 func (c *counters) read() Stats {
 	return Stats{
-		Commits: c.commits.Load(), Conflicts: c.conflicts.Load(), Forgotten: c.forgotten.Load(),
+		Commits: c.commits.Load(), Groups: c.groups.Load(), Conflicts: c.conflicts.Load(), Forgotten: c.forgotten.Load(),
 		Unknown: c.unknown.Load(), Landed: c.landed.Load(), Fenced: c.fenced.Load(), Watches: c.watches.Load(),
 	}
 }

@@ -12,32 +12,40 @@ import (
 	"github.com/apple/foundationdb/bindings/go/src/fdb"
 
 	"github.com/dserver-go/dserver/backend"
+	"github.com/dserver-go/dserver/backend/internal/occ"
 )
 
-// tx is one attempt of a transaction. Its writes wait here until something is read after them or it is committed:
-//
-//  1. A read that is under way when a write of its key comes may forget its conflict, or see the write. So writes are
-//     handed over when all reads before them have arrived.
-//  2. A conflict on a key that the transaction has written is no conflict to the client library, as it would read its
-//     own write. So conflicts are handed over at once, before the writes that wait.
+// tx is one attempt of a transaction. What it reads on, and what it writes, is noted here, for the commit, which is of a
+// transaction of its own (group.go). The one that it reads from is told of the writes when something is read after them,
+// and never committed.
 type tx struct {
 	snapshot
-	waiting []write
-	reads   []func() // wait for a read that was started
-	isWrite bool
-	appends uint16
-	size    backend.Size
-	outcome *outcome
+	conflicts occ.Spans
+	writes    []write
+	handed    int      // of the writes: what is read from knows them
+	reads     []func() // wait for a read that was started
+	bytes     int      // of the writes and conflicts
+	appends   int
+	size      backend.Size
+	outcome   *outcome
 
-	fence      fdb.Key // a conflict of the attempt, which fences it off (commit.go)
-	isFirst    bool    // attempt of its Transact
+	version    int64 // as of which it has read; of one that is blind, any that is recent
+	since      int64 // what it has read was so at all versions since then
+	isFirst    bool  // attempt of its Transact
 	isRecalled bool
 	hasRead    bool // or has a conflict: its read version says when
+
+	// Of the commit.
+	isSlow  bool // it took long until then
+	session *session
+	first   uint16     // number of its first Append in the group
+	known   chan error // how it ended
 }
 
 // write is one call of the client library that is still to be made.
 type write struct {
 	kind  kind
+	order uint16 // number of an Append
 	key   fdb.Key
 	value []byte // of a clear, the end of the range
 }
@@ -53,17 +61,16 @@ const (
 	stampValue
 )
 
-// outcome is what Version waits for. It outlives the transaction.
-type outcome struct {
-	done  atomic.Bool // after which the others do not change
+// outcome is what Version waits for. It outlives the transaction. The first conclusion stays.
+type outcome struct{ is atomic.Pointer[conclusion] }
+
+type conclusion struct {
 	stamp backend.Versionstamp
 	err   error
 }
 
 func newTx(ctx context.Context, db *DB, s *space, isFirst bool) *tx {
-	t := &tx{isFirst: isFirst}
-	t.open(ctx, db, s)
-	return t
+	return &tx{snapshot: snapshot{db: db, space: s, ctx: ctx}, isFirst: isFirst}
 }
 
 // begin is called before each read. One that comes after Recall would see what was before the caller's last commit.
@@ -77,44 +84,43 @@ func (t *tx) begin() error {
 
 // Recall implements [backend.Recaller]. The read version is the one before v's: what another transaction wrote in the
 // same version as v's, and after it, would otherwise be no conflict.
-func (t *tx) Recall(v backend.Versionstamp, known ...backend.Range) bool {
-	if !t.isFirst || t.isRecalled || t.hasRead || t.isWrite || t.err != nil || v.IsZero() {
+func (t *tx) Recall(v, since backend.Versionstamp, known ...backend.Range) bool {
+	if !t.isFirst || t.isRecalled || t.hasRead || t.isWrite() || t.err != nil || v.IsZero() {
 		return false
 	}
-	if t.writeOnly(); t.err != nil {
-		return false
-	}
-	t.tr.SetReadVersion(int64(v.Sequence()) - 1)
-	t.isRecalled, t.isVersionKnown = true, true
+	t.version, t.since, t.isRecalled = int64(v.Sequence())-1, int64(since.Sequence())-1, true
 	for _, r := range known {
-		err := t.size.Conflict(r)
-		if err == nil && !r.IsEmpty() {
-			keys := t.keys(r)
-			t.fence = keys.Begin.FDBKey()
-			err = t.tr.AddReadConflictRange(keys)
-		}
-		t.keep(err)
+		t.keep(t.size.Conflict(r))
+		t.conflict(r)
 	}
 	return true
 }
 
-// writeOnly tells the library that nothing will be read: then it need not prepare for reads of what is written.
-func (t *tx) writeOnly() { t.keep(t.tr.Options().SetReadYourWritesDisable()) }
+// conflict notes that a change of r is one. The keys are copied.
+func (t *tx) conflict(r backend.Range) {
+	if !r.IsEmpty() {
+		r = backend.Range{Begin: t.space.data.Join(r.Begin), End: t.space.data.Join(r.End)}
+		t.conflicts.Add(r)
+		t.bytes += len(r.Begin) + len(r.End)
+	}
+}
+
+func (t *tx) isWrite() bool { return len(t.writes) > 0 }
+
+// isBlind reports whether no version matters to it.
+func (t *tx) isBlind() bool { return !t.hasRead && !t.isRecalled }
 
 // attempt runs fn once and commits what it wrote.
 func (t *tx) attempt(fn func(tx backend.Tx) error) error {
-	if t.err != nil {
-		return t.err
-	}
 	defer t.finish()
 	err := run(&t.snapshot, fn, backend.Tx(t))
 	switch {
-	case t.isRecalled && (err != nil || !t.isWrite):
+	case t.isRecalled && (err != nil || !t.isWrite()):
 		return errRecalledWrong
 	case err != nil:
 		return err
-	case !t.isWrite:
-		t.outcome.conclude(errNoVersion)
+	case !t.isWrite():
+		t.outcome.conclude(backend.Versionstamp{}, errNoVersion)
 		return nil
 	}
 	err = t.commit()
@@ -132,7 +138,8 @@ func (t *tx) Get(key backend.Key) backend.Future[[]byte] {
 	if err := t.size.ConflictKey(key); err != nil {
 		return backend.Ready[[]byte](nil, t.fail(err))
 	}
-	f := t.tr.Get(t.key(key))
+	t.conflict(key.Only())
+	f := t.tr.Snapshot().Get(t.key(key))
 	t.reads = append(t.reads, f.BlockUntilReady)
 	return t.value(f)
 }
@@ -145,58 +152,54 @@ func (t *tx) GetRange(r backend.Range, o backend.RangeOptions) backend.Future[[]
 	if r.IsEmpty() {
 		return backend.Future[[]backend.KeyValue]{}
 	}
-	isConflict, isTooMuch := !o.Snapshot, o.Bytes > 0
-	o.Snapshot = o.Snapshot || isTooMuch // what the library reads beyond the limit is no conflict
 	x := t.scan(r, o)
-	if isConflict {
+	if !o.Snapshot {
 		r = backend.Range{Begin: bytes.Clone(r.Begin), End: bytes.Clone(r.End)}
-		x.arrived = func() { t.conflictWith(x, r, isTooMuch) }
+		x.arrived = func() { t.conflictWith(x, r) }
 	}
 	t.reads = append(t.reads, x.settle)
 	return x.future()
 }
 
-// conflictWith counts the conflict on what x has read of r, and makes it where the library has not.
-func (t *tx) conflictWith(x *rangeRead, r backend.Range, isOurs bool) {
+// conflictWith makes a conflict of what x has read of r.
+func (t *tx) conflictWith(x *rangeRead, r backend.Range) {
 	if x.isCut && x.o.Reverse {
 		r.Begin = x.pairs[len(x.pairs)-1].Key
 	} else if x.isCut {
 		r.End = x.pairs[len(x.pairs)-1].Key.Only().End
 	}
-	x.err = t.size.Conflict(r)
-	if x.err == nil && isOurs {
-		x.err = t.tr.AddReadConflictRange(t.keys(r))
-	}
-	if x.err != nil {
+	if x.err = t.size.Conflict(r); x.err != nil {
 		x.err = t.failed("read a range", x.err)
+		return
 	}
+	t.conflict(r)
 }
 
-// startRead hands over the writes, so that they are read.
+// startRead hands over the writes, so that they are read. A read that is under way may see a write that comes later, so
+// those before them are awaited.
 func (t *tx) startRead() error {
 	if err := t.begin(); err != nil {
 		return err
 	}
-	t.flush()
+	if t.handed < len(t.writes) {
+		t.settleReads()
+		for ; t.handed < len(t.writes); t.handed++ {
+			t.writes[t.handed].apply(t.tr, 0)
+		}
+	}
 	return t.err
 }
 
-// flush waits for the reads that came before the writes, and hands these over.
-func (t *tx) flush() {
-	if len(t.waiting) == 0 {
-		return
-	}
+// settleReads waits for the reads that were started.
+func (t *tx) settleReads() {
 	for _, wait := range t.reads {
 		wait()
 	}
-	t.reads, t.hasOwnWrites = t.reads[:0], true
-	for _, w := range t.waiting {
-		w.apply(t.tr)
-	}
-	t.waiting = t.waiting[:0]
+	t.reads = t.reads[:0]
 }
 
-func (w write) apply(tr fdb.Transaction) {
+// apply makes the call, of a transaction whose first Append has this number.
+func (w write) apply(tr fdb.Transaction, first uint16) {
 	switch w.kind {
 	case set:
 		tr.Set(w.key, w.value)
@@ -207,18 +210,26 @@ func (w write) apply(tr fdb.Transaction) {
 	case add:
 		tr.Add(w.key, w.value)
 	case stampKey:
+		binary.BigEndian.PutUint16(w.key[len(w.key)-placeBytes-orderBytes:], first+w.order)
 		tr.SetVersionstampedKey(w.key, w.value)
 	case stampValue:
+		binary.BigEndian.PutUint16(w.value[len(w.value)-placeBytes-orderBytes:], first)
 		tr.SetVersionstampedValue(w.key, w.value)
 	}
 }
+
+// What ends a key or value in which the cluster puts a versionstamp: the order in it, and its place.
+const (
+	orderBytes = 2
+	placeBytes = 4
+)
 
 // put adds a write unless it is impossible.
 func (t *tx) put(err error, kind kind, key fdb.Key, value []byte) {
 	t.keep(err)
 	if t.err == nil {
-		t.isWrite = true
-		t.waiting = append(t.waiting, write{kind, key, value})
+		t.writes = append(t.writes, write{kind: kind, key: key, value: value})
+		t.bytes += len(key) + len(value)
 	}
 }
 
@@ -253,11 +264,13 @@ func (t *tx) Add(key backend.Key, delta int64) {
 
 // Append implements [backend.Tx].
 func (t *tx) Append(prefix backend.Key, value []byte) {
-	order := t.appends
-	t.appends++
-	key := t.space.data.Join(prefix).Stamp(unknownStamp.WithOrder(order))
+	key := t.space.data.Join(prefix).Stamp(unknownStamp)
 	at := len(key) - len(unknownStamp)
 	t.put(t.size.Append(prefix, len(value)), stampKey, placed(key, at), bytes.Clone(value))
+	if t.err == nil {
+		t.writes[len(t.writes)-1].order = uint16(t.appends)
+		t.appends++
+	}
 }
 
 // unknownStamp is what the cluster overwrites. It orders after all known ones, as its key will.
@@ -279,8 +292,8 @@ func (t *tx) Conflict(key backend.Key) {
 	}
 	if err := t.size.ConflictKey(key); err != nil {
 		t.keep(err)
-	} else if err := t.tr.AddReadConflictKey(t.key(key)); err != nil {
-		t.keep(t.judge("make a conflict", err))
+	} else {
+		t.conflict(key.Only())
 	}
 }
 
@@ -291,25 +304,18 @@ func (t *tx) Version() backend.Future[backend.Versionstamp] {
 	}
 	o := t.outcome
 	return backend.Later(func() (backend.Versionstamp, error) {
-		if !o.done.Load() {
-			return backend.Versionstamp{}, errNotCommitted
+		if is := o.is.Load(); is != nil {
+			return is.stamp, is.err
 		}
-		return o.stamp, o.err
+		return backend.Versionstamp{}, errNotCommitted
 	})
 }
 
-// conclude makes known that there is no version. The first conclusion stays.
-func (o *outcome) conclude(err error) {
-	if o != nil && !o.done.Load() {
-		o.err = err
-		o.done.Store(true)
+// conclude makes the version known, or why there is none.
+func (o *outcome) conclude(v backend.Versionstamp, err error) {
+	if o != nil {
+		o.is.CompareAndSwap(nil, &conclusion{v, err})
 	}
-}
-
-// stamped makes the version known.
-func (o *outcome) stamped(v backend.Versionstamp) {
-	o.stamp = v
-	o.done.Store(true)
 }
 
 // isTooOld reports whether the attempt may not be committed any more.

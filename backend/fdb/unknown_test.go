@@ -145,7 +145,7 @@ func TestAnAttemptThatRecalledAndComesLateIsFencedOff(t *testing.T) {
 			})
 			recalled := 0
 			err = db.Transact(t.Context(), func(tx backend.Tx) (err error) {
-				if tx.(backend.Recaller).Recall(before, backend.NewKey("known").Below()) {
+				if tx.(backend.Recaller).Recall(before, before, backend.NewKey("known").Below()) {
 					recalled++
 				} else {
 					_, err = tx.Get(backend.NewKey("known")).Get()

@@ -24,7 +24,7 @@ import (
 // Record is what a group of commits wrote. The zero value is an empty one.
 type Record struct {
 	points  ordered
-	cleared spans
+	cleared Spans
 	next    atomic.Pointer[Record]
 
 	// Foreign tells that other processes may have committed between this record and the one before.
@@ -35,7 +35,7 @@ type Record struct {
 func (c *Record) IsEmpty() bool { return c.points.count == 0 && c.cleared.isEmpty() }
 
 // Cleared are the ranges that are cleared before anything of c is written, in order.
-func (c *Record) Cleared() iter.Seq[backend.Range] { return c.cleared.all() }
+func (c *Record) Cleared() iter.Seq[backend.Range] { return c.cleared.All() }
 
 // Writes are the writes of c, in key order.
 func (c *Record) Writes() iter.Seq[*Write] { return c.points.all() }
@@ -79,7 +79,7 @@ func (c *Record) wrote(r *Reads) bool {
 		}
 	}
 	for i := range r.ranges {
-		if x := &r.ranges[i]; !x.isSnapshot && (c.points.any(x.r) || c.cleared.overlaps(x.r)) {
+		if x := &r.ranges[i]; !x.isSnapshot && (c.points.any(x.r) || c.cleared.Overlaps(x.r)) {
 			return true
 		}
 	}

@@ -6,9 +6,9 @@ import "github.com/dserver-go/dserver/backend"
 // group. Where that group was not committed, another may absorb t again.
 func (c *Record) Absorb(t *Tx, number int64) {
 	t.commit = backend.NewVersionstamp(uint64(number), 0)
-	for r := range t.cleared.all() {
+	for r := range t.cleared.All() {
 		c.points.drop(r)
-		c.cleared.add(r)
+		c.cleared.Add(r)
 	}
 	for _, block := range t.points.blocks {
 		for _, w := range block {

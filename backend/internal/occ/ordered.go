@@ -166,15 +166,15 @@ func (o *ordered) in(r backend.Range, found []*Write) []*Write {
 	return found
 }
 
-// spans is a set of keys: ranges that do not meet, in order. The zero value is empty.
-type spans struct {
+// Spans is a set of keys: ranges that do not meet, in order. The zero value is empty.
+type Spans struct {
 	blocks [][]backend.Range // each in order and none empty
 }
 
-func (s *spans) isEmpty() bool { return len(s.blocks) == 0 }
+func (s *Spans) isEmpty() bool { return len(s.blocks) == 0 }
 
-// all are the ranges, in order.
-func (s *spans) all() iter.Seq[backend.Range] {
+// All are the ranges, in order.
+func (s *Spans) All() iter.Seq[backend.Range] {
 	return func(yield func(backend.Range) bool) {
 		for _, block := range s.blocks {
 			for _, r := range block {
@@ -187,12 +187,12 @@ func (s *spans) all() iter.Seq[backend.Range] {
 }
 
 // seek returns where the first range is whose end is after key.
-func (s *spans) seek(key backend.Key) (block, place int) {
+func (s *Spans) seek(key backend.Key) (block, place int) {
 	return s.first(func(r backend.Range) bool { return bytes.Compare(key, r.End) < 0 })
 }
 
 // first returns where the first range is of which ends holds, as it does of all that follow.
-func (s *spans) first(ends func(backend.Range) bool) (block, place int) {
+func (s *Spans) first(ends func(backend.Range) bool) (block, place int) {
 	block = sort.Search(len(s.blocks), func(i int) bool {
 		b := s.blocks[i]
 		return ends(b[len(b)-1])
@@ -204,8 +204,8 @@ func (s *spans) first(ends func(backend.Range) bool) (block, place int) {
 	return block, sort.Search(len(b), func(i int) bool { return ends(b[i]) })
 }
 
-// add adds the keys of r, which is not empty. Each range that it meets becomes a part of it.
-func (s *spans) add(r backend.Range) {
+// Add adds the keys of r, which is not empty. Each range that it meets becomes a part of it.
+func (s *Spans) Add(r backend.Range) {
 	for {
 		block, place := s.first(func(x backend.Range) bool { return bytes.Compare(r.Begin, x.End) <= 0 })
 		if block == len(s.blocks) || bytes.Compare(s.blocks[block][place].Begin, r.End) > 0 {
@@ -227,7 +227,7 @@ func union(a, b backend.Range) backend.Range {
 	return a
 }
 
-func (s *spans) contains(key backend.Key) bool {
+func (s *Spans) contains(key backend.Key) bool {
 	if s.isEmpty() {
 		return false
 	}
@@ -235,8 +235,8 @@ func (s *spans) contains(key backend.Key) bool {
 	return block < len(s.blocks) && s.blocks[block][place].Contains(key)
 }
 
-// overlaps reports whether a key could be in both s and r.
-func (s *spans) overlaps(r backend.Range) bool {
+// Overlaps reports whether a key could be in both s and r.
+func (s *Spans) Overlaps(r backend.Range) bool {
 	if s.isEmpty() || r.IsEmpty() {
 		return false
 	}

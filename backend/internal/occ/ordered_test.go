@@ -17,7 +17,7 @@ func TestWritesInOrderAreAsInAMap(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var o ordered
-		var cleared spans
+		var cleared Spans
 		want, wantCleared := map[string]int64{}, map[string]bool{}
 		key := func(i int) backend.Key { return fmt.Appendf(nil, "%03d", i) }
 		keys := rapid.IntRange(0, 999)
@@ -47,7 +47,7 @@ func TestWritesInOrderAreAsInAMap(t *testing.T) {
 				if r.IsEmpty() {
 					return
 				}
-				cleared.add(r)
+				cleared.Add(r)
 				for i := begin; i < end; i++ {
 					wantCleared[string(key(i))] = true
 				}
@@ -67,10 +67,10 @@ func TestWritesInOrderAreAsInAMap(t *testing.T) {
 					t.Fatalf("%d writes in %v; want %d", got, r, inRange)
 				}
 				touched := false
-				for s := range cleared.all() {
+				for s := range cleared.All() {
 					touched = touched || s.Begin.Compare(r.End) < 0 && r.Begin.Compare(s.End) < 0
 				}
-				if cleared.overlaps(r) != (touched && !r.IsEmpty()) {
+				if cleared.Overlaps(r) != (touched && !r.IsEmpty()) {
 					t.Fatalf("%v overlaps %v: %t", cleared, r, !touched)
 				}
 			},
@@ -100,9 +100,9 @@ func sameWrites(o *ordered, want map[string]int64) error {
 	return nil
 }
 
-func sameSpans(s spans, want map[string]bool) error {
+func sameSpans(s Spans, want map[string]bool) error {
 	var last backend.Range
-	for r := range s.all() {
+	for r := range s.All() {
 		if last.End != nil && last.End.Compare(r.Begin) >= 0 {
 			return fmt.Errorf("%v meets %v", last, r)
 		}
@@ -121,19 +121,19 @@ func sameSpans(s spans, want map[string]bool) error {
 func TestSpansOfManyBlocksAreOneSet(t *testing.T) {
 	const ranges = 10 * blockItems
 	key := func(i int) backend.Key { return backend.Key(fmt.Sprintf("%06d", i)) }
-	var s spans
+	var s Spans
 	for _, i := range rand.Perm(ranges) {
-		s.add(backend.Range{Begin: key(2 * i), End: key(2*i + 1)})
+		s.Add(backend.Range{Begin: key(2 * i), End: key(2*i + 1)})
 	}
-	if n := len(slices.Collect(s.all())); n != ranges || len(s.blocks) < 2 {
+	if n := len(slices.Collect(s.All())); n != ranges || len(s.blocks) < 2 {
 		t.Fatalf("%d ranges of %d in %d blocks", n, ranges, len(s.blocks))
 	}
-	s.add(backend.Range{Begin: key(1), End: key(2*ranges - 2)})
-	if n := len(slices.Collect(s.all())); n != 1 {
+	s.Add(backend.Range{Begin: key(1), End: key(2*ranges - 2)})
+	if n := len(slices.Collect(s.All())); n != 1 {
 		t.Errorf("%d ranges, though one joins them all", n)
 	}
 	for i := range 2 * ranges {
-		if want := i < 2*ranges-1; s.contains(key(i)) != want || s.overlaps(key(i).Only()) != want {
+		if want := i < 2*ranges-1; s.contains(key(i)) != want || s.Overlaps(key(i).Only()) != want {
 			t.Fatalf("%s is in the set: %t", key(i), !want)
 		}
 	}

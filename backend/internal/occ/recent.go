@@ -104,7 +104,7 @@ func sizeOf(pairs []backend.KeyValue) int {
 }
 
 // writes reports whether c holds a write in r.
-func (c *Record) writes(r backend.Range) bool { return c.points.any(r) || c.cleared.overlaps(r) }
+func (c *Record) writes(r backend.Range) bool { return c.points.any(r) || c.cleared.Overlaps(r) }
 
 // guess reads r from what is remembered, if it is the transaction's first read and may be answered so.
 func (t *Tx) guess(r backend.Range, o backend.RangeOptions) ([]backend.KeyValue, bool) {
@@ -172,7 +172,7 @@ func (t *Tx) remember() {
 			return
 		}
 	}
-	if t.record.Foreign || t.record.cleared.overlaps(x.r) {
+	if t.record.Foreign || t.record.cleared.Overlaps(x.r) {
 		return
 	}
 	var room [2][8]*Write

@@ -14,7 +14,7 @@ func (t *Tx) isPlain(key backend.Key) bool {
 
 // isPlainRange reports whether r is read as it is stored.
 func (t *Tx) isPlainRange(r backend.Range) bool {
-	return !r.IsEmpty() && !t.points.any(r) && !t.cleared.overlaps(r) && !t.appendsTo(r)
+	return !r.IsEmpty() && !t.points.any(r) && !t.cleared.Overlaps(r) && !t.appendsTo(r)
 }
 
 // settle waits for the reads that were started.

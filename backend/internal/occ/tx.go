@@ -22,9 +22,9 @@ type Tx struct {
 
 	reads   Reads
 	points  ordered // the keys that it writes
-	cleared spans   // what it clears besides, before it writes points
+	cleared Spans   // what it clears besides, before it writes points
 	appends []appended
-	unknown spans // the keys that the first placed of appends may get
+	unknown Spans // the keys that the first placed of appends may get
 	placed  int
 	later   []laterClear // of some of these keys
 	pending []func()     // reads that were started, to be settled
@@ -200,7 +200,7 @@ func (t *Tx) readRange(r backend.Range, o backend.RangeOptions) ([]backend.KeyVa
 	var stored, pairs []backend.KeyValue
 	var cut bool
 	var err error
-	if t.points.any(r) || t.cleared.overlaps(r) {
+	if t.points.any(r) || t.cleared.Overlaps(r) {
 		stored, pairs, cut, err = t.merge(r, o)
 	} else {
 		first := t.reads.isBlank()
@@ -239,10 +239,10 @@ func (t *Tx) appendsTo(r backend.Range) bool {
 	for ; t.placed < len(t.appends); t.placed++ {
 		prefix := t.appends[t.placed].prefix
 		if t.placed == 0 || !bytes.Equal(t.appends[t.placed-1].prefix, prefix) {
-			t.unknown.add(backend.Range{Begin: prefix.Stamp(backend.Versionstamp{}), End: prefix.Stamp(latest).Only().End})
+			t.unknown.Add(backend.Range{Begin: prefix.Stamp(backend.Versionstamp{}), End: prefix.Stamp(latest).Only().End})
 		}
 	}
-	return t.unknown.overlaps(r)
+	return t.unknown.Overlaps(r)
 }
 
 // keyOf is the key of an Append in the commit.
@@ -256,11 +256,11 @@ func (t *Tx) dropCleared() {
 	if len(t.later) == 0 {
 		return
 	}
-	var cleared spans
+	var cleared Spans
 	clears := t.later
 	for i := len(t.appends) - 1; i >= 0; i-- {
 		for n := len(clears); n > 0 && clears[n-1].appends > i; n-- {
-			cleared.add(clears[n-1].r)
+			cleared.Add(clears[n-1].r)
 			clears = clears[:n-1]
 		}
 		t.appends[i].isCleared = cleared.contains(t.keyOf(i))
@@ -292,7 +292,7 @@ func (t *Tx) Clear(r backend.Range) {
 		return
 	}
 	t.points.drop(r)
-	t.cleared.add(r)
+	t.cleared.Add(r)
 }
 
 // isOnly reports whether r is the range of one key.
