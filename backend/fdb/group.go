@@ -222,7 +222,7 @@ func (w write) keys() backend.Range {
 	case clearRange:
 		return backend.Range{Begin: key, End: w.value}
 	case stampKey:
-		return backend.Key(key[:len(key)-placeBytes-len(unknownStamp)-1]).Below()
+		return key[:len(key)-placeBytes-len(unknownStamp)-1].Below()
 	default:
 		return key.Only()
 	}
