@@ -146,6 +146,8 @@ type found struct {
 	stamp               backend.Versionstamp
 }
 
+func (f found) isFenced() bool { return !f.isCommitted && !f.isGone }
+
 // lookUp reads the slot's token, and raises its fence if it is not there. It fails only when the database is closed
 // meanwhile.
 func (db *DB) lookUp(s *slot) (f found, err error) {

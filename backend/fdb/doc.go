@@ -1,8 +1,8 @@
 // Package fdb keeps a database in a FoundationDB cluster: the backend for more than one machine.
 //
-//	Transact ─ reads a snapshot ─> buffers writes ─> version in hand ─> token ─> commit ─┬─> known
-//	                                                                                    └─> unknown: look at the token,
-//	                                                                                        fence it off where it is absent
+//	Transact ─ reads a snapshot ─> buffers writes ─> version in hand ─> line ─> token ─> commit ─┬─> known
+//	                                                          those that wait go together        └─> unknown: look at the token,
+//	                                                                                                 fence it off where it is absent
 //
 // It needs FoundationDB's client library (libfdb_c) to link, so the real package is behind the build tag fdb; without
 // it Open answers an error that says what to install and how to build. docs/foundationdb.md has the rest.

@@ -188,7 +188,10 @@ type step struct {
 // steps is what the members write, one after the other. Where many push to one queue, each of them counts its item, marks
 // the server and rings the bell of its shard: of several writes of a key one is left.
 func (g *group) steps() (steps []step) {
-	last := map[string]int{} // the step that writes a key, unless a range was cleared since
+	var last map[string]int // the step that writes a key, unless a range was cleared since
+	if len(g.members) > 1 {
+		last = map[string]int{}
+	}
 	for _, t := range g.members {
 		for _, w := range t.writes {
 			i, again := last[string(w.key)]
@@ -202,7 +205,7 @@ func (g *group) steps() (steps []step) {
 			case again && w.kind != add:
 				steps[i] = step{w, t.first}
 				continue
-			default:
+			case last != nil:
 				last[string(w.key)] = len(steps)
 			}
 			steps = append(steps, step{w, t.first})
@@ -365,6 +368,12 @@ func (db *DB) resolve(g *group, s *slot, cause error) {
 		})
 		return
 	}
+	if n > 1 && found.isFenced() && !isOutage(cause) {
+		db.counts.fenced.Add(n)
+		db.settleApart(g)
+		s.release() // its fence is after what they have read
+		return
+	}
 	s.release()
 	switch {
 	case found.isGone:
@@ -377,9 +386,6 @@ func (db *DB) resolve(g *group, s *slot, cause error) {
 	case isOutage(cause):
 		db.counts.fenced.Add(n)
 		g.conclude(func(*tx) error { return &lost{cause: cause} })
-	case n > 1:
-		db.counts.fenced.Add(n)
-		db.settleApart(g)
 	default:
 		db.counts.fenced.Add(n)
 		g.conclude(func(*tx) error { return describe("commit", cause) })

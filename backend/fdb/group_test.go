@@ -487,6 +487,69 @@ func TestWhoMayGoWithAGroup(t *testing.T) {
 	}
 }
 
+// Where many cannot go together, each flight looks at some of them only.
+func TestALineThatDoesNotGoTogetherIsNotSearchedWhole(t *testing.T) {
+	var l line
+	for i := range int64(2 * groupMisses) {
+		l.join(member(1000-i, 1000-i))
+	}
+	last := member(1000, 1000)
+	l.join(last)
+	flying := l.flying
+	g, more := l.next()
+	if len(g.members) != 1 || !more || len(l.waiting) != 2*groupMisses || l.waiting[2*groupMisses-1] != last || l.flying != flying+1 {
+		t.Errorf("%d go, %d are left, more %v, %d fly", len(g.members), len(l.waiting), more, l.flying)
+	}
+}
+
+// A group that ended in an error that nobody expects, and was fenced off, is not its members' fault.
+func TestMembersOfAGroupThatFailedStrangelyAreSentAlone(t *testing.T) {
+	j := newJam(t)
+	var first sync.Once
+	j.answer = func(tr fdb.Transaction) (err error) {
+		first.Do(func() { err = fdb.Error{Code: 1510} })
+		if err == nil {
+			err = commit(tr)
+		}
+		return err
+	}
+	const members = 3
+	var runs [members]int
+	for i := range members {
+		j.waits(t.Context(), i+1, func(tx backend.Tx) error {
+			runs[i]++
+			tx.Add(backend.NewKey("sum"), 1)
+			return nil
+		}, j.noError)
+	}
+	j.end()
+	if n, s := j.count(backend.NewKey("sum")), j.Stats(); n != members || runs != [members]int{1, 1, 1} || s.Fenced != members || len(j.sent) != 1+members {
+		t.Errorf("the sum is %d, ran %v times, %d sent, %+v", n, runs, len(j.sent), s)
+	}
+}
+
+// A commit that is refused as too old is a transaction's own fault where it took long, and else a race.
+func TestWhoIsTooOldByItsOwnFault(t *testing.T) {
+	for _, isSlow := range []bool{false, true} {
+		t.Run(fmt.Sprint("slow ", isSlow), func(t *testing.T) {
+			t.Parallel()
+			db, runs := openFresh(t), 0
+			db.fail(func(fdb.Transaction) error { return fdb.Error{Code: codeTooOld} })
+			err := db.Transact(t.Context(), func(tx backend.Tx) error {
+				_, err := tx.Get(backend.NewKey("k")).Get()
+				if runs++; runs == 1 && isSlow {
+					idle(t.Context(), backend.MaxDuration/2+50*time.Millisecond)
+				}
+				tx.Set(backend.NewKey("v"), nil)
+				return err
+			})
+			if races := db.Stats().Conflicts; err != nil || runs != 2 || (races == 0) != isSlow {
+				t.Errorf("ran %d times, %d races: %v", runs, races, err)
+			}
+		})
+	}
+}
+
 // What is left of several writes of a key has the effect of all of them.
 func TestStepsOfAGroup(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
