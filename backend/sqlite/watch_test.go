@@ -54,27 +54,28 @@ func TestForeignCommitDuringALookFires(t *testing.T) {
 	other := openAt(t, db.path)
 	p := anotherPoll(t, db)
 	db.watches = p.watches
-	look := func() {
-		t.Helper()
-		if err := p.look(); err != nil {
-			t.Fatal(err)
-		}
-	}
 	watch := watchKey(t, db, "a")
-	look()
+	p.mustLook(t)
 	mustSet(t, db, "b", "so that the next look reads a page")
 	meanwhile := func() {
 		mustSet(t, other, "a", "1")
 		mustSet(t, db, "b", "after it")
 	}
 	disk.onRead.Store(&meanwhile)
-	look()
+	p.mustLook(t)
 	if disk.onRead.Load() != nil {
 		t.Fatal("the look has read no page")
 	}
-	look()
+	p.mustLook(t)
 	if !isDone(watch) {
 		t.Error("it has not fired")
+	}
+}
+
+func (p *poll) mustLook(t *testing.T) {
+	t.Helper()
+	if err := p.look(); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -108,14 +109,8 @@ func TestFailedCommitDoubtsWhatWasTakenForIt(t *testing.T) {
 	other := openAt(t, db.path)
 	p := anotherPoll(t, db)
 	db.watches = p.watches
-	look := func() {
-		t.Helper()
-		if err := p.look(); err != nil {
-			t.Fatal(err)
-		}
-	}
 	watch := watchKey(t, db, "a")
-	look()
+	p.mustLook(t)
 	mustSet(t, other, "a", "1")
 	w := db.writer
 	w.turn.Lock()
@@ -125,14 +120,14 @@ func TestFailedCommitDoubtsWhatWasTakenForIt(t *testing.T) {
 	}
 	w.owned.Store(row) // as if we had been about to reserve the same
 	w.turn.Unlock()
-	look()
+	p.mustLook(t)
 	if isDone(watch) {
 		t.Fatal("it is not taken for ours")
 	}
 	w.turn.Lock()
 	w.failed(nil, errors.New("the disk is full"))
 	w.turn.Unlock()
-	look()
+	p.mustLook(t)
 	if !isDone(watch) {
 		t.Error("it has not fired")
 	}
