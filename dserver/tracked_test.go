@@ -93,3 +93,38 @@ func TestTrackedCollectionsAreChangedAndAsked(t *testing.T) {
 		}
 	})
 }
+
+// A query of a state of an older version reads its tracked collections as well: the Upgrade may take them apart.
+func TestAQueryOfAnOlderStateKnowsItsTrackedCollections(t *testing.T) {
+	type oldRoom struct {
+		Topic  string
+		People map[string]int
+	}
+	eachStore(t, func(t *testing.T, open func() backend.Database) {
+		ctx, db := within(t), open()
+		first := dserver.Define("room", dserver.HandleCall(func(_ *dserver.Context, r *oldRoom, m Say) (int, error) {
+			r.People = map[string]int{m.Who: 7}
+			return 0, nil
+		}))
+		stop := run(t, dserver.Consumer{}, db, first)
+		if _, err := dserver.Call(ctx, first.At(db, "a"), Say{Who: "ada"}); err != nil {
+			t.Fatal(err)
+		}
+		stop()
+		second := dserver.Define("room",
+			dserver.HandleCall(func(_ *dserver.Context, r *Room, m Say) (int, error) {
+				n, _ := r.People.Get(m.Who)
+				return n, nil
+			}),
+			dserver.Upgrade(1, func(old oldRoom, r *Room) error {
+				for who, n := range old.People {
+					r.People.Set(who, n+1)
+				}
+				return nil
+			}))
+		n, err := dserver.Query(ctx, second.At(db, "a"), Say{Who: "ada"})
+		if err != nil || n != 8 {
+			t.Errorf("the query finds %d: %v", n, err)
+		}
+	})
+}
