@@ -71,6 +71,7 @@ type consumer struct {
 	closing  bool
 	hall     hall
 	worked   bool                    // since the pulse was last kept
+	rests    bool                    // the pulse, as there is no work
 	emptied  map[int64]tenant.Ref    // the server of each shard whose queue was emptied last
 	again    map[int64]chan struct{} // by shard: has a token when its marks are to be read again
 	places   places
@@ -79,6 +80,7 @@ type consumer struct {
 	peers    atomic.Int64  // how many share a shard, where some do
 	peered   atomic.Int64  // when that was found, in Unix nanoseconds
 	standing chan struct{} // has a token since then
+	begins   chan struct{} // has a token when there is work after a rest
 
 	locks   *lease.Keeper
 	watches atomic.Int64 // that wait on the store
@@ -126,7 +128,7 @@ func newConsumer(db backend.Database, o Options, types ...*turn.Definition) *con
 	run := &consumer{
 		Env: turn.Env{DB: db, Name: rand.Text(), Labels: labelsOf(o), Hooks: o.Hooks}, log: o.Logger, max: o.Turns, options: o,
 		types: map[string]*served{}, emptied: map[int64]tenant.Ref{}, again: map[int64]chan struct{}{},
-		room: make(chan struct{}, 1), standing: make(chan struct{}, 1),
+		room: make(chan struct{}, 1), standing: make(chan struct{}, 1), begins: make(chan struct{}, 1),
 
 		places:  newPlaces(o.Work),
 		strays:  map[*stray]struct{}{},

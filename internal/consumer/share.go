@@ -31,6 +31,10 @@ func newShare(most int) share { return share{most: most, room: make(chan struct{
 // enqueue is steps 1 and 2. It reports whether there is something to do for a worker. The mutex is held.
 func (c *consumer) enqueue(s *server) bool {
 	s.queued = time.Now().UnixNano()
+	if c.rests {
+		c.rests = false
+		leaveToken(c.begins)
+	}
 	if s.def.Settings.Turns > 0 && c.steps == nil && !c.takeShare(s) {
 		return false
 	}

@@ -314,8 +314,8 @@ func (b *bystander) sleep(ctx context.Context) {
 	}
 }
 
-// pulse keeps the pulse of this process while its consumer is at work and has peers, until ctx ends. Where no marks are found
-// it waits without a timer.
+// pulse keeps the pulse of this process while its consumer is at work and has peers, until ctx ends. Where no marks are found,
+// and where others are at work, it waits without a timer.
 func (c *consumer) pulse(ctx context.Context) {
 	beats := false
 	for ctx.Err() == nil {
@@ -327,12 +327,20 @@ func (c *consumer) pulse(ctx context.Context) {
 			continue
 		}
 		sleep(ctx, mailbox.PulseInterval(int(c.peers.Load())))
-		if works, isBusy := c.works(); works && ctx.Err() == nil {
+		works, isBusy := c.works()
+		switch {
+		case ctx.Err() != nil:
+		case works:
 			beats = true
 			_ = c.DB.Transact(c.Base, func(tx backend.Tx) error { // peers go on without it
 				c.Process.Beat(tx, isBusy)
 				return nil
 			})
+		default:
+			select {
+			case <-ctx.Done():
+			case <-c.begins:
+			}
 		}
 	}
 	if beats || c.peered.Load() > 0 && c.Process.HasMembers() {
@@ -340,12 +348,13 @@ func (c *consumer) pulse(ctx context.Context) {
 	}
 }
 
-// works reports whether anything is in hand or was since the last call, and whether more waits than can run.
+// works reports whether anything is in hand or was since the last call, and whether more waits than can run. Where nothing is,
+// begins has a token once there is.
 func (c *consumer) works() (works, isBusy bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	works = c.worked || c.workers > c.idle || c.runnable.len > 0
-	c.worked = false
+	c.worked, c.rests = false, !works
 	return works, c.runnable.len > c.max
 }
 
