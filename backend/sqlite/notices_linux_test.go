@@ -74,7 +74,7 @@ func TestWatchesFireByNotice(t *testing.T) {
 	p := newPoll(db, occ.NewWatches())
 	p.trusts = time.Hour
 	db.background.Go(p.run)
-	for i := range 2 * idleLooks {
+	for i := range 64 {
 		var base occ.Base
 		base.Draw(db.log, time.Now())
 		watch := p.watches.Make(backend.NewKey("a"), nil)

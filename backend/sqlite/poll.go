@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,8 +17,10 @@ import (
 // release, the pauses are shorter.
 //
 // A look costs little, but to wake up for it takes up to a tenth of a millisecond of processor time on a virtual machine: at
-// pollIdle that is below a hundredth of a core. So who has looked in vain idleLooks times in a row, as beside commits that are
-// all its own or change nothing that is watched for, takes notices less and less often, until a look finds something.
+// pollIdle that is below a hundredth of a core. So who looks in vain, as beside commits that are all its own or change nothing
+// that is watched for, takes no notice for a share of the time since it began to, until a look finds something. So whoever has
+// waited for a time waits for a vainShare of it more at most, and a burst of commits costs each process that it is not for some
+// forty looks, and then one each pollIdle.
 const (
 	pollTrust = 100 * time.Millisecond // where notices come
 	pollBusy  = time.Millisecond       // for busyFor after another process was seen to commit
@@ -25,7 +28,8 @@ const (
 	pollIdle  = 20 * time.Millisecond  // where none was seen for long, as where there is none
 	busyFor   = time.Second
 	warmFor   = time.Minute
-	idleLooks = 32
+	vainShare = 4
+	vainFor   = 32 * time.Millisecond // in which who looks in vain without notices looks as often as ever
 
 	// maxMissed commits of others in a row that were found without a notice, and notices are not relied on for deafFor.
 	maxMissed = 3
@@ -47,7 +51,7 @@ type poll struct {
 	version *driver.Stmt
 	moved   int64 // data_version at the last look
 	isStale bool  // nobody looked for a time
-	vain    int   // looks in a row that found a commit, or had notice of one, and fired nothing
+	vain    vain
 	notices *notices
 	looked  time.Time
 	heard   heard         // what the look in hand is for
@@ -55,6 +59,19 @@ type poll struct {
 	deaf    time.Time     // until then notices are not relied on
 	trusts  time.Duration // pollTrust, but in tests
 }
+
+// vain is the looks that found a commit, or had notice of one, and fired nothing, one soon after the other.
+type vain struct{ first, last time.Time }
+
+// add adds one. Where there was none for a while, it is the first: beside a store where little happens none is.
+func (v *vain) add(now time.Time) {
+	if now.Sub(v.last) > pollTrust {
+		v.first = now
+	}
+	v.last = now
+}
+
+func (v *vain) lasted() time.Duration { return v.last.Sub(v.first) }
 
 // heard is why a look comes.
 type heard int
@@ -142,11 +159,12 @@ func (p *poll) due() (pause time.Duration, isAwake bool) {
 }
 
 // rest is for how long after a look no notice is taken.
-func (p *poll) rest() time.Duration {
-	if p.vain < idleLooks || !p.notices.come {
+func (p *poll) rest() (rest time.Duration) {
+	rest = p.vain.lasted() / vainShare
+	if rest < pollBusy || !p.notices.come {
 		return 0
 	}
-	return min(pollBusy<<min(p.vain/idleLooks-1, 10), pollIdle)
+	return min(rest, pollIdle)
 }
 
 func (p *poll) interval() time.Duration {
@@ -154,7 +172,7 @@ func (p *poll) interval() time.Duration {
 		return p.trusts
 	}
 	switch ago, ok := p.db.log.SinceForeign(); {
-	case ok && ago < busyFor && p.vain < idleLooks:
+	case ok && ago < busyFor && p.vain.lasted() < vainFor:
 		return pollBusy
 	case ok && ago < warmFor:
 		return pollWarm
@@ -186,7 +204,7 @@ func (p *poll) look() (err error) {
 		p.trust()
 	}
 	if isForeign || p.heard == heardNotice {
-		p.vain++
+		p.vain.add(time.Now())
 	}
 	return p.compare(keys)
 }
@@ -261,18 +279,18 @@ func single(stmt *driver.Stmt) (int64, error) {
 
 // compare fires the watches whose keys are not as their watchers saw them.
 func (p *poll) compare(keys []string) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	slices.Sort(keys)
 	fired := false
-	for _, key := range keys {
-		value, err := p.conn.Value(backend.Key(key))
-		if err != nil {
-			return err
-		}
+	err := p.conn.values(keys, backend.Key(keys[len(keys)-1]).Only().End, func(key string, value []byte) {
 		fired = p.watches.FireOthers(key, value) || fired
-	}
+	})
 	if fired {
-		p.vain = 0
+		p.vain = vain{}
 	}
-	return nil
+	return err
 }
 
 // lose fires all watches, as the store can no longer tell, and begins anew with another connection.

@@ -173,6 +173,48 @@ func (c *connection) Value(key backend.Key) ([]byte, error) {
 	return value, c.get.Reset()
 }
 
+// maxPassed rows are stepped over on the way from one key to the next; a statement of its own costs as much.
+const maxPassed = 4
+
+// values reads keys, which are in order and below end, into memory that is used again: nil of those that are not there. Keys
+// that are close together, as bells are, share a statement.
+func (c *connection) values(keys []string, end backend.Key, each func(key string, value []byte)) error {
+	stmt, passed := c.forward, maxPassed
+	var buf []byte
+	column := func(i int) []byte {
+		buf = slices.Grow(buf[:0], stmt.ColumnLen(i)+1)[:stmt.ColumnLen(i)]
+		stmt.ColumnBytes(i, buf)
+		return buf
+	}
+	for len(keys) > 0 {
+		if passed == maxPassed {
+			if err := stmt.Reset(); err != nil {
+				return err
+			}
+			stmt.BindBytes(1, []byte(keys[0]))
+			stmt.BindBytes(2, end)
+			passed = 0
+		}
+		row, err := stmt.Step()
+		if err != nil {
+			return err
+		}
+		var found []byte
+		if row {
+			found = column(0)
+		}
+		for len(keys) > 0 && (!row || keys[0] < string(found)) {
+			each(keys[0], nil)
+			keys = keys[1:]
+		}
+		if passed++; len(keys) > 0 && keys[0] == string(found) {
+			each(keys[0], column(1))
+			keys, passed = keys[1:], 0
+		}
+	}
+	return stmt.Reset()
+}
+
 // pairs reads a range, and reports whether a limit cut it.
 func (c *connection) pairs(r backend.Range, o backend.RangeOptions) ([]backend.KeyValue, bool, error) {
 	if r.IsEmpty() {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/dserver-go/dserver/backend"
 )
 
@@ -313,4 +315,48 @@ func TestNothingIsLeftRunning(t *testing.T) {
 	if n := len(db.pool.running) + db.pool.opening; n != 0 || db.calls.Left() != nil {
 		t.Errorf("%d connections are left, %v", n, db.calls.Left())
 	}
+}
+
+// Keys that are read together are what each of them is by itself, whatever is between them.
+func TestValuesOfKeys(t *testing.T) {
+	db := openTest(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		number := rapid.IntRange(0, 40)
+		there := rapid.SliceOfDistinct(number, rapid.ID).Draw(rt, "there")
+		asked := rapid.SliceOfNDistinct(number, 1, -1, rapid.ID).Draw(rt, "asked")
+		err := db.Transact(t.Context(), func(tx backend.Tx) error {
+			tx.Clear(backend.NewKey("n").Tree())
+			for _, i := range there {
+				tx.Set(backend.NewKey("n", int64(i)), []byte(strings.Repeat("x", i%3)))
+			}
+			return nil
+		})
+		if err != nil {
+			rt.Fatal(err)
+		}
+		c, err := db.openConnection()
+		if err != nil {
+			rt.Fatal(err)
+		}
+		defer func() { _ = c.conn.Close() }()
+		keys := make([]string, len(asked))
+		for i, n := range asked {
+			keys[i] = string(backend.NewKey("n", int64(n)))
+		}
+		slices.Sort(keys)
+		var met []string
+		end := backend.Key(keys[len(keys)-1]).Only().End
+		if err := c.values(keys, end, func(key string, value []byte) {
+			met = append(met, key)
+			want, err := c.Value(backend.Key(key))
+			if err != nil || (value == nil) != (want == nil) || string(value) != string(want) {
+				rt.Errorf("%x is %q, %v; read with others it is %q", key, want, err, value)
+			}
+		}); err != nil {
+			rt.Fatal(err)
+		}
+		if !slices.Equal(met, keys) {
+			rt.Errorf("asked for %x, told of %x", keys, met)
+		}
+	})
 }

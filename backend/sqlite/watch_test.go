@@ -237,28 +237,27 @@ func TestPollRestsWhereNothingIsWatchedFor(t *testing.T) {
 		db.log.SawForeign() // just now, however slow the machine is
 		return p.interval()
 	}
-	for i := range idleLooks - 1 {
-		if d := look("b", i); d != pollBusy {
-			t.Fatalf("after %d looks in vain the pause is %v", i+1, d)
+	lasted := func(d time.Duration) { p.vain.first = p.vain.last.Add(-d) }
+	if d := look("b", 1); d != pollBusy || rest() != 0 {
+		t.Errorf("after one look in vain the pause is %v, and no notice is taken for %v", d, rest())
+	}
+	lasted(vainFor)
+	if d := p.interval(); d != pollWarm {
+		t.Errorf("after %v in vain the pause is %v", vainFor, d)
+	}
+	for _, c := range []struct{ lasted, rest time.Duration }{
+		{vainShare*pollBusy - 1, 0}, {vainShare * pollBusy, pollBusy}, {10 * vainShare * pollBusy, 10 * pollBusy},
+		{vainShare * pollIdle, pollIdle}, {time.Hour, pollIdle},
+	} {
+		if lasted(c.lasted); rest() != c.rest {
+			t.Errorf("after %v in vain no notice is taken for %v, not %v", c.lasted, rest(), c.rest)
 		}
 	}
-	if d := rest(); d != 0 {
-		t.Errorf("before that, no notice is taken for %v", d)
+	p.vain.last = p.vain.last.Add(-2 * pollTrust)
+	if d := look("b", 2); d != pollBusy || rest() != 0 {
+		t.Errorf("after a while in which nothing happened the pause is %v, and no notice is taken for %v", d, rest())
 	}
-	if d := look("b", idleLooks); d != pollWarm {
-		t.Errorf("after %d looks in vain the pause is %v", idleLooks, d)
-	}
-	for want := pollBusy; want < pollIdle; want *= 2 {
-		if d := rest(); d != want {
-			t.Errorf("after %d looks in vain no notice is taken for %v, not %v", p.vain, d, want)
-		}
-		p.vain += idleLooks
-	}
-	for range 100 {
-		if p.vain += idleLooks; rest() != pollIdle {
-			t.Fatalf("after %d looks in vain no notice is taken for %v", p.vain, rest())
-		}
-	}
+	lasted(time.Hour)
 	if d := look("a", 1); d != pollBusy || rest() != 0 {
 		t.Errorf("after one that fired the pause is %v, and no notice is taken for %v", d, rest())
 	}
@@ -303,20 +302,21 @@ func TestPollThatRestsIsKicked(t *testing.T) {
 	p.notices, p.isAwake = &notices{come: true}, true
 	p.watches.Awaken()
 	db.watches = p.watches // whose kicks the handle's own poll does not take
-	for _, vain := range []int{0, idleLooks, 0} {
-		p.vain = vain
+	for _, lasted := range []time.Duration{0, time.Hour, 0} {
+		now := time.Now()
+		p.vain = vain{now.Add(-lasted), now}
 		p.heed(heardNotice)
 		db.writer.turn.Lock()
 		db.writer.metForeign()
 		db.writer.turn.Unlock()
 		select {
 		case <-p.watches.Kick():
-			if vain == 0 {
+			if lasted == 0 {
 				t.Error("it is kicked, though the notice of the commit will be looked at")
 			}
 		default:
-			if vain > 0 {
-				t.Errorf("after %d looks in vain it is not kicked", vain)
+			if lasted > 0 {
+				t.Errorf("after %v in vain it is not kicked", lasted)
 			}
 		}
 	}
