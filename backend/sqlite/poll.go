@@ -17,10 +17,10 @@ import (
 // release, the pauses are shorter.
 //
 // A look costs little, but to wake up for it takes up to a tenth of a millisecond of processor time on a virtual machine: at
-// pollIdle that is below a hundredth of a core. So who looks in vain, as beside commits that are all its own or change nothing
+// maxRest that is below a hundredth of a core. So who looks in vain, as beside commits that are all its own or change nothing
 // that is watched for, takes no notice for a share of the time since it began to, until a look finds something. So whoever has
 // waited for a time waits for a vainShare of it more at most, and a burst of commits costs each process that it is not for some
-// forty looks, and then one each pollIdle.
+// forty looks, and then one each maxRest.
 const (
 	pollTrust = 100 * time.Millisecond // where notices come
 	pollBusy  = time.Millisecond       // for busyFor after another process was seen to commit
@@ -29,6 +29,7 @@ const (
 	busyFor   = time.Second
 	warmFor   = time.Minute
 	vainShare = 4
+	maxRest   = 12 * time.Millisecond
 	vainFor   = 32 * time.Millisecond // in which who looks in vain without notices looks as often as ever
 
 	// maxMissed commits of others in a row that were found without a notice, and notices are not relied on for deafFor.
@@ -164,7 +165,7 @@ func (p *poll) rest() (rest time.Duration) {
 	if rest < pollBusy || !p.notices.come {
 		return 0
 	}
-	return min(rest, pollIdle)
+	return min(rest, maxRest)
 }
 
 func (p *poll) interval() time.Duration {

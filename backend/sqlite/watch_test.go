@@ -247,7 +247,7 @@ func TestPollRestsWhereNothingIsWatchedFor(t *testing.T) {
 	}
 	for _, c := range []struct{ lasted, rest time.Duration }{
 		{vainShare*pollBusy - 1, 0}, {vainShare * pollBusy, pollBusy}, {10 * vainShare * pollBusy, 10 * pollBusy},
-		{vainShare * pollIdle, pollIdle}, {time.Hour, pollIdle},
+		{vainShare * maxRest, maxRest}, {time.Hour, maxRest},
 	} {
 		if lasted(c.lasted); rest() != c.rest {
 			t.Errorf("after %v in vain no notice is taken for %v, not %v", c.lasted, rest(), c.rest)
