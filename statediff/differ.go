@@ -87,6 +87,7 @@ type differ struct {
 	merged  bool // d.buf has more than this schema's encoding of the value
 	path    []byte
 	sum     uint64 // of the value that is being compared; 0: none
+	hash    uint64 // of its place, where its map knows it; else 0
 	buf     bytes.Buffer
 	spare   bytes.Buffer // of what is encoded again
 	older   *Rows        // with Rewrite: what the schema of the older version makes of the committed rows
@@ -113,7 +114,7 @@ func newDiffer(s *Schema) *differ {
 
 func (d *differ) begin(committed *Rows) {
 	d.rows, d.epoch = committed, committed.mark(d.schema.serial)
-	d.met, d.at, d.path, d.places = 0, -1, d.path[:0], d.places[:0]
+	d.met, d.at, d.path, d.places, d.hash = 0, -1, d.path[:0], d.places[:0], 0
 	d.rewrite, d.merged, d.parted, d.origin, d.apart = false, false, 0, "", d.apart[:0]
 	if len(committed.list) < indexFrom {
 		d.index, committed.index = nil, nil
@@ -123,7 +124,6 @@ func (d *differ) begin(committed *Rows) {
 		committed.index = &index{}
 	}
 	d.index = committed.index
-	d.index.build(committed.list)
 }
 
 // keptBytes bounds the encoding buffer that an idle differ keeps.
@@ -244,7 +244,7 @@ func (d *differ) find() (int, bool) {
 		return next, true
 	}
 	if d.index != nil {
-		return d.index.find(list, d.path)
+		return d.index.find(d.rows, d.path)
 	}
 	if d.isBetween(next) {
 		return next, false

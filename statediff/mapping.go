@@ -1,6 +1,9 @@
 package statediff
 
-import "reflect"
+import (
+	"hash/maphash"
+	"reflect"
+)
 
 // mapping stores a map: a key per entry, below the map's own.
 type mapping struct {
@@ -8,6 +11,9 @@ type mapping struct {
 	key   *key
 	entry node
 	slot  int
+
+	leaf *entity // the entry, where it is one row and keys have a sum; else nil
+	sum  summer  // of a key
 }
 
 func (c *compiler) mapping(t reflect.Type, k *key) (node, error) {
@@ -15,7 +21,13 @@ func (c *compiler) mapping(t reflect.Type, k *key) (node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &mapping{typ: t, key: k, entry: entry, slot: c.slot()}, nil
+	m := &mapping{typ: t, key: k, entry: entry, slot: c.slot()}
+	if e, isEntity := entry.(*entity); isEntity && e.inner == nil && e.children == nil && !k.own {
+		if m.sum = summerFor(t.Key()); m.sum != nil {
+			m.leaf = e
+		}
+	}
+	return m, nil
 }
 
 func (m *mapping) diff(d *differ, v reflect.Value) error {
@@ -32,8 +44,17 @@ func (m *mapping) diff(d *differ, v reflect.Value) error {
 		s.key.SetZero()
 		s.elem.SetZero()
 	}()
-	for at := len(d.path); s.iter.Next(); d.path = d.path[:at] {
+	knows, place := m.leaf != nil && d.knows(m.leaf), maphash.Bytes(sumSeed, d.path)
+	for at := len(d.path); s.iter.Next(); d.path, d.hash = d.path[:at], 0 {
 		s.key.SetIterKey(&s.iter)
+		s.elem.SetIterValue(&s.iter)
+		if knows {
+			d.hash = m.sum(place, s.key)
+			if i, known := d.isKnown(m.leaf, s.elem); known {
+				d.meet(i) // without its path
+				continue
+			}
+		}
 		path, err := m.key.encode(d.path, s.key)
 		if err != nil {
 			return d.fail(err)
@@ -44,7 +65,6 @@ func (m *mapping) diff(d *differ, v reflect.Value) error {
 				return d.fail(err)
 			}
 		}
-		s.elem.SetIterValue(&s.iter)
 		if err := m.entry.diff(d, s.elem); err != nil {
 			return err
 		}

@@ -112,12 +112,19 @@ func summerOfPointer(t reflect.Type, within []reflect.Type) summer {
 	}
 }
 
-// isKnown tells whether the value at d.path is known to be what its row says, and remembers its sum for when it is not.
+// isKnown tells whether a value is known to be what its row says, and remembers its sum for when it is not. The sum stands on its
+// place: the hash of d.path, or what its map has made of the key.
 func (d *differ) isKnown(e *entity, v reflect.Value) (i int, known bool) {
-	if e.sum == nil || d.index == nil || d.rewrite {
+	if !d.knows(e) {
 		return 0, false
 	}
-	hash := maphash.Bytes(sumSeed, d.path)
+	hash := d.hash
+	if hash == 0 {
+		hash = maphash.Bytes(sumSeed, d.path)
+	}
 	d.sum = max(1, e.sum(hash, v))
-	return d.index.known(hash, d.sum)
+	return d.index.row(d.sum)
 }
+
+// knows tells whether values may be known.
+func (d *differ) knows(e *entity) bool { return e.sum != nil && d.index != nil && !d.rewrite }
