@@ -139,9 +139,9 @@ func (c *consumer) offer(ref tenant.Ref, a *guest) bool {
 		return false
 	}
 	a.server, a.came = s, c.hall.looks
+	c.schedule(s)
 	s.arrivals = append(s.arrivals, a)
 	c.enter(a)
-	c.schedule(s)
 	return true
 }
 

@@ -15,7 +15,7 @@ func (c *cache) add(s *server) {
 		c.oldest = s
 	}
 	c.newest = s
-	c.bytes += s.bytes
+	c.bytes += int64(s.bytes)
 }
 
 // remove takes s out, because it runs or is forgotten.
@@ -34,7 +34,7 @@ func (c *cache) remove(s *server) {
 		c.oldest = s.newer
 	}
 	s.newer, s.older = nil, nil
-	c.bytes -= s.bytes
+	c.bytes -= int64(s.bytes)
 }
 
 // victim is the server to forget, nil while there is room.

@@ -105,9 +105,9 @@ func (t *visit) leaveElsewhere() nextTurn {
 func (c *consumer) lookNoMore(s *server) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.timer != nil {
-		s.timer.Stop() // when that is too late, the server is looked at once more
-		s.timer = nil
+	if s.alarm != nil {
+		s.alarm.Stop() // when that is too late, the server is looked at once more
+		s.alarm = nil
 	}
 }
 
@@ -198,7 +198,7 @@ func (c *consumer) call(ref tenant.Ref) {
 		return
 	}
 	s := c.server(ref)
-	if s.timer == nil {
+	if s.alarm == nil {
 		s.called = true
 		c.lookAt(ref)
 	}

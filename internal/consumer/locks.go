@@ -54,8 +54,8 @@ func (c *consumer) offerRelease(ref tenant.Ref, a *guest) bool {
 		return false
 	}
 	s := c.server(ref)
-	s.arrivals = append([]*guest{a}, s.arrivals...)
 	c.schedule(s)
+	s.arrivals = append([]*guest{a}, s.arrivals...)
 	return true
 }
 

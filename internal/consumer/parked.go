@@ -146,7 +146,7 @@ func (c *consumer) wakeParked(ref tenant.Ref) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.types[ref.Type].servers[ref.ID]
-	if s != nil && (s.scheduled || s.timer != nil) || c.locks.IsHolding(ref) {
+	if s != nil && (s.scheduled || s.alarm != nil) || c.locks.IsHolding(ref) {
 		return
 	}
 	c.lookAt(ref)

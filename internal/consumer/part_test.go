@@ -30,7 +30,7 @@ func newCalm(t *testing.T, parts ...func(*turn.Definition)) *calm {
 	c := colleague(t.Context(), store.Open(), def)
 	c.max, c.caution.until = 0, time.Time{} // it has no workers, and is not careful
 	k := &calm{t: t, c: c, s: c.server(refOf(def)), def: def, others: store.Open()}
-	k.s.calm, k.s.quick, k.s.marked, k.s.queued = true, true, true, time.Now().UnixNano()
+	k.s.calm, k.s.quick, k.s.marked, k.s.active = true, true, true, &active{queued: time.Now().UnixNano()}
 	k.push()
 	return k
 }

@@ -29,9 +29,12 @@ func (h Handle) checkHandler(p *mailbox.Process) error {
 // isHandledHere reports whether this goroutine runs a handler of the server.
 func (c *consumer) isHandledHere(ref tenant.Ref) bool {
 	c.mu.Lock()
-	s := c.types[ref.Type].servers[ref.ID]
+	var a *active
+	if s := c.types[ref.Type].servers[ref.ID]; s != nil {
+		a = s.active
+	}
 	c.mu.Unlock()
-	return s != nil && s.handling.Load() != 0 && s.goroutine.Load() == stacks.Goroutine()
+	return a != nil && a.handling.Load() != 0 && a.goroutine.Load() == stacks.Goroutine()
 }
 
 // calledIn is how a stack shows a call that waits.

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -17,34 +18,43 @@ type server struct {
 	def *turn.Definition
 
 	// Guarded by the consumer's mutex.
-	next      *server // in the run queue, or in the line of its type
 	newer     *server // in the cache's order of use
 	older     *server
-	bytes     int64 // what the cache counts for it
-	arrivals  []*guest
-	scheduled bool // in the run queue, or a worker has it
-	look      bool // the stored queue may have something: a turn is wanted without arrivals too
-	marked    bool // its ready mark may be set
-	parts     bool // its turn is about to clear the mark
-	seen      bool // and the mark was seen meanwhile, which may be the one before or another
-	called    bool // a row in the index of its label led here
-	slow      bool // its last turn was: casts do not join
-	quick     bool // its last turn was
-	shares    bool // it has one of its type's shares (share.go)
-	crowded   bool // of the turns: the last one had several arrivals, so more are on their way
+	*active          // while it is scheduled; nil of one that is idle
+	alarm     *alarm // will look again; nil when there is none
+	bytes     uint32 // what the cache counts for it
+	scheduled bool   // in the run queue, or a worker has it
+	look      bool   // the stored queue may have something: a turn is wanted without arrivals too
+	marked    bool   // its ready mark may be set
+	parts     bool   // its turn is about to clear the mark
+	seen      bool   // and the mark was seen meanwhile, which may be the one before or another
+	called    bool   // a row in the index of its label led here
+	slow      bool   // its last turn was: casts do not join
+	quick     bool   // its last turn was
+	shares    bool   // it has one of its type's shares (share.go)
+	crowded   bool   // of the turns: the last one had several arrivals, so more are on their way
 
-	timer *time.Timer // will look again; nil when there is none
-	due   int64       // when, in Unix nanoseconds
+	// Of the running turn, of which there is one at a time.
+	calm    bool  // nothing came for as long as linger after emptied
+	emptied int64 // when the last stored message was taken, in Unix nanoseconds
+	turn.Memory
+	apart *foreign // nil of most servers
+}
+
+// active is what a server has while it wants a turn or has one. The consumer's mutex guards it, but for its atomics.
+type active struct {
+	next     *server // in the run queue, or in the line of its type
+	arrivals []*guest
+	queued   int64 // when it wanted its turn, in Unix nanoseconds
 
 	handling  atomic.Int64  // when the handlers of the running turn began, in Unix nanoseconds; 0 while none run
 	goroutine atomic.Uint64 // that runs the turn
+}
 
-	// Of the running turn, of which there is one at a time.
-	turn.Memory
-	emptied int64    // when the last stored message was taken, in Unix nanoseconds
-	calm    bool     // nothing came for as long as linger after that
-	queued  int64    // when it wanted its turn
-	apart   *foreign // nil of most servers
+// alarm is a timer that looks again.
+type alarm struct {
+	*time.Timer
+	due int64 // in Unix nanoseconds
 }
 
 // foreign is what a consumer keeps of a server that others have to do with.
@@ -68,8 +78,8 @@ func (s *server) others() *foreign {
 }
 
 // handlesFor is how long the handlers of the running turn have been running.
-func (s *server) handlesFor() time.Duration {
-	began := s.handling.Load()
+func (a *active) handlesFor() time.Duration {
+	began := a.handling.Load()
 	if began == 0 {
 		return 0
 	}
@@ -78,15 +88,26 @@ func (s *server) handlesFor() time.Duration {
 
 func (s *server) ref() tenant.Ref { return tenant.Ref{Type: s.def.Name, ID: s.id} }
 
-// serverBytes is what the cache counts for a server beside its rows: this struct, its id and its places in maps.
-const serverBytes = 512
+// serverBytes is what the cache counts for a server beside its rows and its id: this struct, the value of its state, its place
+// in the map, and what the allocator and the collector have of them.
+const serverBytes = 384
+
+// size is what the cache counts for a server, at most 4 GiB.
+func (s *server) size() uint32 {
+	size := serverBytes + int64(len(s.id))
+	if s.State.Rows != nil {
+		size += s.State.Rows.Bytes()
+	}
+	return uint32(min(size, math.MaxUint32))
+}
 
 // server finds or makes what is kept of a server. The mutex is held.
 func (c *consumer) server(ref tenant.Ref) *server {
 	t := c.types[ref.Type]
 	s := t.servers[ref.ID]
 	if s == nil {
-		s = &server{id: ref.ID, def: t.def, bytes: serverBytes + int64(len(ref.ID))}
+		s = &server{id: ref.ID, def: t.def}
+		s.bytes = s.size()
 		t.servers[ref.ID] = s
 		c.cache.add(s)
 	}

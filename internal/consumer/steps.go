@@ -157,7 +157,7 @@ func (s *Stepper) look(server *server) (*Step, error) {
 func (s *Stepper) arrival(server *server) *guest {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	if len(server.arrivals) == 0 {
+	if server.active == nil || len(server.arrivals) == 0 {
 		return nil
 	}
 	return server.arrivals[0]

@@ -14,7 +14,7 @@ func (c *consumer) schedule(s *server) {
 	if s.scheduled {
 		return
 	}
-	s.scheduled = true
+	s.scheduled, s.active = true, new(active)
 	c.cache.remove(s)
 	if c.enqueue(s) {
 		c.steps.wake()
@@ -107,10 +107,7 @@ func (c *consumer) settle(t *visit, again nextTurn) {
 	c.worked = true
 	t.unbook()
 	c.leaveShare(s)
-	s.bytes = serverBytes + int64(len(s.id))
-	if s.State.Rows != nil {
-		s.bytes += s.State.Rows.Bytes()
-	}
+	s.bytes = s.size()
 	if again.took > 0 {
 		s.slow, s.quick = again.took > turn.Patience, again.took < partsBelow
 	}
@@ -129,8 +126,8 @@ func (c *consumer) settle(t *visit, again nextTurn) {
 		c.enqueue(s)
 		return
 	}
-	s.scheduled = false
-	if s.timer == nil { // else the cache could forget since when a message backs off, which it would for ever
+	s.scheduled, s.active = false, nil
+	if s.alarm == nil { // else the cache could forget since when a message backs off, which it would for ever
 		c.cache.add(s)
 		c.evict()
 	}
@@ -147,19 +144,18 @@ type nextTurn struct {
 // lookLater schedules a server when some time has passed, unless that is the case sooner. The mutex is held.
 func (c *consumer) lookLater(s *server, d time.Duration) {
 	due := time.Now().Add(d).UnixNano()
-	if s.timer != nil {
-		if due >= s.due {
+	if s.alarm != nil {
+		if due >= s.alarm.due {
 			return
 		}
-		s.timer.Stop() // when that is too late, the server is looked at twice
+		s.alarm.Stop() // when that is too late, the server is looked at twice
 	}
-	s.due = due
-	s.timer = time.AfterFunc(d, func() {
+	s.alarm = &alarm{due: due, Timer: time.AfterFunc(d, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		s.timer = nil
+		s.alarm = nil
 		c.lookAt(s.ref()) // s itself may have been forgotten meanwhile
-	})
+	})}
 }
 
 // evict forgets the servers that were not used for longest. The mutex is held.

@@ -12,8 +12,8 @@ import (
 // message goes first in a turn when so many priority messages, or so much of their time, have gone ahead of it before. As
 // that turn may have a batch's time of them in front of it, twice the time is what can be relied on.
 type passed struct {
-	messages int
-	time     time.Duration
+	messages int32
+	micros   int32 // of time, up to maxPassedTime
 }
 
 const (
@@ -26,16 +26,16 @@ func (p passed) ahead(priority, normal int) int {
 	if normal == 0 {
 		return priority
 	}
-	if p.time >= maxPassedTime {
+	if p.micros >= int32(maxPassedTime.Microseconds()) {
 		return 0
 	}
-	return max(0, min(priority, maxPassed-p.messages))
+	return max(0, min(priority, maxPassed-int(p.messages)))
 }
 
 // PassBy counts what a turn has handled since its last normal message. Locked work keeps the normal lane waiting for as
 // long as it likes, so it counts as all of the time.
 func (t *Turn) PassBy(handled []queue.Item) {
-	p, since := &t.Memory.passed, 0
+	p, since := &t.Memory.passed, int32(0)
 	for _, item := range handled {
 		if since++; item.Lane == queue.Normal {
 			*p, since = passed{}, 0
@@ -44,9 +44,9 @@ func (t *Turn) PassBy(handled []queue.Item) {
 	if !t.passes || since == 0 {
 		return
 	}
-	p.messages += since
-	p.time += t.Took * time.Duration(since) / time.Duration(len(handled))
+	took := time.Duration(p.micros)*time.Microsecond + t.Took*time.Duration(since)/time.Duration(len(handled))
 	if t.Batch.Locks {
-		p.time = maxPassedTime
+		took = maxPassedTime
 	}
+	p.messages, p.micros = p.messages+since, int32(min(took, maxPassedTime).Microseconds())
 }
