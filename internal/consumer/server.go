@@ -51,6 +51,12 @@ type active struct {
 	goroutine atomic.Uint64 // that runs the turn
 }
 
+func (s *server) activate() {
+	if s.active == nil {
+		s.active = new(active)
+	}
+}
+
 // alarm is a timer that looks again.
 type alarm struct {
 	*time.Timer

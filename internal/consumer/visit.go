@@ -354,9 +354,7 @@ func (t *visit) bury() nextTurn {
 func (c *consumer) visit(s *server, limit int) *visit {
 	ref := s.ref()
 	t := &visit{c: c, s: s}
-	if s.active == nil { // of a turn that was not scheduled: that of an info
-		s.active = new(active)
-	}
+	s.activate() // an info's is not scheduled
 	t.Turn = turn.Turn{Env: &c.Env, Host: t, Def: s.def, Ref: ref, Keys: tenant.KeysOf(ref), Memory: &s.Memory, Limit: limit}
 	if c.Hooks != nil {
 		t.Began = time.Now()

@@ -14,7 +14,8 @@ func (c *consumer) schedule(s *server) {
 	if s.scheduled {
 		return
 	}
-	s.scheduled, s.active = true, new(active)
+	s.scheduled = true
+	s.activate()
 	c.cache.remove(s)
 	if c.enqueue(s) {
 		c.steps.wake()
