@@ -21,7 +21,7 @@ type moment struct {
 }
 
 // words are what the library makes at random and a program may store or send: addresses of callers, idempotency keys.
-var words = regexp.MustCompile(`[A-Z2-7]{26}(\.[0-9a-z]+)?`)
+var words = regexp.MustCompile(`[A-Z2-8]{26}(\.[0-9a-z]+)?`)
 
 // moment looks at all servers, before a step that is one of some.
 func (h *Hand) moment(steps []step) moment {

@@ -16,7 +16,7 @@ import (
 // of the last read stays a while: a call that comes soon has nothing to read before it tells of something.
 const (
 	watchLinger = time.Second // how long a watch stays that no call waits for
-	MaxMail     = 512         // answers that are read at once
+	MaxMail     = 512         // items that are read at once
 )
 
 // Await waits for the answer to a call, and reads the mailbox for all calls when nobody else does.
@@ -112,13 +112,15 @@ func (p *Process) isAwaited() bool {
 // accept delivers what was read, and passes what cannot be: it would be met again by each later call.
 func (p *Process) accept(items []queue.Item) {
 	for _, item := range items {
-		d, known, err := tenant.ReadMail(item.Body)
-		if err != nil {
-			log := p.Logger()
-			log.Error().Err(err).Stringer(logs.Key, item.Stamp).Msg("an answer cannot be read; its caller is told so, if it is known")
-		}
-		if known {
-			p.Deliver(d)
+		for _, letter := range tenant.Unbundle(item.Body) {
+			d, known, err := tenant.ReadMail(letter)
+			if err != nil {
+				log := p.Logger()
+				log.Error().Err(err).Stringer(logs.Key, item.Stamp).Msg("an answer cannot be read; its caller is told so, if it is known")
+			}
+			if known {
+				p.Deliver(d)
+			}
 		}
 	}
 	if len(items) > 0 {

@@ -100,7 +100,7 @@ func Acquire(db backend.Database) (p *Process, release func()) {
 	if p = Of(db); p == nil {
 		forgetIdle()
 		p = &Process{
-			db: db, ID: rand.Text(),
+			db: db, ID: tenant.NewProcessID(),
 			lead:    make(chan struct{}, 1),
 			tells:   make(chan struct{}, 1),
 			pending: map[uint64]*PendingCall{},

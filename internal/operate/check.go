@@ -315,9 +315,11 @@ func (c *checker) process(tx backend.Reader, id string) error {
 			return err
 		}
 		for _, item := range items {
-			var m tenant.Mail
-			if err := tenant.DecodeRecord(item.Body, &m); err != nil {
-				return err
+			for _, letter := range tenant.Unbundle(item.Body) {
+				var m tenant.Mail
+				if err := tenant.DecodeRecord(letter, &m); err != nil {
+					return err
+				}
 			}
 		}
 		after = items[len(items)-1]

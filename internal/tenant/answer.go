@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"crypto/rand"
 	"fmt"
 	"strconv"
 	"strings"
@@ -21,6 +22,58 @@ type Mail struct {
 	Call uint64          `cbor:"call"`
 	Body cbor.RawMessage `cbor:"body,omitempty"`
 	Err  *Error          `cbor:"error,omitempty"`
+}
+
+// Answers of a turn to one process are bundles: items of its mailbox that are CBOR arrays of mails, as bytes, so that one that
+// cannot be read takes no other with it. An item costs a store more than what is in it. A mail that stands alone is an item as
+// it is, and so is each for a process of before there were bundles, which the name of a process tells.
+const (
+	readsBundles = "8"      // which other words have not
+	bundleBytes  = 16 << 10 // of the mails of one item
+)
+
+// NewProcessID names a process that reads bundles.
+func NewProcessID() string { return rand.Text()[len(readsBundles):] + readsBundles }
+
+// bundled makes items for a process.
+func bundled(process string, letters []Mail) (items [][]byte) {
+	for _, m := range letters {
+		items = append(items, m.Encode())
+	}
+	if !strings.HasSuffix(process, readsBundles) {
+		return items
+	}
+	return bundles(items)
+}
+
+func bundles(letters [][]byte) (items [][]byte) {
+	for len(letters) > 0 {
+		n, size := 1, len(letters[0])
+		for n < len(letters) && size+len(letters[n]) <= bundleBytes {
+			size += len(letters[n])
+			n++
+		}
+		item := letters[0]
+		if n > 1 {
+			item = wire.AppendHead(make([]byte, 0, size+4*n), majorArray, uint64(n))
+			for _, l := range letters[:n] {
+				item = wire.AppendBytes(item, l)
+			}
+		}
+		items, letters = append(items, item), letters[n:]
+	}
+	return items
+}
+
+const majorArray = 0x80
+
+// Unbundle is the mails of an item, each of which may be one that cannot be read.
+func Unbundle(item []byte) [][]byte {
+	var letters [][]byte
+	if len(item) == 0 || item[0]&0xe0 != majorArray || DecodeRecord(item, &letters) != nil || len(letters) == 0 {
+		return [][]byte{item}
+	}
+	return letters
 }
 
 // Encode is an appender's.
@@ -144,11 +197,7 @@ func (o Outbox) DropGone(tx backend.Reader, isThere func(process string) bool) e
 func (o Outbox) Write(tx backend.Tx) error {
 	for process, letters := range o {
 		p := PresenceOf(process)
-		items := make([][]byte, len(letters))
-		for i, m := range letters {
-			items[i] = EncodeRecord(m)
-		}
-		if err := p.Mail().Push(tx, queue.Normal, items...); err != nil {
+		if err := p.Mail().Push(tx, queue.Normal, bundled(process, letters)...); err != nil {
 			return err
 		}
 		tx.Add(p.Bell(), 1)

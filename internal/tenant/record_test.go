@@ -72,3 +72,47 @@ func TestRecordsAreWrittenAroundWhateverIsThere(t *testing.T) {
 		}
 	}
 }
+
+// Answers to a process come as they were, in few items, none of which takes more than its share; and one by one to a process of
+// before there were bundles. One that cannot be read takes no other with it.
+func TestAnswersAreBundled(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var letters []Mail
+		for range rapid.IntRange(1, 40).Draw(t, "letters") {
+			size := rapid.SampledFrom([]int{0, 1, 300, bundleBytes / 3, bundleBytes, 5 * bundleBytes}).Draw(t, "size")
+			body := wire.AppendBytes(nil, make([]byte, size))
+			if rapid.IntRange(0, 5).Draw(t, "damaged") == 0 {
+				body = []byte{0x1c}
+			}
+			letters = append(letters, Mail{Call: rapid.Uint64Min(1).Draw(t, "call"), Body: body})
+		}
+		if items := bundled("ABC", letters); len(items) != len(letters) {
+			t.Errorf("%d items for %d answers to a process that reads no bundles", len(items), len(letters))
+		}
+		items := bundled(NewProcessID(), letters)
+		var got [][]byte
+		for i, item := range items {
+			in := Unbundle(item)
+			if len(in) > 1 && len(item) > bundleBytes+8*len(in) {
+				t.Errorf("%d bytes in an item of %d", len(item), len(in))
+			}
+			if i > 0 && len(items[i-1])+len(in[0]) < bundleBytes/2 {
+				t.Errorf("an item of %d bytes, and behind it one of %d", len(items[i-1]), len(in[0]))
+			}
+			got = append(got, in...)
+		}
+		if len(got) != len(letters) {
+			t.Fatalf("%d of %d answers", len(got), len(letters))
+		}
+		for i, m := range letters {
+			if !bytes.Equal(got[i], m.Encode()) {
+				t.Errorf("answer %d is %x", i, got[i])
+			}
+		}
+	})
+	for _, damaged := range [][]byte{nil, {0x80}, {0x82}, {0x81, 0x00}, {0x9f}} {
+		if in := Unbundle(damaged); len(in) != 1 || !bytes.Equal(in[0], damaged) {
+			t.Errorf("%x is %x", damaged, in)
+		}
+	}
+}
