@@ -115,6 +115,7 @@ func newDiffer(s *Schema) *differ {
 func (d *differ) begin(committed *Rows) {
 	d.rows, d.epoch = committed, committed.mark(d.schema.serial)
 	d.met, d.at, d.path, d.places, d.hash = 0, -1, d.path[:0], d.places[:0], 0
+	d.sum = 0
 	d.rewrite, d.merged, d.parted, d.origin, d.apart = false, false, 0, "", d.apart[:0]
 	if len(committed.list) < indexFrom {
 		d.index, committed.index = nil, nil

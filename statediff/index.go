@@ -111,7 +111,7 @@ func (x *index) learn(i int, sum uint64, n int) {
 	x.sums[i] = sum
 	switch x.used++; {
 	case x.known == nil:
-	case x.used > len(x.known)/4*3:
+	case x.used > len(x.known)/8*7:
 		x.known = nil
 	default:
 		enter(x.known, sum, i)

@@ -115,7 +115,7 @@ func summerOfPointer(t reflect.Type, within []reflect.Type) summer {
 // isKnown tells whether a value is known to be what its row says, and remembers its sum for when it is not. The sum stands on its
 // place: the hash of d.path, or what its map has made of the key.
 func (d *differ) isKnown(e *entity, v reflect.Value) (i int, known bool) {
-	if !d.knows(e) {
+	if d.sum = 0; !d.knows(e) {
 		return 0, false
 	}
 	hash := d.hash
@@ -123,7 +123,10 @@ func (d *differ) isKnown(e *entity, v reflect.Value) (i int, known bool) {
 		hash = maphash.Bytes(sumSeed, d.path)
 	}
 	d.sum = max(1, e.sum(hash, v))
-	return d.index.row(d.sum)
+	if i, known = d.index.row(d.sum); known {
+		d.sum = 0
+	}
+	return i, known
 }
 
 // knows tells whether values may be known.

@@ -49,6 +49,7 @@ type crowd struct {
 	Ints map[int]*stamped
 	List []item
 	One  stamped `dserver:",whole"`
+	Sum  big.Int // has no sum itself
 }
 
 func stampeds() *rapid.Generator[stamped] {
@@ -102,12 +103,18 @@ func TestSumsHideNoChange(t *testing.T) {
 				v.List = append(v.List, item{ID: "filler-" + strconv.Itoa(i)})
 			}
 		}
-		rows := rowsOf(t, schema, v)
+		rows, small := rowsOf(t, schema, v), &crowd{Map: map[string]stamped{"a": {}}}
+		few := rowsOf(t, schema, small)
 		for range rapid.IntRange(1, 12).Draw(t, "turns") {
+			if edits := diff(t, schema, few, small); len(edits) > 0 { // with what the other has left
+				t.Fatalf("a state that was not changed has\n%s", textOfEdits(edits))
+			}
 			for range rapid.IntRange(0, 3).Draw(t, "changes") {
 				n := rapid.IntRange(0, 9).Draw(t, "which")
 				name, one := "filler-"+strconv.Itoa(n), stampeds().Draw(t, "value")
-				switch rapid.IntRange(0, 9).Draw(t, "change") {
+				switch rapid.IntRange(0, 10).Draw(t, "change") {
+				case 10:
+					v.Sum.SetInt64(int64(n))
 				case 0, 1, 2:
 					v.Map[name] = one
 				case 3:
@@ -273,5 +280,47 @@ func TestSumsOfWhatWasLargeAreForgotten(t *testing.T) {
 			t.Fatalf("a text of %d bytes was not written", len(text))
 		}
 		mustBeSame(t, decode[notes](t, schema, rows), v)
+	}
+}
+
+// attacked has a value without a sum in front of the entries of a map, which have one.
+type attacked struct {
+	A big.Int
+	M map[string]string
+}
+
+// The sum of an entry is nobody else's: not that of what is compared next, nor of the next state that is.
+func TestSumsAreOfOneValue(t *testing.T) {
+	t.Parallel()
+	schema := schemaOf[attacked](t)
+	large := func(name string) (*attacked, *Rows) {
+		v := &attacked{M: map[string]string{}}
+		v.A.SetInt64(5)
+		for i := range many {
+			v.M[name+strconv.Itoa(i)] = "v"
+		}
+		rows := rowsOf(t, schema, v)
+		diff(t, schema, rows, v)
+		return v, rows
+	}
+	one, ones := large("one")
+	small := &attacked{M: map[string]string{"a": "v"}}
+	smalls := rowsOf(t, schema, small)
+	for round := range 20 {
+		diff(t, schema, ones, one)
+		if edits := diff(t, schema, smalls, small); len(edits) > 0 {
+			t.Errorf("a small state that was not changed has %s", textOfEdits(edits))
+		}
+		one.M["new"+strconv.Itoa(round)] = "v"
+		delete(one.M, "new"+strconv.Itoa(round-2))
+		ones.Apply(diff(t, schema, ones, one))
+		mustBeSame(t, decode[attacked](t, schema, ones), one)
+	}
+	for key := range one.M {
+		two, twos := large("two")
+		diff(t, schema, ones, one)
+		two.M[key] = "v"
+		twos.Apply(diff(t, schema, twos, two))
+		mustBeSame(t, decode[attacked](t, schema, twos), two)
 	}
 }

@@ -181,6 +181,7 @@ func (s *Stepper) run(server *server) {
 		}
 	}
 	server.scheduled = true
+	server.activate()
 	s.c.cache.remove(server)
 	s.granted = server
 	s.c.workers++
