@@ -246,3 +246,28 @@ func TestDrainHandlesPoisonAndLockedWorkToTheirEnds(t *testing.T) {
 		}
 	})
 }
+
+// The ends of locked work of several servers, come at once, are each a step.
+func TestTwoLockedWorksEndAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		gated := dserver.Define("gated", dserver.HandleLockedCall(
+			func(*dserver.LockedContext, Memo, Work) (string, error) { <-gate; return "", nil },
+			func(_ *dserver.Context, m *Memo, _ Work, found string) (string, error) {
+				m.Lines = append(m.Lines, "done")
+				return found, nil
+			}))
+		h := dservertest.ByHand(t, gated)
+		for _, id := range []string{"a", "b"} {
+			go func() { _, _ = dserver.Call(t.Context(), gated.At(h.DB, id), Work{}) }()
+		}
+		synctest.Wait()
+		h.Step()
+		h.Step()
+		close(gate)
+		synctest.Wait()
+		if n := h.Drain(); n != 2 {
+			t.Errorf("%d steps after the work", n)
+		}
+	})
+}
