@@ -29,15 +29,17 @@ func main() {
 // panel is one of the pictures, below each other.
 type panel struct {
 	title  string
-	lines  []string // columns
+	lines  []line
 	divide float64
 }
 
+type line struct{ column, label string }
+
 var panels = []panel{
-	{"calls a second", []string{"calls_per_second"}, 1},
-	{"latency, ms", []string{"p50_ms", "p99_ms", "longest_ms"}, 1},
-	{"files, MiB", []string{"store_bytes", "log_bytes"}, 1 << 20},
-	{"memory, MiB", []string{"resident_bytes", "heap_bytes"}, 1 << 20},
+	{"thousand calls a second", []line{{"calls_per_second", ""}}, 1000},
+	{"latency, ms", []line{{"p50_ms", "p50"}, {"p99_ms", "p99"}, {"longest_ms", "longest"}}, 1},
+	{"files, MiB", []line{{"store_bytes", "all"}, {"log_bytes", "log"}}, 1 << 20},
+	{"memory, MiB", []line{{"resident_bytes", "resident"}, {"heap_bytes", "heap"}}, 1 << 20},
 }
 
 var colors = []color.Color{color.RGBA{R: 0x1f, G: 0x4e, B: 0x9e, A: 255}, color.RGBA{R: 0xd9, G: 0x6c, B: 0x06, A: 255}, color.RGBA{R: 0xa0, G: 0xa0, B: 0xa0, A: 255}}
@@ -52,7 +54,8 @@ func run(args []string) error {
 	}
 	const width, height = 24 * vg.Centimeter, 6 * vg.Centimeter
 	canvas := vgsvg.New(width, height*vg.Length(len(panels)))
-	tiles := draw.Tiles{Rows: len(panels), Cols: 1, PadX: vg.Millimeter, PadY: 2 * vg.Millimeter, PadRight: 5 * vg.Millimeter}
+	tiles := draw.Tiles{Rows: len(panels), Cols: 1, PadX: vg.Millimeter, PadY: 2 * vg.Millimeter,
+		PadTop: 5 * vg.Millimeter, PadBottom: 5 * vg.Millimeter, PadLeft: 5 * vg.Millimeter, PadRight: 5 * vg.Millimeter}
 	var grid [][]*plot.Plot
 	for _, p := range panels {
 		drawn, err := p.plot(columns)
@@ -99,6 +102,9 @@ func read(path string) (map[string][]float64, error) {
 	return columns, nil
 }
 
+// headroom is for the legend.
+const headroom = 1.5
+
 func (p panel) plot(columns map[string][]float64) (*plot.Plot, error) {
 	drawn := plot.New()
 	drawn.Title.Text = p.title
@@ -106,24 +112,25 @@ func (p panel) plot(columns map[string][]float64) (*plot.Plot, error) {
 	drawn.Y.Min = 0
 	drawn.Legend.Top = true
 	drawn.Add(plotter.NewGrid())
-	for i, name := range p.lines {
-		values, isThere := columns[name]
+	for i, l := range p.lines {
+		values, isThere := columns[l.column]
 		if !isThere {
-			return nil, fmt.Errorf("there is no column %s: the file is of another release", name)
+			return nil, fmt.Errorf("there is no column %s: the file is of another release", l.column)
 		}
 		points := make(plotter.XYs, len(values))
 		for k := range values {
 			points[k] = plotter.XY{X: columns["seconds"][k] / 60, Y: values[k] / p.divide}
 		}
-		line, err := plotter.NewLine(points)
+		curve, err := plotter.NewLine(points)
 		if err != nil {
 			return nil, err
 		}
-		line.Color = colors[i]
-		drawn.Add(line)
-		if len(p.lines) > 1 {
-			drawn.Legend.Add(name, line)
+		curve.Color = colors[i]
+		drawn.Add(curve)
+		if l.label != "" {
+			drawn.Legend.Add(l.label+" ", curve)
 		}
 	}
+	drawn.Y.Max *= headroom
 	return drawn, nil
 }
