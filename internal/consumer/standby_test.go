@@ -1,12 +1,14 @@
 package consumer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/backendtest"
@@ -216,4 +218,60 @@ func TestWhoIsNextHearsOfThePeersEnd(t *testing.T) {
 			release()
 		}
 	})
+}
+
+// A pulse rests while there is no work, and is there again an interval after some came, again and again.
+func TestThePulseComesBackWithWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		db, def := backendtest.NewModel(), define()
+		c := colleague(ctx, db, def)
+		c.max = 0 // what is scheduled stays so
+		c.peered.Store(time.Now().UnixNano())
+		c.peers.Store(2)
+		ended := make(chan struct{})
+		go func() { defer close(ended); c.pulse(ctx) }()
+		pulse := func() (value []byte) {
+			t.Helper()
+			err := db.Read(ctx, func(tx backend.ReadTx) (err error) {
+				value, err = tx.Get(tenant.PresenceOf(c.Process.ID).Pulse()).Get()
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return value
+		}
+		interval := mailbox.PulseInterval(2)
+		for i := range 3 {
+			before := pulse()
+			<-time.After(time.Second)
+			if !bytes.Equal(pulse(), before) {
+				t.Errorf("rest %d: there is a pulse, and no work", i)
+			}
+			c.mu.Lock()
+			c.schedule(c.server(refOf(def)))
+			c.mu.Unlock()
+			for range 5 {
+				before = pulse()
+				<-time.After(interval + 1)
+				if bytes.Equal(pulse(), before) {
+					t.Errorf("rest %d: there is work, and no pulse", i)
+				}
+			}
+			c.mu.Lock()
+			c.runnable.pop().scheduled = false
+			c.mu.Unlock()
+			<-time.After(2 * interval)
+		}
+		stop()
+		<-ended
+	})
+}
+
+// What each idle server has is a hundred thousand times what it is.
+func TestIdleServersAreSmall(t *testing.T) {
+	if size := unsafe.Sizeof(server{}); size > 192 {
+		t.Errorf("a server has %d bytes, and the allocator's next size is for 208: what it has only in its turn belongs to active", size)
+	}
 }
