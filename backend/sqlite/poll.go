@@ -2,13 +2,11 @@ package sqlite
 
 import (
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
 	driver "zombiezen.com/go/sqlite"
 
-	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/internal/occ"
 )
 
@@ -280,12 +278,8 @@ func single(stmt *driver.Stmt) (int64, error) {
 
 // compare fires the watches whose keys are not as their watchers saw them.
 func (p *poll) compare(keys []string) error {
-	if len(keys) == 0 {
-		return nil
-	}
-	slices.Sort(keys)
 	fired := false
-	err := p.conn.values(keys, backend.Key(keys[len(keys)-1]).Only().End, func(key string, value []byte) {
+	err := p.conn.values(keys, func(key string, value []byte) {
 		fired = p.watches.FireOthers(key, value) || fired
 	})
 	if fired {

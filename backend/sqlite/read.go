@@ -176,9 +176,14 @@ func (c *connection) Value(key backend.Key) ([]byte, error) {
 // maxPassed rows are stepped over on the way from one key to the next; a statement of its own costs as much.
 const maxPassed = 4
 
-// values reads keys, which are in order and below end, into memory that is used again: nil of those that are not there. Keys
-// that are close together, as bells are, share a statement.
-func (c *connection) values(keys []string, end backend.Key, each func(key string, value []byte)) error {
+// values reads keys, of which it changes the order, into memory that is used again: nil of those that are not there. Keys that
+// are close together, as bells are, share a statement.
+func (c *connection) values(keys []string, each func(key string, value []byte)) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	slices.Sort(keys)
+	end := backend.Key(keys[len(keys)-1]).Only().End
 	stmt, passed := c.forward, maxPassed
 	var buf []byte
 	column := func(i int) []byte {
