@@ -82,10 +82,7 @@ func TestEachRunIsALineForBenchstat(t *testing.T) {
 }
 
 func TestWithJSONThereAreRecordsAndNothingElse(t *testing.T) {
-	o, err := parse([]string{"-json", "-load", "^call1$", "-runs", "1", "-time", "1ms", "-dir", t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	o := command(t, "-json", "-load", "^call1$", "-runs", "1", "-time", "1ms", "-dir", t.TempDir())
 	var out bytes.Buffer
 	if err := run(t.Context(), o, &out); err != nil {
 		t.Fatal(err)
