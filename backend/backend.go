@@ -121,10 +121,23 @@ type Recaller interface {
 }
 
 // Wrapped is for a store that wraps another one and gives outer, a Tx around the other's inner, to fn. It returns outer;
-// if inner is a Recaller, what it returns is one as well, whose Recall is that of inner.
+// if inner is a Recaller or an Execer, so is what it returns, whose Recall and Exec are those of inner.
 func Wrapped(outer, inner Tx) Tx {
-	if r, ok := inner.(Recaller); ok {
+	r, recalls := inner.(Recaller)
+	e, executes := inner.(Execer)
+	switch {
+	case recalls && executes:
+		return struct {
+			wrapped
+			executor
+		}{wrapped{outer, r}, executor{e}}
+	case recalls:
 		return wrapped{outer, r}
+	case executes:
+		return struct {
+			Tx
+			executor
+		}{outer, executor{e}}
 	}
 	return outer
 }
@@ -137,6 +150,10 @@ type wrapped struct {
 func (w wrapped) Recall(v, since Versionstamp, known ...Range) bool {
 	return w.recaller.Recall(v, since, known...)
 }
+
+type executor struct{ execer Execer }
+
+func (e executor) Exec(s Statement) { e.execer.Exec(s) }
 
 // Reporter is a Database that has things to tell which no call returns, such as that it uses more and more of the disk.
 type Reporter interface {

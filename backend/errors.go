@@ -23,6 +23,9 @@ var (
 	// returned. The database is closed all the same.
 	ErrLeftBehind = errors.New("backend: Close left behind what did not return")
 
+	// ErrNoSQL: the store is no SQL database, and runs no statements (Execer).
+	ErrNoSQL = errors.New("backend: the store has no tables of SQL, and runs no statements")
+
 	// ErrCorrupt: the stored bytes are not what was written. Nothing was changed; an operator must look.
 	ErrCorrupt = errors.New("backend: the stored data is damaged")
 )

@@ -68,6 +68,9 @@ func (s *Size) ConflictKey(key Key) error {
 	return s.add(conflictOverhead + 2*len(key) + 1)
 }
 
+// Statement counts a statement.
+func (s *Size) Statement(x Statement) error { return s.add(writeOverhead + x.bytes()) }
+
 func (s *Size) add(bytes int) error {
 	if s.bytes += bytes; s.bytes > MaxTransactionBytes {
 		return fmt.Errorf("%w: a transaction of more than %d bytes", ErrTooLarge, MaxTransactionBytes)

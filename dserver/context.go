@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/internal/tenant"
 	"github.com/dserver-go/dserver/internal/turn"
 )
@@ -68,6 +69,36 @@ func (c *Context) AfterCommit(fn func()) {
 	if c.scope.Usable() {
 		c.scope.AfterCommit(fn)
 	}
+}
+
+// Exec has a statement of SQL run in this turn's commit, on tables of the program's own, which lie in the same database as the
+// servers: so a row of the program and the message's effect are committed together, once or not at all. The store is SQLite
+// or PostgreSQL; elsewhere the message fails. In sql, which begins with INSERT, UPDATE, DELETE, MERGE, REPLACE, WITH or SELECT,
+// $1, $2 and so on stand for args, of the types that database/sql takes.
+//
+//	ctx.Exec(`INSERT INTO shop.payments (booking, cents) VALUES ($1, $2)`, ctx.Self().ID, m.Cents)
+//
+// Statements run after the handler has returned, in the order of their turns' commits. Their results go nowhere: a handler
+// decides by its state, and what a statement itself reads (INSERT ... SELECT) is what is committed by then.
+//
+// When one fails for good, as on a row that is there already, the message fails as by an error that its handler returns: the
+// call's caller gets ErrStatement, a cast becomes a dead letter, and what other messages did is not concerned. When it may
+// succeed later, as after a deadlock or a lock that others hold for a second, that is a fault, and the message is tried
+// again. A statement may take two seconds. All commits of the database file, or of the schema, wait for it, so name rows by a
+// key, and never call a server from within a transaction of the program that has locked such rows: its turn waits for them.
+//
+// On PostgreSQL a turn with statements costs two round trips more; deferrable constraints are checked after each statement.
+// Name tables with their schema: they are looked up by the role's search_path. On SQLite foreign keys are enforced.
+func (c *Context) Exec(sql string, args ...any) {
+	if !c.scope.Usable() {
+		return
+	}
+	s, err := backend.NewStatement(sql, args...)
+	if err != nil {
+		c.scope.Fail(fmt.Errorf("dserver: Exec in the handler of %s: %w", c.message().Name, err))
+		return
+	}
+	c.scope.Exec(s)
 }
 
 // Lock commits this handler's changes, takes the message off the queue, locks the server and hands the message to its

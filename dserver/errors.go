@@ -62,6 +62,10 @@ var (
 	// was rolled back each time. An operator finds the message among the dead letters.
 	ErrFault = &Error{Code: "dserver/fault", Text: "dserver: set aside"}
 
+	// When waiting: a statement of the handler (Context.Exec) failed, as on a row that is there already. The message has had no
+	// effect. The same message may succeed when the tables have changed.
+	ErrStatement = &Error{Code: "dserver/statement", Text: "dserver: a statement failed"}
+
 	// When waiting: this process was taken for dead by the others, so its replies were removed, or it cannot read the
 	// reply. The message may have taken effect: call again with Once.
 	ErrReplyLost = &Error{Code: "dserver/reply-lost", Text: "dserver: the reply was lost"}

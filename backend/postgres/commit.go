@@ -37,7 +37,7 @@ func (w *writer) commit(members []*occ.Tx) {
 	err := errNeedsLook
 	var group *occ.Record
 	switch {
-	case w.clock == unknown:
+	case w.clock == unknown, executes(members):
 	case !w.db.log.IsShared():
 		group, err = w.commitAtOnce(members, w.clock)
 	case isBlind(members):
@@ -84,7 +84,7 @@ func (w *writer) commitAtOnce(members []*occ.Tx, clock int64) (*occ.Record, erro
 	if group.Foreign {
 		w.sums.forget()
 	}
-	next, err := admit(members, group, clock+1, noLook{})
+	next, err := w.admit(members, group, clock+1, noLook{})
 	if err != nil || group.IsEmpty() {
 		return group, err
 	}
@@ -115,7 +115,7 @@ func (w *writer) commitAfterLook(members []*occ.Tx) (*occ.Record, error) {
 			w.db.log.SawForeign() // the watches hear of it by themselves
 		}
 	}
-	next, err := admit(members, group, clock+1, now)
+	next, err := w.admit(members, group, clock+1, now)
 	if err != nil {
 		return nil, w.failed(err)
 	}
@@ -229,7 +229,8 @@ func (w *writer) failed(err error) error {
 }
 
 // admit takes the members that may be committed into group, in their order, and numbers them from next on.
-func admit(members []*occ.Tx, group *occ.Record, next int64, now occ.Current) (int64, error) {
+func (w *writer) admit(members []*occ.Tx, group *occ.Record, next int64, now occ.Current) (int64, error) {
+	w.executed = 0
 	for _, t := range members {
 		lost, err := t.Lost(group, now)
 		if err != nil {
@@ -237,6 +238,11 @@ func admit(members []*occ.Tx, group *occ.Record, next int64, now occ.Current) (i
 		}
 		if lost {
 			t.Result = occ.ErrLost
+			continue
+		}
+		if ran, err := w.run(t); err != nil {
+			return 0, err
+		} else if !ran {
 			continue
 		}
 		t.Result = nil

@@ -33,6 +33,7 @@ func (e *outage) Unwrap() error { return e.cause }
 const (
 	classConnection      = "08"
 	classShutdown        = "57P"
+	classResources       = "53"
 	classDamage          = "XX0"
 	codeReadOnly         = "25006"
 	codeIdleTimeout      = "25P03"

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -436,14 +437,20 @@ type work struct {
 	all   sync.Map // of the items that were acknowledged
 	on    sync.WaitGroup
 	quit  chan struct{}
+	rows  string // a table of the program's
 
 	mayLose bool // what was acknowledged, but for what is whole
 }
 
 // newWork lets workers transact on the handles until stop: each appends an item of its own, adds to a counter, and
-// increments another by reading it.
+// increments another by reading it. Each third of a worker inserts its item into a table of the program's as well.
 func newWork(t testing.TB, workers int, handles ...*DB) *work {
-	w := &work{t: t, quit: make(chan struct{})}
+	t.Helper()
+	w := &work{t: t, quit: make(chan struct{}), rows: handles[0].options.schema + "_rows"}
+	c, err := handles[0].connect(t.Context())
+	must(t, err)
+	must(t, c.script(t.Context(), "CREATE TABLE "+w.rows+" (item text PRIMARY KEY)"))
+	c.close()
 	for i := range workers {
 		w.on.Go(func() { w.run(i, handles[i%len(handles)]) })
 	}
@@ -468,6 +475,9 @@ func (w *work) run(worker int, db *DB) {
 			tx.Set(own, backend.CounterValue(count+1))
 			tx.Append(backend.NewKey("q"), []byte(item))
 			tx.Add(backend.NewKey("n"), 1)
+			if n%3 == 0 {
+				tx.(backend.Execer).Exec(statement(w.t, "INSERT INTO "+w.rows+" VALUES ($1)", item))
+			}
 			return err
 		})
 		if err != nil {
@@ -522,6 +532,7 @@ func (w *work) stop(db *DB) {
 			w.t.Errorf("%s is there %d times", item, times)
 		}
 	}
+	w.compareRows(db, seen)
 	if w.mayLose {
 		if int64(len(items)) != n || sum != n {
 			w.t.Errorf("the counter has %d, the others %d, the queue %d", n, sum, len(items))
@@ -541,6 +552,31 @@ func (w *work) stop(db *DB) {
 	if acked := w.acked.Load(); n != acked || sum != acked || int64(len(items)) != acked {
 		w.t.Errorf("%d were acknowledged; the counter has %d, the others %d, the queue %d", acked, n, sum, len(items))
 	}
+}
+
+// compareRows compares the rows of the program, which are removed, with the items that are stored.
+func (w *work) compareRows(db *DB, items map[string]int) {
+	w.t.Helper()
+	c, err := db.connect(context.Background())
+	must(w.t, err)
+	defer c.close()
+	row, err := c.row(context.Background(), "SELECT coalesce(string_agg(item, ' '), '') FROM "+w.rows)
+	must(w.t, err)
+	must(w.t, c.script(context.Background(), "DROP TABLE "+w.rows))
+	rows := map[string]bool{}
+	for _, item := range strings.Fields(string(row[0])) {
+		rows[item] = true
+		if items[item] != 1 {
+			w.t.Errorf("the row of %s is there, and the item %d times", item, items[item])
+		}
+	}
+	for item := range items {
+		_, number, _ := strings.Cut(item, "/")
+		if n, _ := strconv.Atoi(number); n%3 == 0 && !rows[item] {
+			w.t.Errorf("%s is there without its row", item)
+		}
+	}
+	w.t.Logf("%d rows of the program", len(rows))
 }
 
 // isSure reports whether no commit of the handles was unknown.

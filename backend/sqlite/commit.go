@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,7 +16,12 @@ const blockNumbers = 1 << 16
 // commit commits members as one SQLite transaction and sets their results. The write lock is held.
 func (w *writer) commit(members []*occ.Tx) {
 	group, err := w.gatherWrites(members)
+	var over *ended
 	switch {
+	case errors.As(err, &over):
+		w.failed(members, occ.ErrLost)
+		over.member.Result = over.cause
+		return
 	case err != nil:
 		w.failed(members, w.db.judge("write", err, closedBy))
 		return
@@ -28,6 +34,9 @@ func (w *writer) commit(members []*occ.Tx) {
 		}
 		err = drain(w.end)
 		w.shares.release(w.db.log.Clock())
+		if w.refusedStatement(members, err) {
+			return
+		}
 		if err == nil {
 			notify(w.db.files.log())
 		}
@@ -90,6 +99,7 @@ func (w *writer) admit(members []*occ.Tx, group *occ.Record, row int64) error {
 		next = row + 1
 	}
 	first := next
+	w.executing = 0
 	for _, t := range members {
 		lost, err := t.Lost(group, w.conn)
 		if err != nil {
@@ -97,6 +107,11 @@ func (w *writer) admit(members []*occ.Tx, group *occ.Record, row int64) error {
 		}
 		if lost {
 			t.Result = occ.ErrLost
+			continue
+		}
+		if ran, err := w.run(t); err != nil {
+			return err
+		} else if !ran {
 			continue
 		}
 		t.Result = nil

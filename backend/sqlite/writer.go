@@ -28,6 +28,9 @@ type writer struct {
 	reserved int64 // the sequence row as this process committed it last; unknown before
 	next     int64 // the next commit number
 
+	executing  int   // members of the group with statements of the program's (statement.go)
+	aloneUntil int64 // until then a group has one of them at most; by the log's clock
+
 	plentyUntil int64 // by the log's clock
 
 	slowLock  time.Duration // how long others may hold the write lock before that is reported
@@ -136,7 +139,11 @@ func newWriter(db *DB, c *driver.Conn) (*writer, error) {
 	}
 	w := &writer{db: db, conn: conn, reserved: unknown, slowLock: slowLock, shares: shares{pause: sharedPause}}
 	w.Queue = occ.NewQueue(w.lead, db.log.Clock)
-	if err := w.prepare(c); err != nil {
+	err = execute(c, "PRAGMA foreign_keys = ON") // of the program's tables
+	if err == nil {
+		err = w.prepare(c)
+	}
+	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	w.owned.Store(unknown)

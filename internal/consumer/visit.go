@@ -72,6 +72,7 @@ func (t *visit) run() nextTurn {
 		if t.Batch != nil {
 			handled = len(t.Batch.Results)
 		}
+		statement := turn.StatementError(err)
 		switch {
 		case err == nil:
 			return t.finish()
@@ -84,8 +85,12 @@ func (t *visit) run() nextTurn {
 		case t.Info != nil && (errors.Is(err, tenant.ErrElsewhere) || errors.Is(err, tenant.ErrPaused)):
 			t.locals[0].Done <- turn.Outcome{Err: err}
 			return nextTurn{}
-		case (turn.IsTooMuch(err) || errors.Is(err, tenant.ErrKeyReused)) && handled > 1:
+		case (turn.IsTooMuch(err) || errors.Is(err, tenant.ErrKeyReused) || statement != nil) && handled > 1:
 			t.Limit = handled / 2
+		case statement != nil && statement.IsTemporary:
+			return t.faulted(&turn.Fault{Text: err.Error()})
+		case statement != nil:
+			t.Refusal = turn.RefusalOf(t.Batch.Results[0].Work, tenant.Because(tenant.ErrStatement, "%v", err))
 		case errors.Is(err, tenant.ErrKeyReused) && handled == 1:
 			t.Refusal = turn.RefusalOf(t.Batch.Results[0].Work, tenant.AsError(err))
 		case turn.IsTooMuch(err) && handled == 1:

@@ -39,6 +39,7 @@ var (
 	ErrKilled    = &Error{Code: "dserver/killed", Text: "dserver: killed"}
 	ErrWithdrawn = &Error{Code: "dserver/withdrawn", Text: "dserver: withdrawn"}
 	ErrState     = &Error{Code: "dserver/state", Text: "dserver: this program cannot read the state"}
+	ErrStatement = &Error{Code: "dserver/statement", Text: "dserver: a statement failed"}
 	ErrNotFound  = &Error{Code: "dserver/not-found", Text: "dserver: not found"}
 )
 

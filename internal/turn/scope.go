@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/internal/tenant"
 )
 
@@ -29,10 +30,11 @@ type Scope struct {
 
 // effects is what handlers asked for beside changing the state.
 type effects struct {
-	Parcels []*tenant.Parcel
-	answers []tenant.Answer
-	Actions []func()
-	timers  map[string]tenant.TimerOp
+	Parcels    []*tenant.Parcel
+	answers    []tenant.Answer
+	Actions    []func()
+	timers     map[string]tenant.TimerOp
+	statements []backend.Statement
 
 	defers  bool // the reply comes later
 	Locks   bool
@@ -46,6 +48,7 @@ func (e *effects) add(more effects) {
 	e.Parcels = append(e.Parcels, more.Parcels...)
 	e.answers = append(e.answers, more.answers...)
 	e.Actions = append(e.Actions, more.Actions...)
+	e.statements = append(e.statements, more.statements...)
 	for name, op := range more.timers {
 		e.setTimer(name, op)
 	}
@@ -157,6 +160,9 @@ func (s *Scope) Answer(to string, reply []byte, err *tenant.Error) {
 
 // AfterCommit runs fn after the commit, at most once.
 func (s *Scope) AfterCommit(fn func()) { s.Actions = append(s.Actions, fn) }
+
+// Exec runs a statement in the commit.
+func (s *Scope) Exec(x backend.Statement) { s.statements = append(s.statements, x) }
 
 // SetTimer sends a message to the server when d has passed. It replaces the timer of that name.
 func (s *Scope) SetTimer(name string, d time.Duration, m tenant.Message, how tenant.How) {

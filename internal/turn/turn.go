@@ -140,6 +140,16 @@ func IsTooMuch(err error) bool {
 	return errors.Is(err, backend.ErrTooLarge) || errors.Is(err, backend.ErrTooOld)
 }
 
+// StatementError is the failure of a statement of the program's, which concerns its message alone; nil when err is another.
+func StatementError(err error) *backend.StatementError {
+	if err == nil { // before anything is put on the heap
+		return nil
+	}
+	var failed *backend.StatementError
+	errors.As(err, &failed)
+	return failed
+}
+
 // Transact runs the turn's transaction once, with the attempts that it needs.
 func (t *Turn) Transact() error {
 	t.Runs, t.ran = 0, 0

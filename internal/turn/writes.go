@@ -59,6 +59,9 @@ func (t *Turn) write(tx backend.Tx, timers tenant.TimerReads) error {
 			return err
 		}
 	}
+	if err := execute(tx, b.statements); err != nil {
+		return err
+	}
 	if !t.recalled { // then they need none, see recall.go
 		tx.Conflict(t.Keys.Version())
 		tx.Conflict(t.Keys.Fence())
@@ -70,6 +73,21 @@ func (t *Turn) write(tx backend.Tx, timers tenant.TimerReads) error {
 	}
 	t.part(tx)
 	return out.Write(tx)
+}
+
+// execute has statements run in the commit.
+func execute(tx backend.Tx, statements []backend.Statement) error {
+	if len(statements) == 0 {
+		return nil
+	}
+	e, ok := tx.(backend.Execer)
+	if !ok {
+		return &backend.StatementError{SQL: statements[0].SQL, Cause: backend.ErrNoSQL}
+	}
+	for _, s := range statements {
+		e.Exec(s)
+	}
+	return nil
 }
 
 // lookEnd reads what has to be known to end locked work before its time, by Unlock or by Reset. Work that ends with this

@@ -27,12 +27,14 @@ type Record struct {
 	cleared Spans
 	next    atomic.Pointer[Record]
 
+	executed bool // statements, beside what it writes
+
 	// Foreign tells that other processes may have committed between this record and the one before.
 	Foreign bool
 }
 
-// IsEmpty reports whether c writes nothing.
-func (c *Record) IsEmpty() bool { return c.points.count == 0 && c.cleared.isEmpty() }
+// IsEmpty reports whether c does nothing.
+func (c *Record) IsEmpty() bool { return c.points.count == 0 && c.cleared.isEmpty() && !c.executed }
 
 // Cleared are the ranges that are cleared before anything of c is written, in order.
 func (c *Record) Cleared() iter.Seq[backend.Range] { return c.cleared.All() }

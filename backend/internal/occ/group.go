@@ -6,6 +6,7 @@ import "github.com/dserver-go/dserver/backend"
 // group. Where that group was not committed, another may absorb t again.
 func (c *Record) Absorb(t *Tx, number int64) {
 	t.commit = backend.NewVersionstamp(uint64(number), 0)
+	c.executed = c.executed || len(t.statements) > 0
 	for r := range t.cleared.All() {
 		c.points.drop(r)
 		c.cleared.Add(r)

@@ -27,11 +27,13 @@ type Tx struct {
 	unknown Spans // the keys that the first placed of appends may get
 	placed  int
 	later   []laterClear // of some of these keys
-	pending []func()     // reads that were started, to be settled
-	size    backend.Size
-	err     error // the first error of a read or a write: it fails the commit
-	outcome *outcome
-	arena   arena
+
+	statements []backend.Statement
+	pending    []func() // reads that were started, to be settled
+	size       backend.Size
+	err        error // the first error of a read or a write: it fails the commit
+	outcome    *outcome
+	arena      arena
 
 	fresh   bool // reads the store, whatever is remembered
 	guessed bool // its first read is what was remembered, and was not compared with the store
@@ -328,6 +330,17 @@ func (t *Tx) Append(prefix backend.Key, value []byte) {
 	}
 }
 
+// Exec implements [backend.Execer].
+func (t *Tx) Exec(s backend.Statement) {
+	t.fail(t.size.Statement(s))
+	if t.err == nil {
+		t.statements = append(t.statements, s)
+	}
+}
+
+// Statements are run before t is absorbed. When one fails, t is not committed.
+func (t *Tx) Statements() []backend.Statement { return t.statements }
+
 // Stamp implements [backend.Tx].
 func (t *Tx) Stamp(key backend.Key) {
 	t.fail(t.size.Write(key, len(backend.Versionstamp{})))
@@ -387,7 +400,9 @@ func (t *Tx) conclude(err error) {
 }
 
 // isWrite reports whether there is something to commit.
-func (t *Tx) isWrite() bool { return t.points.count > 0 || !t.cleared.isEmpty() || len(t.appends) > 0 }
+func (t *Tx) isWrite() bool {
+	return t.points.count > 0 || !t.cleared.isEmpty() || len(t.appends) > 0 || len(t.statements) > 0
+}
 
 const counterBytes = 8
 
