@@ -77,6 +77,7 @@
 //
 // What a program may ask for beside that:
 //
+//   - [Context.Exec] changes tables of the program's own in the commit of the turn, on SQLite and PostgreSQL.
 //   - [Header] gives a message string pairs that travel with it, and with all that is sent because of it.
 //   - [Intercept] runs functions of the program around all sends, handlers and locked work, as for traces and access rules.
 //   - [Once] gives a message an idempotency key, [After] delays it, [Priority] sends it ahead of the others.
@@ -130,6 +131,7 @@
 //	the handler refused, with a condition         errors.Is(err, ErrSoldOut): codes are compared, wrapping keeps
 //	  of yours                                    the code and adds text
 //	the handler refused, with any other error     var e *dserver.Error; errors.As(err, &e); e.Code is "", e.Text the text
+//	a statement of Context.Exec failed            errors.Is(err, dserver.ErrStatement)
 //	it broke, MaxAttempts times                   errors.Is(err, dserver.ErrFault)
 //	no handler for this message; found before     errors.Is(err, dserver.ErrNoHandler)
 //	  it is sent, or by Query and Info

@@ -177,8 +177,8 @@ func (c *connection) script(ctx context.Context, sql string) error {
 }
 
 // row runs a statement that is used seldom and returns its first row.
-func (c *connection) row(ctx context.Context, sql string, parameters ...[]byte) ([][]byte, error) {
-	result := c.pg.ExecParams(ctx, sql, parameters, nil, allBinary(len(parameters)), resultsBinary).Read()
+func (c *connection) row(ctx context.Context, sql string) ([][]byte, error) {
+	result := c.pg.ExecParams(ctx, sql, nil, nil, nil, resultsBinary).Read()
 	switch {
 	case result.Err != nil:
 		return nil, result.Err
