@@ -23,8 +23,8 @@ type Execer interface {
 	Exec(s Statement)
 }
 
-// ExecLimit bounds how long one statement may take: everybody else's commits wait for it. One that waits for a lock of the
-// program's is given up after ExecLockLimit. Both are temporary StatementErrors.
+// ExecLimit bounds how long the statements of a transaction may take: everybody else's commits wait for them. One that waits
+// for a lock of the program's is given up after ExecLockLimit. Both are temporary StatementErrors.
 const (
 	ExecLimit     = 2 * time.Second
 	ExecLockLimit = time.Second

@@ -58,13 +58,13 @@ func openDurable(ctx context.Context, dir string, n int) (contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &servers{db: db, handles: handles(db, n), stop: consume(ctx, db, counters)}, nil
+	return &servers{db: db, handles: handles(counters, db, n), stop: consume(ctx, db, counters)}, nil
 }
 
-func handles(db backend.Database, n int) []*dserver.DServer[counter] {
+func handles(types *dserver.Definition[counter], db backend.Database, n int) []*dserver.DServer[counter] {
 	all := make([]*dserver.DServer[counter], n)
 	for i := range all {
-		all[i] = counters.At(db, "visits-"+strconv.Itoa(i))
+		all[i] = types.At(db, "visits-"+strconv.Itoa(i))
 	}
 	return all
 }

@@ -92,7 +92,7 @@ func openDurableFDB(ctx context.Context, dir string, n int) (contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &servers{db: db, handles: handles(db, n), stop: consume(ctx, db, counters)}
+	s := &servers{db: db, handles: handles(counters, db, n), stop: consume(ctx, db, counters)}
 	return removing{s, dir}, nil
 }
 

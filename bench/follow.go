@@ -69,7 +69,7 @@ func beFollowers(ctx context.Context, db backend.Database, count string) error {
 
 func followOne(ctx context.Context, db backend.Database) error {
 	last := int64(-1)
-	for c, err := range handles(db, 1)[0].Follow(ctx) {
+	for c, err := range handles(counters, db, 1)[0].Follow(ctx) {
 		switch {
 		case ctx.Err() != nil:
 			return nil

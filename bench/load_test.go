@@ -8,7 +8,7 @@ import (
 )
 
 func TestEveryContenderKeepsCount(t *testing.T) {
-	for _, e := range []entry{channels, single, group, durable, remote, followed(2)} {
+	for _, e := range []entry{channels, single, group, durable, remote, followed(2), rows, singleRows} {
 		for _, casts := range []bool{false, true} {
 			l := load{name: "test", callers: 8, counters: 3, casts: casts, subject: e, baseline: channels}
 			samples, err := l.measure(t.Context(), t.TempDir(), 2, 10*time.Millisecond)

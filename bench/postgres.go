@@ -68,6 +68,10 @@ func loadsPG() []load {
 			subject: eightPG, baseline: remotePG, atLeast: 0.9, others: []entry{twoPG, fourPG},
 		},
 		{
+			name: "rows64", title: "64 callers, 1 server, a row of a table with each", callers: 64, counters: 1,
+			subject: rowsPG, baseline: singleRowsPG, others: []entry{durablePG},
+		},
+		{
 			name: "cast64", title: "64 senders cast to 1 server, until all are handled", callers: 64, counters: 1, casts: true,
 			subject: durablePG, baseline: singlePG, atLeast: 10, others: []entry{groupPG},
 		},
@@ -102,7 +106,7 @@ func openDurablePG(ctx context.Context, dir string, n int) (contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dropping{&servers{db: db, handles: handles(db, n), stop: consume(ctx, db, counters)}, dir}, nil
+	return dropping{&servers{db: db, handles: handles(counters, db, n), stop: consume(ctx, db, counters)}, dir}, nil
 }
 
 // openRemotePG has consumers in so many other processes.

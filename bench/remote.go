@@ -47,7 +47,7 @@ func openRemote(ctx context.Context, name string, n, consumers int) (contender, 
 	if err != nil {
 		return nil, errors.Join(err, r.end())
 	}
-	r.servers = servers{db: db, handles: handles(db, n)}
+	r.servers = servers{db: db, handles: handles(counters, db, n)}
 	return r, nil
 }
 

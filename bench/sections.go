@@ -51,6 +51,10 @@ func loads() []load {
 			subject: crowd(8), baseline: remote, atLeast: 0.9, others: []entry{crowd(2), crowd(4)},
 		},
 		{
+			name: "rows64", title: "64 callers, 1 server, a row of a table with each", callers: 64, counters: 1,
+			subject: rows, baseline: singleRows, others: []entry{durable},
+		},
+		{
 			name: "follow64", title: "64 callers, 1 server that is followed in another process", callers: 64, counters: 1,
 			subject: followed(1), baseline: durable, others: []entry{followed(100)},
 		},

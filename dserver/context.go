@@ -84,8 +84,8 @@ func (c *Context) AfterCommit(fn func()) {
 // When one fails for good, as on a row that is there already, the message fails as by an error that its handler returns: the
 // call's caller gets ErrStatement, a cast becomes a dead letter, and what other messages did is not concerned. When it may
 // succeed later, as after a deadlock or a lock that others hold for a second, that is a fault, and the message is tried
-// again. A statement may take two seconds. All commits of the database file, or of the schema, wait for it, so name rows by a
-// key, and never call a server from within a transaction of the program that has locked such rows: its turn waits for them.
+// again. The statements of a message may take two seconds. All commits of the database file, or of the schema, wait for them,
+// so name rows by a key, and never call a server from within a transaction of the program that has locked such rows: its turn waits for them.
 //
 // On PostgreSQL a turn with statements costs two round trips more; deferrable constraints are checked after each statement.
 // Name tables with their schema: they are looked up by the role's search_path. On SQLite foreign keys are enforced.

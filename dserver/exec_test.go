@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"zombiezen.com/go/sqlite"
 
 	"github.com/dserver-go/dserver/backend"
@@ -413,4 +414,24 @@ func TestRowsAreThereOnceWhoeverIsKilled(t *testing.T) {
 		}
 		t.Logf("%d kills, %d messages", kills, servers*total)
 	})
+}
+
+// A turn of many messages whose statements take too long together is one of fewer messages, and none of them has failed.
+func TestStatementsThatTakeTooLongTogetherAreOfSeveralTurns(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t) // where a statement can sleep
+	db, ctx := openNamed(t, pgtest.Schema(t, url)), within(t)
+	defer db.Close()
+	types := shops("nothing")
+	s := types.At(db, "a")
+	const messages = 6
+	for range messages {
+		must(t, s.Cast(ctx, RunSQL{SQL: "SELECT pg_sleep(0.6)"}))
+	}
+	stop := run(t, dserver.Consumer{Logger: zerolog.New(failing{t})}, db, types)
+	eventually(t, "all are handled", func() bool { return statusOf(t, s).Queued == 0 })
+	stop()
+	if state, err := s.State(ctx); err != nil || state.Cents != messages || len(letters(t, s)) != 0 {
+		t.Errorf("%+v, %v, %v", state, err, letters(t, s))
+	}
 }

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -53,8 +54,9 @@ func (w *writer) run(t *occ.Tx) (ran bool, err error) {
 		t.Result = occ.ErrLost
 		return false, nil
 	}
-	began := time.Now()
+	c, began := w.conn, time.Now()
 	defer func() { w.executed += time.Since(began) }()
+	defer time.AfterFunc(backend.ExecLimit, func() { c.cancel(w.db.life) }).Stop()
 	var batch pgconn.Batch
 	for _, sql := range beforeStatements {
 		batch.ExecParams(sql, nil, nil, nil, nil)
@@ -66,7 +68,7 @@ func (w *writer) run(t *occ.Tx) (ran bool, err error) {
 	for _, sql := range afterStatements {
 		batch.ExecParams(sql, nil, nil, nil, nil)
 	}
-	results := w.conn.pg.ExecBatch(w.db.life, &batch)
+	results := c.pg.ExecBatch(w.db.life, &batch)
 	done := 0
 	for results.NextResult() {
 		if _, err := results.ResultReader().Close(); err == nil {
@@ -84,7 +86,15 @@ func (w *writer) run(t *occ.Tx) (ran bool, err error) {
 	t.Result = &backend.StatementError{
 		SQL: t.Statements()[failed].SQL, Cause: fmt.Errorf("postgres: %w", err), IsTemporary: isTemporary(err),
 	}
-	return false, w.conn.script(w.db.life, "ROLLBACK TO statements; RELEASE statements")
+	return false, c.script(w.db.life, "ROLLBACK TO statements; RELEASE statements")
+}
+
+// cancel asks the server to cancel what the connection has under way. That may come late, and meet what comes next: this is
+// refused then, or has a warning, as if an operator had done it.
+func (c *connection) cancel(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, connectWait)
+	defer cancel()
+	_ = c.pg.CancelRequest(ctx) // else statement_timeout ends each of them
 }
 
 // isWord reports whether err is the server's word about a statement. Unlike isRefusal it takes the errors of the class of

@@ -232,6 +232,7 @@ func (db *DB) close() error {
 		db.writer.Rest()
 		db.writer.Quit()
 		db.background.Wait()
+		db.writer.forgetStatements()
 		err := errors.Join(db.pool.close(), closeAll(db.checkpoints.conn, db.writer.conn.conn))
 		if left != nil {
 			err = errors.Join(fmt.Errorf("sqlite: close %s: %w", db.path, left), err)

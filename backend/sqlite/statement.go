@@ -32,26 +32,31 @@ func (w *writer) run(t *occ.Tx) (ran bool, err error) {
 		t.Result = occ.ErrLost
 		return false, nil
 	}
-	c := w.conn.conn
-	if err := execute(c, "SAVEPOINT statements"); err != nil {
+	if err := drain(w.save); err != nil {
 		return false, err
 	}
+	limit := make(chan struct{})
+	defer time.AfterFunc(backend.ExecLimit, func() { close(limit) }).Stop()
+	c := w.conn.conn
+	c.SetInterrupt(limit)
+	defer c.SetInterrupt(nil)
 	for _, s := range t.Statements() {
-		err := runStatement(c, s)
+		err := w.runStatement(s)
 		if err == nil {
 			continue
 		}
 		if isOfStore(err) {
 			return false, err
 		}
+		c.SetInterrupt(nil)
 		t.Result = w.statementError(s.SQL, err)
 		if c.AutocommitEnabled() {
 			return false, &ended{t, t.Result}
 		}
-		return false, executeAll(c, "ROLLBACK TO statements", "RELEASE statements")
+		return false, errors.Join(drain(w.back), drain(w.release))
 	}
 	w.executing++
-	return true, execute(c, "RELEASE statements")
+	return true, drain(w.release)
 }
 
 func (w *writer) statementError(sql string, err error) error {
@@ -96,26 +101,49 @@ func isOfStore(err error) bool {
 }
 
 // runStatement runs one, which may bring rows that nobody wants.
-func runStatement(c *driver.Conn, s backend.Statement) error {
-	stmt, rest, err := c.PrepareTransient(s.SQL)
+func (w *writer) runStatement(s backend.Statement) error {
+	stmt, err := w.prepareStatement(s.SQL)
 	if err != nil {
 		return err
 	}
-	if strings.Trim(s.SQL[len(s.SQL)-rest:], "; \t\r\n") != "" {
-		err = errors.New("there is more than one statement in it: give each on its own")
-	}
-	if err == nil {
-		err = bind(stmt, s.Args)
-	}
-	if err == nil {
-		limit := make(chan struct{})
-		timer := time.AfterFunc(backend.ExecLimit, func() { close(limit) })
-		before := c.SetInterrupt(limit)
+	if err = bind(stmt, s.Args); err == nil {
 		err = drain(stmt)
-		c.SetInterrupt(before)
-		timer.Stop()
 	}
-	return errors.Join(err, stmt.Finalize())
+	if err != nil {
+		delete(w.known, s.SQL)
+		_ = stmt.Finalize() // tells the same error
+	}
+	return err
+}
+
+// maxKnown is how many statements of the program's are kept prepared.
+const maxKnown = 16
+
+// prepareStatement prepares one, or finds it prepared.
+func (w *writer) prepareStatement(sql string) (*driver.Stmt, error) {
+	if stmt := w.known[sql]; stmt != nil {
+		return stmt, nil
+	}
+	stmt, rest, err := w.conn.conn.PrepareTransient(sql)
+	if err != nil {
+		return nil, err
+	}
+	if strings.Trim(sql[len(sql)-rest:], "; \t\r\n") != "" {
+		return nil, errors.Join(errors.New("there is more than one statement in it: give each on its own"), stmt.Finalize())
+	}
+	if len(w.known) == maxKnown {
+		w.forgetStatements()
+	}
+	w.known[sql] = stmt
+	return stmt, nil
+}
+
+// forgetStatements gives up those that are kept prepared.
+func (w *writer) forgetStatements() {
+	for _, stmt := range w.known {
+		_ = stmt.Finalize() // it is reset
+	}
+	clear(w.known)
 }
 
 // bind gives a statement its parameters. Those that are named $1, $2 are of that number; others stand in their order.

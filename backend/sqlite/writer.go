@@ -28,8 +28,9 @@ type writer struct {
 	reserved int64 // the sequence row as this process committed it last; unknown before
 	next     int64 // the next commit number
 
-	executing  int   // members of the group with statements of the program's (statement.go)
-	aloneUntil int64 // until then a group has one of them at most; by the log's clock
+	known      map[string]*driver.Stmt // prepared ones of the program's (statement.go)
+	executing  int                     // members of the group with such statements
+	aloneUntil int64                   // until then a group has one of them at most; by the log's clock
 
 	plentyUntil int64 // by the log's clock
 
@@ -109,7 +110,7 @@ func (w *writer) noteLock(have bool) {
 
 // statements are those that write, prepared.
 type statements struct {
-	immediate, end, undo, upsert, clear, clearRange, reserve *driver.Stmt
+	immediate, end, undo, upsert, clear, clearRange, reserve, save, back, release *driver.Stmt
 }
 
 func (s *statements) prepare(c *driver.Conn) (err error) {
@@ -120,6 +121,9 @@ func (s *statements) prepare(c *driver.Conn) (err error) {
 		{&s.immediate, "BEGIN IMMEDIATE"},
 		{&s.end, "COMMIT"},
 		{&s.undo, "ROLLBACK"},
+		{&s.save, "SAVEPOINT statements"},
+		{&s.back, "ROLLBACK TO statements"},
+		{&s.release, "RELEASE statements"},
 		{&s.upsert, "REPLACE INTO kv (k, v) VALUES (?, ?)"},
 		{&s.clear, "DELETE FROM kv WHERE k = ?"},
 		{&s.clearRange, "DELETE FROM kv WHERE k >= ? AND k < ?"},
@@ -137,7 +141,7 @@ func newWriter(db *DB, c *driver.Conn) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{db: db, conn: conn, reserved: unknown, slowLock: slowLock, shares: shares{pause: sharedPause}}
+	w := &writer{db: db, conn: conn, reserved: unknown, known: map[string]*driver.Stmt{}, slowLock: slowLock, shares: shares{pause: sharedPause}}
 	w.Queue = occ.NewQueue(w.lead, db.log.Clock)
 	err = execute(c, "PRAGMA foreign_keys = ON") // of the program's tables
 	if err == nil {
