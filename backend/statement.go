@@ -28,6 +28,8 @@ type Execer interface {
 const (
 	ExecLimit     = 2 * time.Second
 	ExecLockLimit = time.Second
+
+	ExecMaxArgs = 32_766 // parameters of a statement
 )
 
 // Statement is a statement of SQL and its parameters, $1, $2 and so on.
@@ -46,14 +48,22 @@ func NewStatement(sql string, args ...any) (Statement, error) {
 	if verb := verbOf(sql); !slices.Contains(verbs, verb) {
 		return Statement{}, fmt.Errorf("backend: a statement that begins with %q: it may begin with %s", verb, strings.Join(verbs, ", "))
 	}
+	if len(args) > ExecMaxArgs {
+		return Statement{}, fmt.Errorf("backend: a statement with %d parameters; at most %d", len(args), ExecMaxArgs)
+	}
 	s := Statement{SQL: sql, Args: make([]driver.Value, len(args))}
 	for i, arg := range args {
 		value, err := driver.DefaultParameterConverter.ConvertValue(arg)
 		if err != nil {
 			return Statement{}, fmt.Errorf("backend: parameter $%d of a statement: %w", i+1, err)
 		}
-		if b, ok := value.([]byte); ok && b != nil {
-			value = slices.Clone(b)
+		switch v := value.(type) {
+		case []byte:
+			value = slices.Clone(v)
+		case time.Time:
+			if _, offset := v.Zone(); offset%60 != 0 { // no text of a database has seconds there
+				value = v.UTC()
+			}
 		}
 		s.Args[i] = value
 	}
@@ -100,14 +110,15 @@ func (s Statement) bytes() int {
 // StatementError is that a statement failed, and with it its transaction, of which nothing was committed.
 type StatementError struct {
 	SQL   string
+	Index int   // of it among those of the transaction, from 0; -1 where the COMMIT was refused, because of one of them
 	Cause error // of the store's driver
 
-	// IsTemporary reports that the same statement may succeed later: it took too long, waited too long for a lock, or met a
-	// deadlock.
+	// IsTemporary reports that the same statement may succeed later: it took too long, waited too long for a lock, met a
+	// deadlock or a full disk, or the server ended its connection.
 	IsTemporary bool
 }
 
-// Error tells the statement without its parameters, which may be secrets.
+// Error tells the statement without its parameters. The driver's words may quote a value.
 func (e *StatementError) Error() string {
 	return fmt.Sprintf("the statement %q: %v", shorten(e.SQL), e.Cause)
 }

@@ -83,12 +83,15 @@ func (c *Context) AfterCommit(fn func()) {
 //
 // When one fails for good, as on a row that is there already, the message fails as by an error that its handler returns: the
 // call's caller gets ErrStatement, a cast becomes a dead letter, and what other messages did is not concerned. When it may
-// succeed later, as after a deadlock or a lock that others hold for a second, that is a fault, and the message is tried
-// again. The statements of a message may take two seconds. All commits of the database file, or of the schema, wait for them,
-// so name rows by a key, and never call a server from within a transaction of the program that has locked such rows: its turn waits for them.
+// succeed later, as after a deadlock, or where others hold a row, that is a fault: the message is tried again, MaxAttempts
+// times, a call that had joined a turn by way of the queue. The statements of a message may take two seconds, one of which
+// may be a wait for a lock. All commits of the database file, or of the schema, wait for them, so name rows by a key, and never
+// call a server from within a transaction of the program that has locked such rows: its turn waits for them.
 //
-// On PostgreSQL a turn with statements costs two round trips more; deferrable constraints are checked after each statement.
-// Name tables with their schema: they are looked up by the role's search_path. On SQLite foreign keys are enforced.
+// Statements have the rights of the connection that DServer has. On SQLite they cannot write DServer's own tables, and foreign
+// keys are enforced. On PostgreSQL what they set (set_config) is undone after them, deferrable constraints are checked after
+// each statement, and tables are looked up by the role's search_path, so name their schema; a turn with statements costs two
+// round trips more.
 func (c *Context) Exec(sql string, args ...any) {
 	if !c.scope.Usable() {
 		return

@@ -131,7 +131,8 @@
 //	the handler refused, with a condition         errors.Is(err, ErrSoldOut): codes are compared, wrapping keeps
 //	  of yours                                    the code and adds text
 //	the handler refused, with any other error     var e *dserver.Error; errors.As(err, &e); e.Code is "", e.Text the text
-//	a statement of Context.Exec failed            errors.Is(err, dserver.ErrStatement)
+//	a statement of Context.Exec failed for good   errors.Is(err, dserver.ErrStatement); one that might have succeeded
+//	                                              later and did not, MaxAttempts times, is the next
 //	it broke, MaxAttempts times                   errors.Is(err, dserver.ErrFault)
 //	no handler for this message; found before     errors.Is(err, dserver.ErrNoHandler)
 //	  it is sent, or by Query and Info

@@ -9,9 +9,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/rs/zerolog"
 	"zombiezen.com/go/sqlite"
 
@@ -433,5 +435,77 @@ func TestStatementsThatTakeTooLongTogetherAreOfSeveralTurns(t *testing.T) {
 	stop()
 	if state, err := s.State(ctx); err != nil || state.Cents != messages || len(letters(t, s)) != 0 {
 		t.Errorf("%+v, %v, %v", state, err, letters(t, s))
+	}
+}
+
+// held is a shop on PostgreSQL with a row that an application's transaction has locked, until it is let go.
+func held(t *testing.T) (db backend.Database, update string, letGo func()) {
+	url := pgtest.URL(t)
+	name := pgtest.Schema(t, url)
+	rows := "public." + pgtest.SchemaOf(name) + "_rows"
+	pgtest.Exec(t, url, "CREATE TABLE "+rows+" (n bigint); INSERT INTO "+rows+" VALUES (0)")
+	t.Cleanup(func() { pgtest.Exec(t, url, "DROP TABLE "+rows) })
+	app, err := pgconn.Connect(t.Context(), url)
+	must(t, err)
+	t.Cleanup(func() { _ = app.Close(context.Background()) })
+	must(t, app.Exec(t.Context(), "BEGIN; UPDATE "+rows+" SET n = 1").Close())
+	db = openNamed(t, name)
+	t.Cleanup(func() { must(t, db.Close()) })
+	return db, "UPDATE " + rows + " SET n = n + 1", func() { must(t, app.Exec(t.Context(), "COMMIT").Close()) }
+}
+
+// A message whose row others have locked is found in its turn at once: those before it are handled, and it waits alone.
+func TestAMessageThatWaitsForARowIsFoundAtOnce(t *testing.T) {
+	t.Parallel()
+	db, update, letGo := held(t)
+	ctx := within(t)
+	var runs atomic.Int64
+	types := dserver.Define[Shop]("shop", dserver.HandleCast(func(ctx *dserver.Context, s *Shop, m RunSQL) error {
+		if s.Cents++; m.SQL == update {
+			runs.Add(1)
+		}
+		ctx.Exec(m.SQL)
+		return nil
+	}))
+	s := types.At(db, "a")
+	const before, after = 20, 10
+	for i := range before + 1 + after {
+		m := RunSQL{SQL: "SELECT 1"}
+		if i == before {
+			m.SQL = update
+		}
+		must(t, s.Cast(ctx, m))
+	}
+	start(t, db, types)
+	eventually(t, "it fails", func() bool { return len(statusOf(t, s).Failing) > 0 })
+	if state, err := s.State(ctx); err != nil || state.Cents != before || runs.Load() > 3 {
+		t.Errorf("%+v, %v, after %d runs of its handler", state, err, runs.Load())
+	}
+	letGo()
+	eventually(t, "all are handled", func() bool { return statusOf(t, s).Queued == 0 })
+	if state, err := s.State(ctx); err != nil || state.Cents != before+1+after || len(letters(t, s)) != 0 {
+		t.Errorf("%+v, %v, %v", state, err, letters(t, s))
+	}
+}
+
+// A call that joined a turn is tried again as well.
+func TestACallThatWaitsForARowIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	db, update, letGo := held(t)
+	types := dserver.Define[Shop]("shop", dserver.HandleCall(func(ctx *dserver.Context, s *Shop, m Sell) (int64, error) {
+		if s.Cents += m.Cents; m.Cents == 2 {
+			ctx.Exec(update)
+		}
+		return s.Cents, nil
+	}))
+	start(t, db, types)
+	s, ctx := types.At(db, "a"), within(t)
+	n, err := dserver.Call(ctx, s, Sell{Cents: 1}) // from now on it joins
+	if n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	time.AfterFunc(backend.ExecLockLimit+time.Second/2, letGo)
+	if n, err := dserver.Call(ctx, s, Sell{Cents: 2}); n != 3 || err != nil {
+		t.Error(n, err)
 	}
 }

@@ -128,6 +128,9 @@ func (w *writer) commitAfterLook(members []*occ.Tx) (*occ.Record, error) {
 	hears, err := w.send(&bundle{c: w.conn}, group, clock, next-1, unknown)
 	if isRefusal(err) {
 		w.drop() // its transaction is over, and is still to be rolled back
+		if !isRace(err) && w.blame.Refuse(members, fmt.Errorf("postgres: %w", err)) {
+			return group, err
+		}
 	}
 	return group, w.settle(hears, next-1, err)
 }
@@ -230,7 +233,7 @@ func (w *writer) failed(err error) error {
 
 // admit takes the members that may be committed into group, in their order, and numbers them from next on.
 func (w *writer) admit(members []*occ.Tx, group *occ.Record, next int64, now occ.Current) (int64, error) {
-	w.executed = 0
+	w.blame.Begin()
 	for _, t := range members {
 		lost, err := t.Lost(group, now)
 		if err != nil {

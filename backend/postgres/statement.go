@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -17,22 +18,32 @@ import (
 
 // The statements of the program's own tables (backend.Execer). They need the clock's lock, so that a member is known to be
 // valid before its statements run, and an answer before the group is written. So a group that has some is committed in two
-// steps, whoever else commits, and each member's statements are one round trip between them, under a savepoint. Nothing in
-// them may fail at the COMMIT, when it could not be told whose it is: deferred constraints are checked at once. Statements
-// that wait for locks of the program's make all wait who commit: where those of some members have taken backend.ExecLimit,
-// those of the others wait for the next group.
+// steps, whoever else commits, and each member's statements are one round trip between them:
+//
+//  1. They are under a savepoint. What a statement fails of is its member's error, and nothing of it is left.
+//  2. Deferred constraints are checked there. What is refused afterwards all the same, as by a trigger that defers them
+//     again or a role that may not write, is one member's whom nobody knows: they run one by one until it is found (occ.Blame).
+//  3. Settings that statements make are undone: for the other members, for the writes that come after, and for the
+//     transactions that come after on this connection.
+//  4. A member at whose statement the connection was lost runs again, as after each loss. Where it is lost there twice, the
+//     statement is taken to be why.
 
-// What stands around the statements of a member.
-var (
-	beforeStatements = []string{ //nolint:gochecknoglobals // a constant
+// before and after stand around the statements of a member.
+func (c *connection) before() []string {
+	return []string{
 		"SAVEPOINT statements", "SET CONSTRAINTS ALL IMMEDIATE",
 		fmt.Sprintf("SET LOCAL lock_timeout = %d", backend.ExecLockLimit.Milliseconds()),
 		fmt.Sprintf("SET LOCAL statement_timeout = %d", backend.ExecLimit.Milliseconds()),
 	}
-	afterStatements = []string{ //nolint:gochecknoglobals // a constant
-		"SET LOCAL lock_timeout TO DEFAULT", "SET LOCAL statement_timeout TO DEFAULT", "RELEASE statements",
+}
+
+func (c *connection) after() []string {
+	all := []string{"SET CONSTRAINTS ALL IMMEDIATE", "RESET ALL", "SET SESSION AUTHORIZATION DEFAULT", c.sql.bound, "RELEASE statements"}
+	if c.isPooled {
+		all = append(all, c.sql.settings)
 	}
-)
+	return all
+}
 
 // executes reports whether a member has statements.
 func executes(members []*occ.Tx) bool {
@@ -47,46 +58,63 @@ func executes(members []*occ.Tx) bool {
 // run runs the statements of a member, which may be committed but for them. It reports whether they ran; if not, why is the
 // member's Result, and nothing of them is left. An error concerns the group.
 func (w *writer) run(t *occ.Tx) (ran bool, err error) {
-	switch {
-	case len(t.Statements()) == 0:
+	if len(t.Statements()) == 0 {
 		return true, nil
-	case w.executed > backend.ExecLimit:
-		t.Result = occ.ErrLost
+	}
+	if !w.blame.Admits(t) {
 		return false, nil
 	}
 	c, began := w.conn, time.Now()
-	defer func() { w.executed += time.Since(began) }()
-	defer time.AfterFunc(backend.ExecLimit, func() { c.cancel(w.db.life) }).Stop()
+	limit := time.AfterFunc(backend.ExecLimit, func() { c.cancel(w.db.life) })
+	done, err := c.runAll(w.db.life, t.Statements())
+	limit.Stop()
+	w.blame.Took(time.Since(began), err == nil)
+	failed, statement := max(done-len(c.before()), 0), backend.Statement{SQL: "SET CONSTRAINTS ALL IMMEDIATE"}
+	if failed < len(t.Statements()) {
+		statement = t.Statements()[failed]
+	} else {
+		failed = -1
+	}
+	switch {
+	case err == nil:
+		return true, nil
+	case isWord(err):
+		t.Result = statementError(statement.SQL, failed, err)
+		return false, c.script(w.db.life, "ROLLBACK TO statements; RELEASE statements")
+	case fmt.Sprint(statement) == w.suspect:
+		t.Result = &backend.StatementError{
+			SQL: statement.SQL, Index: failed, Cause: fmt.Errorf("postgres: the connection was lost in it, twice: %w", err), IsTemporary: true,
+		}
+		return false, err
+	}
+	w.suspect = fmt.Sprint(statement)
+	return false, err
+}
+
+// runAll sends statements, and returns how many were done, with those that stand before them.
+func (c *connection) runAll(ctx context.Context, statements []backend.Statement) (done int, err error) {
 	var batch pgconn.Batch
-	for _, sql := range beforeStatements {
+	for _, sql := range c.before() {
 		batch.ExecParams(sql, nil, nil, nil, nil)
 	}
-	for _, s := range t.Statements() {
+	for _, s := range statements {
 		parameters, formats := parametersOf(s.Args)
 		batch.ExecParams(s.SQL, parameters, nil, formats, nil)
 	}
-	for _, sql := range afterStatements {
+	for _, sql := range c.after() {
 		batch.ExecParams(sql, nil, nil, nil, nil)
 	}
-	results := c.pg.ExecBatch(w.db.life, &batch)
-	done := 0
+	results := c.pg.ExecBatch(ctx, &batch)
 	for results.NextResult() {
 		if _, err := results.ResultReader().Close(); err == nil {
 			done++
 		}
 	}
-	err = results.Close()
-	failed := done - len(beforeStatements)
-	switch {
-	case err == nil:
-		return true, nil
-	case !isWord(err), failed < 0, failed >= len(t.Statements()):
-		return false, err
-	}
-	t.Result = &backend.StatementError{
-		SQL: t.Statements()[failed].SQL, Cause: fmt.Errorf("postgres: %w", err), IsTemporary: isTemporary(err),
-	}
-	return false, c.script(w.db.life, "ROLLBACK TO statements; RELEASE statements")
+	return done, results.Close()
+}
+
+func statementError(sql string, index int, err error) *backend.StatementError {
+	return &backend.StatementError{SQL: sql, Index: index, Cause: fmt.Errorf("postgres: %w", err), IsTemporary: isTemporary(err)}
 }
 
 // cancel asks the server to cancel what the connection has under way. That may come late, and meet what comes next: this is
@@ -116,6 +144,9 @@ const (
 	formatBinary int16 = 1
 )
 
+// maxPlain is where a number is written with an exponent from.
+const maxPlain = 1e18
+
 // parametersOf are the parameters as they are sent: texts, of which the server makes what the statement needs, and bytes.
 func parametersOf(args []driver.Value) (parameters [][]byte, formats []int16) {
 	for _, arg := range args {
@@ -125,7 +156,11 @@ func parametersOf(args []driver.Value) (parameters [][]byte, formats []int16) {
 		case int64:
 			p = strconv.AppendInt(nil, v, 10)
 		case float64:
-			p = strconv.AppendFloat(nil, v, 'g', -1, 64)
+			form := byte('g')
+			if math.Trunc(v) == v && math.Abs(v) < maxPlain { // what an integer's column takes
+				form = 'f'
+			}
+			p = strconv.AppendFloat(nil, v, form, -1, 64)
 		case bool:
 			p = strconv.AppendBool(nil, v)
 		case string:

@@ -18,15 +18,18 @@ type writer struct {
 	heard atomic.Int64 // the newest clock that the watches know of (watch.go)
 
 	// Of who leads.
-	conn      *connection   // nil where there is none
-	session   int64         // of the attempts
-	clock     int64         // as this process left it; unknown after a commit that failed, and on another connection
-	attempt   int64         // number of the newest
-	last      int64         // number of the newest that was committed
-	forgotten int64         // the rows of attempts up to this one are removed
-	hears     bool          // another session listened at the last commit
-	executed  time.Duration // what statements of the program's took in this group
-	sums      sums
+	conn      *connection // nil where there is none
+	session   int64       // of the attempts
+	clock     int64       // as this process left it; unknown after a commit that failed, and on another connection
+	attempt   int64       // number of the newest
+	last      int64       // number of the newest that was committed
+	forgotten int64       // the rows of attempts up to this one are removed
+	hears     bool        // another session listened at the last commit
+
+	// Of statements of the program's tables (statement.go).
+	blame   occ.Blame
+	suspect string // at which the connection was lost last
+	sums    sums
 }
 
 const unknown = -1

@@ -34,7 +34,9 @@ func (w *writer) commit(members []*occ.Tx) {
 		}
 		err = drain(w.end)
 		w.shares.release(w.db.log.Clock())
-		if w.refusedStatement(members, err) {
+		if err != nil && driver.ErrCode(err).ToPrimary() == driver.ResultConstraint &&
+			w.blame.Refuse(members, describeStatement(err)) { // a deferred constraint of the program's tables
+			w.abandon()
 			return
 		}
 		if err == nil {
@@ -99,7 +101,8 @@ func (w *writer) admit(members []*occ.Tx, group *occ.Record, row int64) error {
 		next = row + 1
 	}
 	first := next
-	w.executing = 0
+	w.blame.Begin()
+	w.executed = 0
 	for _, t := range members {
 		lost, err := t.Lost(group, w.conn)
 		if err != nil {
@@ -170,11 +173,20 @@ func (w *writer) write(x *occ.Write) error {
 // publish makes a committed group known to this process.
 func (w *writer) publish(group *occ.Record) {
 	w.reserved = w.owned.Load()
-	pages := pagesOf(group) // before its values are dropped
+	pages := w.pagesOf(group) // before its values are dropped
 	w.db.log.Publish(group)
 	w.db.watches.Fire(group)
 	w.db.checkpoints.count(pages)
+	if w.blame.HasRun() {
+		if w.groups++; w.groups%lookEvery == 0 {
+			w.db.checkpoints.want()
+		}
+	}
 }
+
+// lookEvery is how many groups with statements of the program's there are until it is looked how long the log is: what they
+// write is known about alone.
+const lookEvery = 16
 
 // indexBytes are kept free on the disk for the index of the log. SQLite extends it when the frames of a commit are in the
 // log already: a disk that is full just then leaves a commit that may come true later, and so ends the handle.
@@ -195,7 +207,7 @@ func (w *writer) reserveIndex(group *occ.Record) error {
 	if free >= plentyBytes {
 		w.plentyUntil = w.db.log.Clock() + int64(plentyFor)
 	}
-	if free >= int64(pagesOf(group))*pageBytes+indexBytes {
+	if free >= int64(w.pagesOf(group))*pageBytes+indexBytes {
 		return nil
 	}
 	w.db.checkpoints.press()
@@ -203,8 +215,8 @@ func (w *writer) reserveIndex(group *occ.Record) error {
 }
 
 // pagesOf is about how many pages a group writes.
-func pagesOf(group *occ.Record) int {
-	pages := 1
+func (w *writer) pagesOf(group *occ.Record) int {
+	pages := 1 + w.executed/pageBytes
 	for range group.Cleared() {
 		pages++
 	}
@@ -216,10 +228,15 @@ func pagesOf(group *occ.Record) int {
 
 // failed ends a group that was not committed, or not for sure.
 func (w *writer) failed(members []*occ.Tx, err error) {
+	occ.Refuse(members, err)
+	w.abandon()
+}
+
+// abandon rolls a group back.
+func (w *writer) abandon() {
 	w.reserved = unknown // whether the row was written is not known either
 	w.owned.Store(unknown)
 	w.db.watches.Suspect() // who reserved the same numbers since may have been taken for us
-	occ.Refuse(members, err)
 	if undo := rollBack(w.conn.conn); undo != nil {
 		w.db.fail(describe("roll back", w.db.path, undo))
 	}

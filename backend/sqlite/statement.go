@@ -25,79 +25,85 @@ func (e *ended) Error() string { return e.cause.Error() }
 // run runs the statements of a member, which may be committed but for them, under a savepoint. It reports whether they
 // ran; if not, why is the member's Result, and nothing of them is left. An error concerns the group.
 func (w *writer) run(t *occ.Tx) (ran bool, err error) {
-	switch {
-	case len(t.Statements()) == 0:
+	if len(t.Statements()) == 0 {
 		return true, nil
-	case w.executing > 0 && w.db.log.Clock() < w.aloneUntil:
-		t.Result = occ.ErrLost
+	}
+	if !w.blame.Admits(t) {
 		return false, nil
 	}
 	if err := drain(w.save); err != nil {
 		return false, err
 	}
+	began := time.Now()
+	failed, err := w.runAll(t.Statements())
+	w.blame.Took(time.Since(began), err == nil)
+	switch {
+	case err == nil:
+		return true, drain(w.release)
+	case driver.ErrCode(err).ToPrimary() == driver.ResultIOErr:
+		return false, err
+	}
+	t.Result = &backend.StatementError{
+		SQL: t.Statements()[failed].SQL, Index: failed, Cause: describeStatement(err), IsTemporary: isTemporary(err),
+	}
+	if w.conn.conn.AutocommitEnabled() {
+		return false, &ended{t, t.Result}
+	}
+	return false, errors.Join(drain(w.back), drain(w.release))
+}
+
+// runAll runs statements until one fails.
+func (w *writer) runAll(statements []backend.Statement) (failed int, err error) {
 	limit := make(chan struct{})
 	defer time.AfterFunc(backend.ExecLimit, func() { close(limit) }).Stop()
-	c := w.conn.conn
-	c.SetInterrupt(limit)
-	defer c.SetInterrupt(nil)
-	for _, s := range t.Statements() {
-		err := w.runStatement(s)
-		if err == nil {
-			continue
+	w.conn.conn.SetInterrupt(limit)
+	w.isGuarded = true
+	defer func() {
+		w.isGuarded = false
+		w.conn.conn.SetInterrupt(nil)
+	}()
+	for i, s := range statements {
+		if err := w.runStatement(s); err != nil {
+			return i, err
 		}
-		if isOfStore(err) {
-			return false, err
-		}
-		c.SetInterrupt(nil)
-		t.Result = w.statementError(s.SQL, err)
-		if c.AutocommitEnabled() {
-			return false, &ended{t, t.Result}
-		}
-		return false, errors.Join(drain(w.back), drain(w.release))
+		w.executed += rowPages * pageBytes * w.conn.conn.Changes()
 	}
-	w.executing++
-	return true, drain(w.release)
+	return 0, nil
 }
 
-func (w *writer) statementError(sql string, err error) error {
-	return &backend.StatementError{
-		SQL: sql, Cause: describe("run it on", w.db.path, err), IsTemporary: driver.ErrCode(err).ToPrimary() == driver.ResultInterrupt,
-	}
-}
+// rowPages is how many pages a row that a statement changes writes, at most as a rule: of its table, and of indexes.
+const rowPages = 2
 
-// refusedStatement deals with the end of a group that a deferred constraint of the program's tables refuses, which is told
-// by the COMMIT alone, and not of whom it is. So the members run again, and those with statements one in a group, until the
-// one is found. It reports whether it was that.
-func (w *writer) refusedStatement(members []*occ.Tx, err error) bool {
-	if w.executing == 0 || driver.ErrCode(err).ToPrimary() != driver.ResultConstraint {
-		return false
-	}
-	var culprit *occ.Tx
-	for _, t := range members {
-		if w.executing == 1 && t.Result == nil && len(t.Statements()) > 0 {
-			culprit = t
-		}
-	}
-	if culprit == nil {
-		w.aloneUntil = w.db.log.Clock() + int64(aloneFor)
-	}
-	w.failed(members, occ.ErrLost)
-	if culprit != nil {
-		culprit.Result = w.statementError("COMMIT", err)
-	}
-	return true
-}
-
-// aloneFor is how long refusedStatement looks for who it is.
-const aloneFor = time.Second
-
-// isOfStore reports whether an error of a statement is one of the file, which all who commit have.
-func isOfStore(err error) bool {
+// isTemporary reports whether the same statement may succeed later.
+func isTemporary(err error) bool {
 	switch driver.ErrCode(err).ToPrimary() {
-	case driver.ResultFull, driver.ResultIOErr, driver.ResultCorrupt, driver.ResultNotADB, driver.ResultNoMem:
+	case driver.ResultInterrupt, driver.ResultFull, driver.ResultNoMem, driver.ResultBusy, driver.ResultLocked:
 		return true
 	}
 	return false
+}
+
+// describeStatement says of which store it is. SQLite's words are those of the program's tables, and not of the file.
+func describeStatement(err error) error {
+	if driver.ErrCode(err).ToPrimary() == driver.ResultAuth {
+		return fmt.Errorf("sqlite: it writes a table of DServer's: %w", err)
+	}
+	return fmt.Errorf("sqlite: %w", err)
+}
+
+// Authorize keeps statements of the program from writing DServer's tables. It is asked when a statement is prepared, and of
+// its triggers as well.
+func (w *writer) Authorize(a driver.Action) driver.AuthResult {
+	if !w.isGuarded {
+		return driver.AuthResultOK
+	}
+	switch a.Type() {
+	case driver.OpInsert, driver.OpUpdate, driver.OpDelete:
+		if name := strings.ToLower(a.Table()); name == "kv" || name == "sequence" {
+			return driver.AuthResultDeny
+		}
+	}
+	return driver.AuthResultOK
 }
 
 // runStatement runs one, which may bring rows that nobody wants.
@@ -106,7 +112,7 @@ func (w *writer) runStatement(s backend.Statement) error {
 	if err != nil {
 		return err
 	}
-	if err = bind(stmt, s.Args); err == nil {
+	if err = w.bind(stmt, s.Args); err == nil {
 		err = drain(stmt)
 	}
 	if err != nil {
@@ -129,7 +135,7 @@ func (w *writer) prepareStatement(sql string) (*driver.Stmt, error) {
 		return nil, err
 	}
 	if strings.Trim(sql[len(sql)-rest:], "; \t\r\n") != "" {
-		return nil, errors.Join(errors.New("there is more than one statement in it: give each on its own"), stmt.Finalize())
+		return nil, errors.Join(errors.New("there is more than one statement in it, or a comment behind it: give each on its own"), stmt.Finalize())
 	}
 	if len(w.known) == maxKnown {
 		w.forgetStatements()
@@ -147,7 +153,7 @@ func (w *writer) forgetStatements() {
 }
 
 // bind gives a statement its parameters. Those that are named $1, $2 are of that number; others stand in their order.
-func bind(stmt *driver.Stmt, args []sqldriver.Value) error {
+func (w *writer) bind(stmt *driver.Stmt, args []sqldriver.Value) error {
 	needed := 0
 	for i := 1; i <= stmt.BindParamCount(); i++ {
 		n := i
@@ -160,10 +166,9 @@ func bind(stmt *driver.Stmt, args []sqldriver.Value) error {
 		case name != "" && name[0] != '?':
 			return fmt.Errorf("the parameter %s: they are $1, $2 and so on", name)
 		}
-		if needed = max(needed, n); n > len(args) {
-			continue
+		if needed = max(needed, n); n <= len(args) {
+			w.executed += bindOne(stmt, i, args[n-1])
 		}
-		bindOne(stmt, i, args[n-1])
 	}
 	if needed != len(args) {
 		return fmt.Errorf("it has %d parameters, and %d were given", needed, len(args))
@@ -171,7 +176,8 @@ func bind(stmt *driver.Stmt, args []sqldriver.Value) error {
 	return nil
 }
 
-func bindOne(stmt *driver.Stmt, i int, arg sqldriver.Value) {
+// bindOne returns how many bytes a text or bytes have.
+func bindOne(stmt *driver.Stmt, i int, arg sqldriver.Value) int {
 	switch v := arg.(type) {
 	case nil:
 		stmt.BindNull(i)
@@ -183,15 +189,18 @@ func bindOne(stmt *driver.Stmt, i int, arg sqldriver.Value) {
 		stmt.BindBool(i, v)
 	case string:
 		stmt.BindText(i, v)
+		return len(v)
 	case []byte:
 		if v == nil {
 			stmt.BindNull(i)
-			return
+			return 0
 		}
 		stmt.BindBytes(i, v)
+		return len(v)
 	case time.Time:
 		stmt.BindText(i, v.Format(timeFormat))
 	}
+	return 0
 }
 
 // timeFormat is how times are stored: as SQLite's own functions read them, and most drivers of Go.

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -100,12 +101,21 @@ func expectFailed(t *testing.T, db *DB, errs []error, culprit int, words string)
 }
 
 func TestAStatementThatFailsConcernsItsMemberAlone(t *testing.T) {
-	const tables = "CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1)"
+	const tables = `CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1);
+		CREATE TABLE full (id INTEGER PRIMARY KEY AUTOINCREMENT, n INTEGER); INSERT INTO full VALUES (9223372036854775807, 1);
+		CREATE TABLE doc (id INTEGER PRIMARY KEY, body TEXT); INSERT INTO doc VALUES (1, 'a'), (2, 'b');
+		CREATE VIRTUAL TABLE found USING fts5 (body, content = 'doc', content_rowid = 'id');
+		CREATE TABLE trap (id INTEGER); CREATE TRIGGER sprung AFTER INSERT ON trap BEGIN DELETE FROM kv; END`
+	isTemporary := map[string]bool{"no room for another row": true}
 	for name, c := range map[string]struct{ sql, words string }{
 		"a row that is there":           {"INSERT INTO t VALUES (7), (1)", "UNIQUE"},
 		"that ends the transaction":     {"INSERT OR ROLLBACK INTO t VALUES (7), (1)", "UNIQUE"},
 		"after one that is right":       {"INSERT INTO t VALUES (7)|INSERT INTO t VALUES (1)", "UNIQUE"},
 		"no such table":                 {"INSERT INTO u VALUES (1)", "no such table"},
+		"no room for another row":       {"INSERT INTO full (n) VALUES (2)", "full"},
+		"an index that is damaged":      {"INSERT INTO found (found, rank) VALUES ('integrity-check', 1)", "malformed"},
+		"a table of DServer's":          {"DELETE FROM sequence", "a table of DServer's"},
+		"a trigger to such a table":     {"INSERT INTO trap VALUES (1)", "a table of DServer's"},
 		"two of them":                   {"INSERT INTO t VALUES (7); INSERT INTO t VALUES (8)", "more than one statement"},
 		"parameters that are not given": {"INSERT INTO t VALUES ($2)", "2 parameters, and 0"},
 		"parameters with names":         {"INSERT INTO t VALUES (:id)", ":id"},
@@ -114,7 +124,8 @@ func TestAStatementThatFailsConcernsItsMemberAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			db := openWith(t, tables)
 			_, errs := group(t, db, "INSERT INTO t VALUES (2)", "", c.sql, "INSERT INTO t VALUES (3)")
-			if failed := expectFailed(t, db, errs, 2, c.words); failed.IsTemporary || !strings.HasSuffix(c.sql, failed.SQL) {
+			if failed := expectFailed(t, db, errs, 2, c.words); failed.IsTemporary != isTemporary[name] || !strings.HasSuffix(c.sql, failed.SQL) ||
+				failed.Index != strings.Count(c.sql, "|") {
 				t.Errorf("%+v", failed)
 			}
 			if got := queryTables(t, db, "SELECT group_concat(id) FROM (SELECT id FROM t ORDER BY id)"); got != "1,2,3" {
@@ -171,13 +182,34 @@ func TestADeferredConstraintConcernsItsMemberAlone(t *testing.T) {
 func TestWhoBreaksAConstraintIsLookedForOneByOne(t *testing.T) {
 	db := openWith(t, "CREATE TABLE t (id INTEGER)")
 	db.writer.turn.Lock()
-	db.writer.aloneUntil = db.log.Clock() + int64(time.Hour)
+	db.writer.blame.Took(0, true)
+	db.writer.blame.Took(0, true)
+	db.writer.blame.Refuse(nil, nil)
 	db.writer.turn.Unlock()
 	runs, errs := group(t, db, "INSERT INTO t VALUES (1)", "", "INSERT INTO t VALUES (2)", "INSERT INTO t VALUES (3)")
 	expectFailed(t, db, errs, -1, "")
 	if runs[0] != 1 || runs[1] != 1 || runs[2] < 2 || runs[3] < 2 {
 		t.Errorf("they ran %v times", runs)
 	}
+}
+
+// What statements write counts for the log, which is copied into the file.
+func TestWhatStatementsWriteIsCopiedFromTheLog(t *testing.T) {
+	db := openWith(t, "CREATE TABLE t (b BLOB)")
+	for range 2 * lookEvery {
+		err := db.Transact(t.Context(), func(tx backend.Tx) error {
+			s, err := backend.NewStatement("INSERT INTO t VALUES (zeroblob(1000000))")
+			tx.(backend.Execer).Exec(s)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, "the file to have it", func() bool {
+		info, err := os.Stat(db.path)
+		return err == nil && info.Size() > lookEvery*1_000_000
+	})
 }
 
 // The conflicts of a transaction are found before its statements run.

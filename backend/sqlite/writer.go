@@ -28,9 +28,12 @@ type writer struct {
 	reserved int64 // the sequence row as this process committed it last; unknown before
 	next     int64 // the next commit number
 
-	known      map[string]*driver.Stmt // prepared ones of the program's (statement.go)
-	executing  int                     // members of the group with such statements
-	aloneUntil int64                   // until then a group has one of them at most; by the log's clock
+	// Of statements of the program's tables (statement.go).
+	known     map[string]*driver.Stmt // prepared ones
+	blame     occ.Blame
+	executed  int  // about so many bytes were written by those of this group
+	groups    int  // with some
+	isGuarded bool // they run
 
 	plentyUntil int64 // by the log's clock
 
@@ -143,7 +146,10 @@ func newWriter(db *DB, c *driver.Conn) (*writer, error) {
 	}
 	w := &writer{db: db, conn: conn, reserved: unknown, known: map[string]*driver.Stmt{}, slowLock: slowLock, shares: shares{pause: sharedPause}}
 	w.Queue = occ.NewQueue(w.lead, db.log.Clock)
-	err = execute(c, "PRAGMA foreign_keys = ON") // of the program's tables
+	err = c.SetAuthorizer(w)
+	if err == nil {
+		err = execute(c, "PRAGMA foreign_keys = ON") // of the program's tables
+	}
 	if err == nil {
 		err = w.prepare(c)
 	}

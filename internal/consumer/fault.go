@@ -36,6 +36,17 @@ func (t *visit) faulted(f *turn.Fault) nextTurn {
 	return t.idle()
 }
 
+// postponed ends a turn whose first message has a statement that may succeed later. A local message takes the queue's way,
+// where it is tried again.
+func (t *visit) postponed(err error) nextTurn {
+	if a := t.Messages[0].Arrival; a == nil || a.Info || t.Messages[0].Released != nil {
+		return t.faulted(&turn.Fault{Text: err.Error()})
+	}
+	t.locals[0].Done <- turn.Outcome{Declined: true}
+	t.giveBack(t.locals[1:])
+	return t.idle()
+}
+
 func (t *visit) faultedStored(w turn.Work, f *turn.Fault) nextTurn {
 	t.giveBack(t.locals)
 	n, err := t.Count(w, f)

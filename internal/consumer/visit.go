@@ -72,7 +72,7 @@ func (t *visit) run() nextTurn {
 		if t.Batch != nil {
 			handled = len(t.Batch.Results)
 		}
-		statement := turn.StatementError(err)
+		statement, before := t.StatementError(err)
 		switch {
 		case err == nil:
 			return t.finish()
@@ -85,10 +85,12 @@ func (t *visit) run() nextTurn {
 		case t.Info != nil && (errors.Is(err, tenant.ErrElsewhere) || errors.Is(err, tenant.ErrPaused)):
 			t.locals[0].Done <- turn.Outcome{Err: err}
 			return nextTurn{}
-		case (turn.IsTooMuch(err) || errors.Is(err, tenant.ErrKeyReused) || statement != nil) && handled > 1:
+		case statement != nil && before > 0:
+			t.Limit = before
+		case (turn.IsTooMuch(err) || errors.Is(err, tenant.ErrKeyReused) || statement != nil && before < 0) && handled > 1:
 			t.Limit = handled / 2
 		case statement != nil && statement.IsTemporary:
-			return t.faulted(&turn.Fault{Text: err.Error()})
+			return t.postponed(err)
 		case statement != nil:
 			t.Refusal = turn.RefusalOf(t.Batch.Results[0].Work, tenant.Because(tenant.ErrStatement, "%v", err))
 		case errors.Is(err, tenant.ErrKeyReused) && handled == 1:

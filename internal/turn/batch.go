@@ -312,6 +312,9 @@ func (b *Batch) succeed(ctx *Scope, m *Work, reply []byte, err error) {
 	}
 	b.fresh = false
 	b.add(ctx.effects)
+	for range ctx.statements {
+		b.authors = append(b.authors, len(b.Results))
+	}
 	b.consume(r)
 }
 

@@ -141,13 +141,19 @@ func IsTooMuch(err error) bool {
 }
 
 // StatementError is the failure of a statement of the program's, which concerns its message alone; nil when err is another.
-func StatementError(err error) *backend.StatementError {
+// How many messages of the batch can be handled without it is before; -1 where that is not known.
+func (t *Turn) StatementError(err error) (failed *backend.StatementError, before int) {
 	if err == nil { // before anything is put on the heap
-		return nil
+		return nil, -1
 	}
-	var failed *backend.StatementError
-	errors.As(err, &failed)
-	return failed
+	var e *backend.StatementError
+	if !errors.As(err, &e) {
+		return nil, -1
+	}
+	if e.Index < 0 || e.Index >= len(t.Batch.authors) {
+		return e, -1
+	}
+	return e, t.Batch.authors[e.Index]
 }
 
 // Transact runs the turn's transaction once, with the attempts that it needs.
