@@ -16,14 +16,9 @@ const blockNumbers = 1 << 16
 // commit commits members as one SQLite transaction and sets their results. The write lock is held.
 func (w *writer) commit(members []*occ.Tx) {
 	group, err := w.gatherWrites(members)
-	var over *ended
 	switch {
-	case errors.As(err, &over):
-		w.failed(members, occ.ErrLost)
-		over.member.Result = over.cause
-		return
 	case err != nil:
-		w.failed(members, w.db.judge("write", err, closedBy))
+		w.notGathered(members, err)
 		return
 	case group.IsEmpty(): // all have lost
 		err = drain(w.undo)
@@ -60,6 +55,17 @@ func (w *writer) commit(members []*occ.Tx) {
 		}
 		w.publish(group)
 	}
+}
+
+// notGathered ends a group that met an error before its commit.
+func (w *writer) notGathered(members []*occ.Tx, err error) {
+	var over *ended
+	if errors.As(err, &over) {
+		w.failed(members, occ.ErrLost)
+		over.member.Result = over.cause
+		return
+	}
+	w.failed(members, w.db.judge("write", err, closedBy))
 }
 
 // gatherWrites validates the members, and applies what those write that may be committed.
