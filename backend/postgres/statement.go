@@ -38,7 +38,9 @@ func (c *connection) before() []string {
 }
 
 func (c *connection) after() []string {
-	all := []string{"SET CONSTRAINTS ALL IMMEDIATE", "RESET ALL", "SET SESSION AUTHORIZATION DEFAULT", c.sql.bound, "RELEASE statements"}
+	all := []string{
+		"SET CONSTRAINTS ALL IMMEDIATE", "RESET ALL", "RESET SESSION AUTHORIZATION", "RESET ROLE", c.sql.bound, "RELEASE statements",
+	}
 	if c.isPooled {
 		all = append(all, c.sql.settings)
 	}

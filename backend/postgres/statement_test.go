@@ -248,6 +248,27 @@ func TestSettingsOfStatementsAreTheirsAlone(t *testing.T) {
 	}
 }
 
+// A connection that begins with a role has it after statements as well.
+func TestRoleOfAConnectionStaysAfterStatements(t *testing.T) {
+	t.Parallel()
+	app, query := newTables(t, "CREATE TABLE app.t (who text)")
+	owner := app + "_owner"
+	query("CREATE ROLE " + owner + "; GRANT USAGE ON SCHEMA " + app + " TO " + owner + "; GRANT INSERT ON app.t TO " + owner + "; GRANT CREATE ON DATABASE postgres TO " + owner)
+	name := pgtest.Name(t)
+	t.Cleanup(func() { query("DROP OWNED BY " + owner + " CASCADE; DROP ROLE " + owner) })
+	db := openTest(t, name+"&options=-c%20role%3D"+owner)
+	for range 3 {
+		transact(t, db, func(tx backend.Tx) error {
+			tx.Set(backend.NewKey("a"), []byte("1"))
+			tx.(backend.Execer).Exec(statement(t, "INSERT INTO "+app+".t VALUES (current_user)"))
+			return nil
+		})
+	}
+	if got := query("SELECT count(*) || min(who) || max(who) FROM app.t"); got != "3"+owner+owner {
+		t.Error(got)
+	}
+}
+
 func TestParametersAreWhatTheyWere(t *testing.T) {
 	t.Parallel()
 	app, query := newTables(t, "CREATE TABLE app.t (n bigint, f float8, at timestamptz)")
