@@ -49,7 +49,7 @@ func (w *writer) commit(members []*occ.Tx) {
 	switch {
 	case err != nil:
 		for _, m := range members {
-			if m.Result == nil { // those that have lost run again in any case
+			if !m.IsDecided() { // those that have lost run again in any case
 				m.Result = err
 			}
 		}
@@ -128,7 +128,7 @@ func (w *writer) commitAfterLook(members []*occ.Tx) (*occ.Record, error) {
 	hears, err := w.send(&bundle{c: w.conn}, group, clock, next-1, unknown)
 	if isRefusal(err) {
 		w.drop() // its transaction is over, and is still to be rolled back
-		if !isRace(err) && w.blame.Refuse(members, fmt.Errorf("postgres: %w", err)) {
+		if mayBeOfStatements(err) && w.blame.Refuse(members, fmt.Errorf("postgres: %w", err)) {
 			return group, err
 		}
 	}

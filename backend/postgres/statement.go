@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +25,7 @@ import (
 //  2. Deferred constraints are checked there. What is refused afterwards all the same, as by a trigger that defers them
 //     again or a role that may not write, is one member's whom nobody knows: they run one by one until it is found (occ.Blame).
 //  3. Settings that statements make are undone: for the other members, for the writes that come after, and for the
-//     transactions that come after on this connection.
+//     transactions that come after on this connection. Behind a pooler the session is not ours, and they are not.
 //  4. A member at whose statement the connection was lost runs again, as after each loss. Where it is lost there twice, the
 //     statement is taken to be why.
 
@@ -38,13 +39,11 @@ func (c *connection) before() []string {
 }
 
 func (c *connection) after() []string {
-	all := []string{
-		"SET CONSTRAINTS ALL IMMEDIATE", "RESET ALL", "RESET SESSION AUTHORIZATION", "RESET ROLE", c.sql.bound, "RELEASE statements",
+	undo := []string{"RESET ALL", "RESET SESSION AUTHORIZATION", "RESET ROLE"}
+	if c.isPooled { // then the session is not ours, and what a pooler has set must stay
+		undo = []string{"SET LOCAL lock_timeout TO DEFAULT", "SET LOCAL statement_timeout TO DEFAULT", "SET LOCAL synchronous_commit TO DEFAULT"}
 	}
-	if c.isPooled {
-		all = append(all, c.sql.settings)
-	}
-	return all
+	return slices.Concat([]string{"SET CONSTRAINTS ALL IMMEDIATE"}, undo, []string{c.sql.bound, "RELEASE statements"})
 }
 
 // executes reports whether a member has statements.
@@ -66,10 +65,15 @@ func (w *writer) run(t *occ.Tx) (ran bool, err error) {
 	if !w.blame.Admits(t) {
 		return false, nil
 	}
-	c, began := w.conn, time.Now()
-	limit := time.AfterFunc(backend.ExecLimit, func() { c.cancel(w.db.life) })
+	c, began, cancelled := w.conn, time.Now(), make(chan struct{})
+	limit := time.AfterFunc(backend.ExecLimit, func() {
+		c.cancel(w.db.life)
+		close(cancelled)
+	})
 	done, err := c.runAll(w.db.life, t.Statements())
-	limit.Stop()
+	if !limit.Stop() {
+		<-cancelled // or it would meet the next member's
+	}
 	w.blame.Took(time.Since(began), err == nil)
 	failed, statement := max(done-len(c.before()), 0), backend.Statement{SQL: "SET CONSTRAINTS ALL IMMEDIATE"}
 	if failed < len(t.Statements()) {
@@ -79,18 +83,50 @@ func (w *writer) run(t *occ.Tx) (ran bool, err error) {
 	}
 	switch {
 	case err == nil:
+		w.clear(t.Statements())
 		return true, nil
 	case isWord(err):
-		t.Result = statementError(statement.SQL, failed, err)
+		w.blame.Fail(t, statementError(statement.SQL, failed, err))
 		return false, c.script(w.db.life, "ROLLBACK TO statements; RELEASE statements")
-	case fmt.Sprint(statement) == w.suspect:
+	case w.isSuspect(statement.SQL):
 		t.Result = &backend.StatementError{
 			SQL: statement.SQL, Index: failed, Cause: fmt.Errorf("postgres: the connection was lost in it, twice: %w", err), IsTemporary: true,
 		}
 		return false, err
 	}
-	w.suspect = fmt.Sprint(statement)
 	return false, err
+}
+
+// suspicion is how long a statement is suspected at which the connection was lost.
+const suspicion = time.Minute
+
+// isSuspect notes that the connection was lost at a statement, and reports whether it was before.
+func (w *writer) isSuspect(sql string) bool {
+	before, was := w.suspects[sql]
+	if len(w.suspects) > maxSuspects {
+		clear(w.suspects)
+	}
+	w.suspects[sql] = time.Now()
+	return was && time.Since(before) < suspicion
+}
+
+const maxSuspects = 100
+
+// clear takes what has run off the suspects.
+func (w *writer) clear(statements []backend.Statement) {
+	if len(w.suspects) > 0 {
+		for _, s := range statements {
+			delete(w.suspects, s.SQL)
+		}
+	}
+}
+
+// mayBeOfStatements reports whether the refusal of a group that was written may be because of its statements: of a constraint
+// or a trigger that was deferred. A full disk, a right that lacks and damage are not.
+func mayBeOfStatements(err error) bool {
+	code := codeOf(err)
+	_, isHinted := hints[code]
+	return !isRace(err) && !isHinted && !strings.HasPrefix(code, classResources) && !strings.HasPrefix(code, classDamage)
 }
 
 // runAll sends statements, and returns how many were done, with those that stand before them.
@@ -119,10 +155,13 @@ func statementError(sql string, index int, err error) *backend.StatementError {
 	return &backend.StatementError{SQL: sql, Index: index, Cause: fmt.Errorf("postgres: %w", err), IsTemporary: isTemporary(err)}
 }
 
+// cancelWait bounds how long it takes to ask for a cancel.
+const cancelWait = time.Second
+
 // cancel asks the server to cancel what the connection has under way. That may come late, and meet what comes next: this is
 // refused then, or has a warning, as if an operator had done it.
 func (c *connection) cancel(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, connectWait)
+	ctx, cancel := context.WithTimeout(ctx, cancelWait)
 	defer cancel()
 	_ = c.pg.CancelRequest(ctx) // else statement_timeout ends each of them
 }

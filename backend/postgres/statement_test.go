@@ -297,3 +297,72 @@ func TestStatementsRunUnprepared(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// What a statement failed of is no reason if it is not committed after all: of three in a group the second meets a row of the
+// first, and the third ends the connection. Then the first decides otherwise.
+func TestAStatementThatMetARowOfWhatWasRolledBackRunsAgain(t *testing.T) {
+	t.Parallel()
+	app, query := newTables(t, "CREATE TABLE app.t (id integer PRIMARY KEY)")
+	db := openTest(t, pgtest.Name(t))
+	set(t, db, "a", "1")
+	await(t, "the commit before to end", func() bool { return !db.writer.IsLeading() })
+	release := db.writer.Hold()
+	done := make(chan error)
+	for i, sql := range []string{"INSERT INTO " + app + ".t VALUES (7)", "INSERT INTO " + app + ".t VALUES (7)", "SELECT pg_terminate_backend(pg_backend_pid())"} {
+		go func() {
+			runs := 0
+			done <- db.Transact(t.Context(), func(tx backend.Tx) error {
+				tx.Set(backend.NewKey(fmt.Sprint("member", i)), []byte("x"))
+				if runs++; i == 1 || runs == 1 {
+					tx.(backend.Execer).Exec(statement(t, sql))
+				}
+				return nil
+			})
+		}()
+		await(t, "it to queue up", func() bool { return db.writer.Waiting() == i+1 })
+	}
+	release()
+	for range 3 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if got := query("SELECT count(*) FROM app.t"); got != "1" {
+		t.Errorf("%s rows", got)
+	}
+}
+
+// A statement that ends its connection is found, whatever its parameters are, and whatever runs beside it.
+func TestAStatementThatEndsItsConnectionIsFound(t *testing.T) {
+	t.Parallel()
+	db := openTest(t, pgtest.Name(t))
+	runs := 0
+	err := db.Transact(t.Context(), func(tx backend.Tx) error {
+		runs++
+		tx.(backend.Execer).Exec(statement(t, "SELECT pg_terminate_backend(pg_backend_pid()), $1::bigint", runs))
+		return nil
+	})
+	var failed *backend.StatementError
+	if !errors.As(err, &failed) || !failed.IsTemporary || runs != 2 {
+		t.Errorf("after %d runs: %v", runs, err)
+	}
+	set(t, db, "a", "1")
+}
+
+// What fails of the writes of DServer is nobody's statement, though a group has some.
+func TestAFullDiskIsNoStatements(t *testing.T) {
+	t.Parallel()
+	app, query := newTables(t, "CREATE TABLE app.t (n integer)")
+	name := pgtest.Name(t)
+	db := openTest(t, name)
+	set(t, db, "a", "1")
+	query("CREATE FUNCTION app.no_room() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE SQLSTATE ''53100''; END'; " +
+		"CREATE TRIGGER no_room BEFORE INSERT OR UPDATE ON " + pgtest.SchemaOf(name) + ".kv FOR EACH ROW EXECUTE FUNCTION app.no_room()")
+	_, errs := commitTogether(t, db, "INSERT INTO "+app+".t VALUES (1)", "")
+	for i, err := range errs {
+		var failed *backend.StatementError
+		if errors.As(err, &failed) || err == nil || !strings.Contains(err.Error(), "disk is full") {
+			t.Errorf("member %d: %v", i, err)
+		}
+	}
+}

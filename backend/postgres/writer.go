@@ -27,15 +27,15 @@ type writer struct {
 	hears     bool        // another session listened at the last commit
 
 	// Of statements of the program's tables (statement.go).
-	blame   occ.Blame
-	suspect string // at which the connection was lost last
-	sums    sums
+	blame    occ.Blame
+	suspects map[string]time.Time // at which the connection was lost, and when
+	sums     sums
 }
 
 const unknown = -1
 
 func newWriter(db *DB) *writer {
-	w := &writer{db: db, clock: unknown}
+	w := &writer{db: db, clock: unknown, suspects: map[string]time.Time{}}
 	w.heard.Store(unknown)
 	w.Queue = occ.NewRemoteQueue(w.lead, db.log.Clock, grace)
 	return w

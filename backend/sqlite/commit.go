@@ -61,8 +61,13 @@ func (w *writer) commit(members []*occ.Tx) {
 func (w *writer) notGathered(members []*occ.Tx, err error) {
 	var over *ended
 	if errors.As(err, &over) {
+		isDecided := over.member.IsDecided()
 		w.failed(members, occ.ErrLost)
-		over.member.Result = over.cause
+		if isDecided {
+			over.member.Result = over.cause
+		} else {
+			w.blame.Seek()
+		}
 		return
 	}
 	w.failed(members, w.db.judge("write", err, closedBy))

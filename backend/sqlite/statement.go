@@ -43,9 +43,9 @@ func (w *writer) run(t *occ.Tx) (ran bool, err error) {
 	case driver.ErrCode(err).ToPrimary() == driver.ResultIOErr:
 		return false, err
 	}
-	t.Result = &backend.StatementError{
+	w.blame.Fail(t, &backend.StatementError{
 		SQL: t.Statements()[failed].SQL, Index: failed, Cause: describeStatement(err), IsTemporary: isTemporary(err),
-	}
+	})
 	if w.conn.conn.AutocommitEnabled() {
 		return false, &ended{t, t.Result}
 	}
@@ -83,12 +83,12 @@ func isTemporary(err error) bool {
 	return false
 }
 
-// describeStatement says of which store it is. SQLite's words are those of the program's tables, and not of the file.
+// describeStatement says more than SQLite does, whose words are of the program's tables, and not of the file.
 func describeStatement(err error) error {
 	if driver.ErrCode(err).ToPrimary() == driver.ResultAuth {
-		return fmt.Errorf("sqlite: it writes a table of DServer's: %w", err)
+		return fmt.Errorf("it writes a table of DServer's: %w", err)
 	}
-	return fmt.Errorf("sqlite: %w", err)
+	return err
 }
 
 // Authorize keeps statements of the program from writing DServer's tables. It is asked when a statement is prepared, and of
@@ -99,7 +99,8 @@ func (w *writer) Authorize(a driver.Action) driver.AuthResult {
 	}
 	switch a.Type() {
 	case driver.OpInsert, driver.OpUpdate, driver.OpDelete:
-		if name := strings.ToLower(a.Table()); name == "kv" || name == "sequence" {
+		switch strings.ToLower(a.Table()) {
+		case "kv", "sequence", "sqlite_dbpage":
 			return driver.AuthResultDeny
 		}
 	}

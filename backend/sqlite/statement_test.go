@@ -115,6 +115,7 @@ func TestAStatementThatFailsConcernsItsMemberAlone(t *testing.T) {
 		"no room for another row":       {"INSERT INTO full (n) VALUES (2)", "full"},
 		"an index that is damaged":      {"INSERT INTO found (found, rank) VALUES ('integrity-check', 1)", "malformed"},
 		"a table of DServer's":          {"DELETE FROM sequence", "a table of DServer's"},
+		"a page of the file":            {"UPDATE sqlite_dbpage SET data = zeroblob(4096) WHERE pgno = 2", "a table of DServer's"},
 		"a trigger to such a table":     {"INSERT INTO trap VALUES (1)", "a table of DServer's"},
 		"two of them":                   {"INSERT INTO t VALUES (7); INSERT INTO t VALUES (8)", "more than one statement"},
 		"parameters that are not given": {"INSERT INTO t VALUES ($2)", "2 parameters, and 0"},
@@ -175,6 +176,22 @@ func TestADeferredConstraintConcernsItsMemberAlone(t *testing.T) {
 	})
 	if got := queryTables(t, db, "SELECT (SELECT count(*) FROM parent) || ' ' || (SELECT count(*) FROM child)"); err != nil || got != "3 2" {
 		t.Errorf("%s, %v", got, err)
+	}
+}
+
+// What a statement failed of is no reason if it is not committed after all.
+func TestAStatementThatMetARowOfWhatWasRolledBackRunsAgain(t *testing.T) {
+	const tables = `CREATE TABLE parent (id INTEGER PRIMARY KEY); INSERT INTO parent VALUES (1);
+		CREATE TABLE child (id INTEGER PRIMARY KEY, parent INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED)`
+	for name, insert := range map[string]string{"refused": "INSERT", "ended": "INSERT OR ROLLBACK"} {
+		t.Run(name, func(t *testing.T) {
+			db := openWith(t, tables)
+			_, errs := group(t, db, "INSERT INTO child VALUES (7, 99)", "", insert+" INTO child VALUES (7, 1)")
+			expectFailed(t, db, errs, 0, "constraint failed") // of its parent, or of its key where the other one came first
+			if got := queryTables(t, db, "SELECT group_concat(parent) FROM child"); got != "1" {
+				t.Errorf("the rows are %s", got)
+			}
+		})
 	}
 }
 

@@ -39,9 +39,13 @@ func (t *visit) faulted(f *turn.Fault) nextTurn {
 // postponed ends a turn whose first message has a statement that may succeed later. A local message takes the queue's way,
 // where it is tried again.
 func (t *visit) postponed(err error) nextTurn {
-	if a := t.Messages[0].Arrival; a == nil || a.Info || t.Messages[0].Released != nil {
+	first := t.Messages[0]
+	a := first.Arrival
+	if a == nil || a.Info || first.Released != nil {
 		return t.faulted(&turn.Fault{Text: err.Error()})
 	}
+	t.about(t.c.log.Warn(), a.Message.Name).Err(err).Msg("a statement of a message that was not queued failed: it is tried again from the queue")
+	t.tellFault(first, tenant.Because(tenant.ErrFault, "%v", err), false)
 	t.locals[0].Done <- turn.Outcome{Declined: true}
 	t.giveBack(t.locals[1:])
 	return t.idle()

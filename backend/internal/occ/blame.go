@@ -44,6 +44,16 @@ func (b *Blame) Took(d time.Duration, ran bool) {
 	}
 }
 
+// Fail gives t the error of one of its statements. If statements of other members ran before, it has seen their rows, and the
+// error counts only if the group is committed.
+func (b *Blame) Fail(t *Tx, err *backend.StatementError) { t.Result, t.isDoubtful = err, b.count > 0 }
+
+// IsDecided reports whether t has a result that stays whatever becomes of its group.
+func (t *Tx) IsDecided() bool { return t.Result != nil && !t.isDoubtful }
+
+// Seek has the members with statements run one in a group for a while.
+func (b *Blame) Seek() { b.until = time.Now().Add(blameFor) }
+
 // HasRun reports whether statements ran in this group.
 func (b *Blame) HasRun() bool { return b.count > 0 }
 
@@ -55,12 +65,12 @@ func (b *Blame) Refuse(members []*Tx, err error) bool {
 	}
 	b.until = time.Time{}
 	if b.count > 1 {
-		b.until = time.Now().Add(blameFor)
+		b.Seek()
 	}
 	for _, t := range members {
 		switch {
-		case t.Result != nil: // it is no part of the group
-		case b.count == 1 && len(t.statements) > 0:
+		case t.IsDecided(): // it is no part of the group
+		case b.count == 1 && len(t.statements) > 0 && t.Result == nil:
 			t.Result = &backend.StatementError{SQL: "COMMIT", Index: -1, Cause: err}
 		default:
 			t.Result = ErrLost

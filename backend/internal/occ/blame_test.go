@@ -75,3 +75,22 @@ func TestStatementsOfAGroupAreBounded(t *testing.T) {
 		t.Error("after one that took long, and failed")
 	}
 }
+
+// An error of a statement that saw what others of its group wrote stays only if that is committed.
+func TestAnErrorThatSawOthersIsDoubtful(t *testing.T) {
+	var b Blame
+	first, second := member(), member()
+	for _, seen := range []bool{false, true} {
+		b.Begin()
+		if seen {
+			b.Took(0, true) // of the first
+		}
+		b.Fail(second, &backend.StatementError{})
+		if second.IsDecided() == seen {
+			t.Errorf("decided %v though it has seen others: %v", second.IsDecided(), seen)
+		}
+	}
+	if b.Refuse([]*Tx{first, second}, errors.New("refused")); !errors.Is(second.Result, ErrLost) || errors.Is(first.Result, ErrLost) {
+		t.Errorf("the first: %v, the second: %v", first.Result, second.Result)
+	}
+}

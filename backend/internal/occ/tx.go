@@ -44,7 +44,8 @@ type Tx struct {
 	record *Record // which holds it, once it is committed
 
 	// Result is how the commit ended, of a transaction that was picked.
-	Result error
+	Result     error
+	isDoubtful bool // the Result is of statements that saw those of others of the group
 
 	// Room for a small transaction.
 	someKeys   [4]keyRead
