@@ -165,3 +165,21 @@ func TestWatchesBehindABouncer(t *testing.T) {
 	}
 	expect(openTest(t, name, Listen(pgtest.URL(t)), neverLook), func() bool { return hears() == "1" })
 }
+
+// The session behind a bouncer is not ours: what was set on it stays as it is after statements.
+func TestSettingsBehindABouncerStay(t *testing.T) {
+	t.Parallel()
+	app, query := newTables(t, "CREATE TABLE app.t (zone text)")
+	b := newBouncer(t, pgtest.URL(t), 4)
+	db := openTest(t, b.name(pgtest.Name(t))+"&timezone=Asia/Tokyo")
+	for range 3 {
+		transact(t, db, func(tx backend.Tx) error {
+			tx.Set(backend.NewKey("a"), []byte("1"))
+			tx.(backend.Execer).Exec(statement(t, "INSERT INTO "+app+".t VALUES (current_setting('TimeZone'))"))
+			return nil
+		})
+	}
+	if got := query("SELECT count(*) || ' ' || string_agg(DISTINCT zone, ' ') FROM app.t"); got != "3 Asia/Tokyo" {
+		t.Errorf("rows and zones: %s", got)
+	}
+}

@@ -83,12 +83,12 @@ func (w *writer) run(t *occ.Tx) (ran bool, err error) {
 	}
 	switch {
 	case err == nil:
-		w.clear(t.Statements())
+		w.trust(t.Statements())
 		return true, nil
 	case isWord(err):
 		w.blame.Fail(t, statementError(statement.SQL, failed, err))
 		return false, c.script(w.db.life, "ROLLBACK TO statements; RELEASE statements")
-	case w.isSuspect(statement.SQL):
+	case w.suspect(statement.SQL):
 		t.Result = &backend.StatementError{
 			SQL: statement.SQL, Index: failed, Cause: fmt.Errorf("postgres: the connection was lost in it, twice: %w", err), IsTemporary: true,
 		}
@@ -100,8 +100,8 @@ func (w *writer) run(t *occ.Tx) (ran bool, err error) {
 // suspicion is how long a statement is suspected at which the connection was lost.
 const suspicion = time.Minute
 
-// isSuspect notes that the connection was lost at a statement, and reports whether it was before.
-func (w *writer) isSuspect(sql string) bool {
+// suspect notes that the connection was lost at a statement, and reports whether it was before, and not long ago.
+func (w *writer) suspect(sql string) (again bool) {
 	before, was := w.suspects[sql]
 	if len(w.suspects) > maxSuspects {
 		clear(w.suspects)
@@ -112,8 +112,8 @@ func (w *writer) isSuspect(sql string) bool {
 
 const maxSuspects = 100
 
-// clear takes what has run off the suspects.
-func (w *writer) clear(statements []backend.Statement) {
+// trust takes what has run off the suspects.
+func (w *writer) trust(statements []backend.Statement) {
 	if len(w.suspects) > 0 {
 		for _, s := range statements {
 			delete(w.suspects, s.SQL)
