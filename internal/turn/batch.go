@@ -38,6 +38,7 @@ type Batch struct {
 	unchecked int              // messages that succeeded since then
 	Results   []Result
 	effects
+	authors []int // of the statements: the numbers of their messages' results
 
 	cut     bool   // the attempt must be repeated with only as many messages as there are results
 	Waits   bool   // the next message needs the lock, which is taken, or a place for its work

@@ -35,7 +35,6 @@ type effects struct {
 	Actions    []func()
 	timers     map[string]tenant.TimerOp
 	statements []backend.Statement
-	authors    []int // of statements: the number of the message's result
 
 	defers  bool // the reply comes later
 	Locks   bool
