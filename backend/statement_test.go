@@ -83,6 +83,12 @@ func TestStatementsAreChecked(t *testing.T) {
 	if _, err := backend.NewStatement("SELECT $1, $2", 1, make(chan int)); err == nil || !strings.Contains(err.Error(), "$2") {
 		t.Error(err)
 	}
+	if _, err := backend.NewStatement("SELECT 1", make([]any, backend.ExecMaxArgs)...); err != nil {
+		t.Error(err)
+	}
+	if _, err := backend.NewStatement("SELECT 1", make([]any, backend.ExecMaxArgs+1)...); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("one parameter more than there may be: %v", err)
+	}
 	given := []byte("before")
 	s, err := backend.NewStatement("SELECT $1", given)
 	if err != nil {

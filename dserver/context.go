@@ -89,9 +89,9 @@ func (c *Context) AfterCommit(fn func()) {
 // call a server from within a transaction of the program that has locked such rows: its turn waits for them.
 //
 // Statements have the rights of the connection that DServer has. On SQLite they cannot write DServer's own tables, and foreign
-// keys are enforced. On PostgreSQL what they set (set_config) is undone after them, but behind a pooler, deferrable constraints are checked after
-// each statement, and tables are looked up by the role's search_path, so name their schema; a turn with statements costs two
-// round trips more.
+// keys are enforced. On PostgreSQL tables are looked up by the role's search_path, so name their schema; deferrable constraints
+// are checked after each statement; what statements set (set_config) is undone after them, unless a pooler is between; and a
+// turn with statements costs two round trips more.
 func (c *Context) Exec(sql string, args ...any) {
 	if !c.scope.Usable() {
 		return
