@@ -69,7 +69,7 @@ func loadsPG() []load {
 		},
 		{
 			name: "rows64", title: "64 callers, 1 server, a row of a table with each", callers: 64, counters: 1,
-			subject: rowsPG, baseline: singleRowsPG, others: []entry{durablePG},
+			subject: rowsPG, baseline: singleRowsPG, atLeast: 2, others: []entry{durablePG},
 		},
 		{
 			name: "cast64", title: "64 senders cast to 1 server, until all are handled", callers: 64, counters: 1, casts: true,

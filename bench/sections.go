@@ -52,7 +52,7 @@ func loads() []load {
 		},
 		{
 			name: "rows64", title: "64 callers, 1 server, a row of a table with each", callers: 64, counters: 1,
-			subject: rows, baseline: singleRows, others: []entry{durable},
+			subject: rows, baseline: singleRows, atLeast: 2, others: []entry{durable},
 		},
 		{
 			name: "follow64", title: "64 callers, 1 server that is followed in another process", callers: 64, counters: 1,
