@@ -8,8 +8,8 @@
 //
 //   - Strict serializability: a transaction sees all that was committed, by anyone, before it began, and commits only
 //     if nobody changed what it read. A transaction without writes is not validated: it saw one snapshot.
-//   - Exactly once: when Transact returns nil, fn's last run was committed, once, and will survive a power cut.
-//     When it returns an error, nothing was committed, but for [ErrCommitUnknown].
+//   - Exactly once: when Transact returns nil, fn's last run was committed, once, and will survive a power cut
+//     ([AsyncCommitter] has the exception). When it returns an error, nothing was committed, but for [ErrCommitUnknown].
 //   - Patience: a store that serves only so many transactions at once makes the others wait, first come, first served,
 //     as long as their contexts last. None is refused for being one too many, and the wait is no part of its age.
 //   - One order: versionstamps are handed out in commit order, across processes.
@@ -120,40 +120,70 @@ type Recaller interface {
 	Recall(v, since Versionstamp, known ...Range) bool
 }
 
-// Wrapped is for a store that wraps another one and gives outer, a Tx around the other's inner, to fn. It returns outer;
-// if inner is a Recaller or an Execer, so is what it returns, whose Recall and Exec are those of inner.
+// AsyncCommitter is a Tx of a store that shares a machine with all who use it.
+type AsyncCommitter interface {
+	Tx
+
+	// CommitAsync says that nobody outside of the store's machine is told of this transaction, or of what others made of it,
+	// before one without CommitAsync is committed after it: so of the message of a call, whose answer is such a commit.
+	// Transact may return then, and others may see the transaction, before it would survive a power cut. A power cut takes such
+	// commits from the end alone: none that one without CommitAsync came after, of whatever process. The death of a process takes
+	// nothing.
+	//
+	// A store whose users outlive its machine ignores it. The name is PostgreSQL's, which asks for no such condition.
+	CommitAsync()
+}
+
+// CommitAsync is tx's, where it is an AsyncCommitter.
+func CommitAsync(tx Tx) {
+	if a, ok := tx.(AsyncCommitter); ok {
+		a.CommitAsync()
+	}
+}
+
+// Wrapped is for a store that wraps another one and gives outer, a Tx around the other's inner, to fn. It returns outer with
+// what else inner can do: it is a Recaller or an Execer if inner is one, and its Recall, Exec and CommitAsync are those of inner.
 func Wrapped(outer, inner Tx) Tx {
+	w := wrapped{outer, inner}
 	r, recalls := inner.(Recaller)
 	e, executes := inner.(Execer)
 	switch {
 	case recalls && executes:
 		return struct {
 			wrapped
+			recaller
 			executor
-		}{wrapped{outer, r}, executor{e}}
+		}{w, recaller{r}, executor{e}}
 	case recalls:
-		return wrapped{outer, r}
+		return struct {
+			wrapped
+			recaller
+		}{w, recaller{r}}
 	case executes:
 		return struct {
-			Tx
+			wrapped
 			executor
-		}{outer, executor{e}}
+		}{w, executor{e}}
 	}
-	return outer
+	return w
 }
 
 type wrapped struct {
 	Tx
-	recaller Recaller
+	inner Tx
 }
 
-func (w wrapped) Recall(v, since Versionstamp, known ...Range) bool {
-	return w.recaller.Recall(v, since, known...)
+func (w wrapped) CommitAsync() { CommitAsync(w.inner) }
+
+type recaller struct{ inner Recaller }
+
+func (r recaller) Recall(v, since Versionstamp, known ...Range) bool {
+	return r.inner.Recall(v, since, known...)
 }
 
-type executor struct{ execer Execer }
+type executor struct{ inner Execer }
 
-func (e executor) Exec(s Statement) { e.execer.Exec(s) }
+func (e executor) Exec(s Statement) { e.inner.Exec(s) }
 
 // Reporter is a Database that has things to tell which no call returns, such as that it uses more and more of the disk.
 type Reporter interface {

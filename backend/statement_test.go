@@ -23,6 +23,31 @@ type executes struct {
 
 func (e executes) Exec(s backend.Statement) { *e.ran = append(*e.ran, s.SQL) }
 
+type commitsAsync struct {
+	plain
+	said *int
+}
+
+func (c commitsAsync) CommitAsync() { *c.said++ }
+
+func TestWrappedCommitsAsyncAsTheInnerOneDoes(t *testing.T) {
+	said := 0
+	inner := struct {
+		commitsAsync
+		executes
+		backend.Tx
+	}{commitsAsync: commitsAsync{said: &said}}
+	for range 2 { // also through two of them
+		backend.CommitAsync(backend.Wrapped(plain{}, backend.Wrapped(plain{}, inner)))
+	}
+	backend.CommitAsync(backend.Wrapped(plain{}, commitsAsync{said: &said}))
+	backend.CommitAsync(backend.Wrapped(plain{}, recalls{}))
+	backend.CommitAsync(plain{})
+	if said != 3 {
+		t.Errorf("it was said %d times", said)
+	}
+}
+
 type both struct {
 	executes
 	recalls

@@ -26,6 +26,7 @@ import (
 type Store struct {
 	mu      sync.Mutex // guards all below, and next of each version
 	head    *version
+	synced  *version             // what is on the disk
 	before  [remembered]*version // the version before sequence number n, at n % remembered
 	watches watches
 }
@@ -46,7 +47,19 @@ type version struct {
 
 // NewStore returns an empty store.
 func NewStore() *Store {
-	return &Store{head: &version{pairs: new(pairs)}, watches: make(watches)}
+	return newStore(&version{pairs: new(pairs)})
+}
+
+func newStore(v *version) *Store {
+	return &Store{head: v, synced: v, watches: make(watches)}
+}
+
+// CutPower returns what a power cut at this moment would leave: a store without the asynchronous commits
+// ([backend.AsyncCommitter]) that came last, and how many these are. This one goes on, and has nothing to do with it.
+func (s *Store) CutPower() (left *Store, lost int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return newStore(&version{sequence: s.synced.sequence, pairs: s.synced.pairs.Copy()}), int(s.head.sequence - s.synced.sequence)
 }
 
 // NewModel returns a database on a new store.
@@ -100,7 +113,7 @@ func (s *Store) viewOf(v *version) *pairs {
 }
 
 // commit applies writes, unless what was read since base has changed. A base of nil has read nothing.
-func (s *Store) commit(base *version, read spans, writes []write) (stamp backend.Versionstamp, won bool) {
+func (s *Store) commit(base *version, read spans, writes []write, isAsync bool) (stamp backend.Versionstamp, won bool) {
 	read = read.normal()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,6 +127,9 @@ func (s *Store) commit(base *version, read spans, writes []write) (stamp backend
 	}
 	s.before[next.sequence%remembered] = s.head
 	s.head.next, s.head = next, next
+	if !isAsync {
+		s.synced = next
+	}
 	s.watches.fire(next.changed)
 	return stamp, true
 }

@@ -27,6 +27,7 @@ type tx struct {
 	stamp      backend.Versionstamp // zero until the commit
 	mayRecall  bool
 	recalled   bool
+	isAsync    bool
 }
 
 // run is one run of fn, with its commit.
@@ -45,7 +46,7 @@ func (t *tx) run(fn func(backend.Tx) error) (ending, error) {
 	if t.check(); t.err != nil || len(t.writes) == 0 {
 		return t.outcome(nil)
 	}
-	stamp, won := t.handle.store.commit(t.base, t.read, t.writes)
+	stamp, won := t.handle.store.commit(t.base, t.read, t.writes, t.isAsync)
 	if !won {
 		return lost, nil
 	}
@@ -93,6 +94,9 @@ func (t *tx) Recall(v, since backend.Versionstamp, known ...backend.Range) bool 
 	}
 	return true
 }
+
+// CommitAsync implements [backend.AsyncCommitter]: the commit is on the disk with the next one that is not asynchronous.
+func (t *tx) CommitAsync() { t.isAsync = true }
 
 // reads reports whether where may be read now.
 func (t *tx) reads(where span) bool {

@@ -15,6 +15,7 @@ func writes() []check {
 		{"AClearEndsBeforeItsEnd", clearEndsBeforeEnd},
 		{"ManyWritesOfAllKindsByTurnsTakeNoTimeOfTheirOwn", manyByTurns},
 		{"EveryHandleSeesWhatAnotherWrote", everyHandleSees},
+		{"AnAsynchronousCommitIsOneLikeAnyOther", asyncIsLikeAnyOther},
 	}
 }
 
@@ -102,6 +103,27 @@ func everyHandleSees(x *trial) {
 	for _, db := range []backend.Database{x.db, x.other, third, x.open()} {
 		x.expect("a handle", x.everything(db), "a=1 b=2 c=3")
 	}
+}
+
+func asyncIsLikeAnyOther(x *trial) {
+	x.set(x.db, "n", "")
+	for _, db := range []backend.Database{x.db, x.other, x.db} {
+		x.transact(db, func(s *script) {
+			backend.CommitAsync(s.tx)
+			s.set("n", s.get("n")+"x")
+			s.tx.Append(key("q"), []byte(s.get("n")))
+		})
+	}
+	x.expect("another handle", x.everything(x.other), "n=xxx q/#=x q/#=xx q/#=xxx")
+	runs := 0
+	x.transact(x.other, func(s *script) {
+		backend.CommitAsync(s.tx)
+		s.set("seen", s.get("n"))
+		if runs++; runs == 1 {
+			x.set(x.db, "n", "changed")
+		}
+	})
+	x.expect("one that lost a race", x.get(x.db, "seen"), "changed")
 }
 
 // A transaction as large as the limits allow takes time in proportion to its size, in whatever order its writes and

@@ -9,7 +9,8 @@
 // since its snapshot, and runs again when it lost. So a thousand callers cost one fsync, and no caller waits for
 // another's Go code.
 //
-// What it guarantees is what [backend.Database] says. A commit is on the disk when Transact returns, but for [Relaxed].
+// What it guarantees is what [backend.Database] says. A commit is on the disk when Transact returns, but for [Relaxed] and
+// for what says that it may get there with a later one ([backend.AsyncCommitter]).
 // Any number of processes may open the same file on a local disk, and one process may open it more than once:
 // what another process commits is a conflict like any other, and fires watches within milliseconds. An I/O error while
 // committing ends the handle, as such a commit may still come true: see [DB.Transact].
@@ -101,7 +102,7 @@ func (db *DB) connect(o options) error {
 	if err := prepareFile(first, o); err != nil {
 		return errors.Join(err, first.Close())
 	}
-	if db.writer, err = newWriter(db, first); err != nil {
+	if db.writer, err = newWriter(db, first, o); err != nil {
 		return err
 	}
 	second, err := connect(db.files.real)

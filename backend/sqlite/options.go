@@ -18,9 +18,10 @@ func Relaxed() Option {
 	return func(o *options) { o.relaxed = true }
 }
 
-func (o options) synchronous() string {
-	if o.relaxed {
-		return "NORMAL"
+// synchronous makes the commits of a connection synced before they can be seen, or not.
+func synchronous(synced bool) string {
+	if synced {
+		return "PRAGMA synchronous = FULL"
 	}
-	return "FULL"
+	return "PRAGMA synchronous = NORMAL"
 }

@@ -80,7 +80,7 @@ func filePragmas() []string {
 
 // syncPragmas are those of a connection that writes or makes checkpoints.
 func syncPragmas(o options) []string {
-	p := []string{"PRAGMA synchronous = " + o.synchronous(),
+	p := []string{synchronous(!o.relaxed),
 		fmt.Sprintf("PRAGMA journal_size_limit = %d", logMaxBytes)} // to which a log that begins anew is cut
 	if runtime.GOOS == "darwin" { // where fsync alone leaves the data in the drive's memory
 		p = append(p, "PRAGMA fullfsync = ON", "PRAGMA checkpoint_fullfsync = ON")

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -27,6 +28,10 @@ type disk struct {
 	synced atomic.Int64                  // fsyncs of the log
 	onSync atomic.Pointer[chan struct{}] // an fsync of the log waits until it is closed
 	onRead atomic.Pointer[func()]        // is called by the next read, once
+	onLock atomic.Pointer[func()]        // is called when the write lock is taken next, once
+
+	mu   sync.Mutex
+	kept map[string][]byte // by the end of their names, what the files had at their last fsync; nil: nobody wants to know
 }
 
 // vfs is registered once as the default of the process, and looks at the files of its disks alone.
@@ -43,6 +48,34 @@ type opened struct {
 	disk *disk
 	real *lib.Tsqlite3_io_methods
 	log  bool
+}
+
+// keep notes what a file has that was synced.
+func (o *opened) keep() {
+	o.disk.mu.Lock()
+	defer o.disk.mu.Unlock()
+	if o.disk.kept == nil {
+		return
+	}
+	end := ""
+	if o.log {
+		end = "-wal"
+	}
+	o.disk.kept[end], _ = os.ReadFile(o.disk.path + end)
+}
+
+// cut opens what a power cut would leave: what was synced, and nothing of what was written since.
+func (d *disk) cut(t testing.TB) *DB {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "cut.db")
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for end, content := range d.kept {
+		if err := os.WriteFile(path+end, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return openAt(t, path)
 }
 
 var faulty vfs //nolint:gochecknoglobals // what C calls back has no other way to find it
@@ -133,6 +166,7 @@ func (v *vfs) methodsFor(tls *libc.TLS, real uintptr) uintptr {
 	}
 	p := clone(tls, real, unsafe.Sizeof(lib.Tsqlite3_io_methods{}))
 	m := (*lib.Tsqlite3_io_methods)(at(p))
+	m.FxShmLock = pointerTo(fileLock)
 	m.FxSync, m.FxWrite, m.FxRead, m.FxClose = pointerTo(fileSync), pointerTo(fileWrite), pointerTo(fileRead), pointerTo(fileClose)
 	v.methods.Store(real, p)
 	return p
@@ -149,6 +183,18 @@ func fileClose(tls *libc.TLS, file uintptr) int32 {
 	return function[func(*libc.TLS, uintptr) int32](o.real.FxClose)(tls, file)
 }
 
+func fileLock(tls *libc.TLS, file uintptr, offset, n, flags int32) int32 {
+	o := openedFile(file)
+	code := function[func(*libc.TLS, uintptr, int32, int32, int32) int32](o.real.FxShmLock)(tls, file, offset, n, flags)
+	const writeLock = 0
+	if code == lib.SQLITE_OK && offset == writeLock && flags&lib.SQLITE_SHM_LOCK != 0 {
+		if f := o.disk.onLock.Swap(nil); f != nil {
+			(*f)()
+		}
+	}
+	return code
+}
+
 func fileSync(tls *libc.TLS, file uintptr, flags int32) int32 {
 	o := openedFile(file)
 	if o.log {
@@ -158,6 +204,7 @@ func fileSync(tls *libc.TLS, file uintptr, flags int32) int32 {
 		}
 	}
 	code := function[func(*libc.TLS, uintptr, int32) int32](o.real.FxSync)(tls, file, flags)
+	o.keep()
 	if failed := o.disk.syncs.Load(); failed != 0 && o.log {
 		return failed
 	}

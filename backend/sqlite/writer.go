@@ -19,12 +19,14 @@ type writer struct {
 	*occ.Queue
 	db *DB
 
-	owned  atomic.Int64 // what this process wrote last into the sequence row, or is about to
-	shares shares
+	owned     atomic.Int64 // what this process wrote last into the sequence row, or is about to
+	shares    shares
+	isRelaxed bool // no commit is synced
 
 	turn sync.Mutex // held by the leader, and by a checkpoint that wants no commit beside it; guards the rest
 	conn *connection
 	statements
+	isSynced bool  // what is committed next is on the disk before it can be seen
 	reserved int64 // the sequence row as this process committed it last; unknown before
 	next     int64 // the next commit number
 
@@ -76,7 +78,15 @@ func (w *writer) begin(ctx context.Context) error {
 		return err
 	}
 	for {
-		err := drain(w.immediate)
+		err := w.sync(!w.IsAsync())
+		if err == nil {
+			err = drain(w.immediate)
+		}
+		if err == nil && !w.isSynced && !w.isRelaxed && !w.IsAsync() { // somebody has come meanwhile who wants it synced
+			if err = drain(w.undo); err == nil {
+				continue
+			}
+		}
 		switch {
 		case err == nil:
 			w.noteLock(true)
@@ -90,7 +100,22 @@ func (w *writer) begin(ctx context.Context) error {
 		if err := w.db.awaitNotice(ctx, busyPause); err != nil {
 			return fmt.Errorf("sqlite: wait for another process that is writing %s: %w", w.db.path, err)
 		}
+		w.Regather()
 	}
+}
+
+// sync makes the next commit one that is on the disk when it can be seen, or one that gets there with a later one
+// ([backend.AsyncCommitter]). SQLite takes it between transactions alone.
+func (w *writer) sync(want bool) error {
+	want = want && !w.isRelaxed
+	if want == w.isSynced {
+		return nil
+	}
+	err := execute(w.conn.conn, synchronous(want))
+	if err == nil {
+		w.isSynced = want
+	}
+	return err
 }
 
 // noteLock reports that others have held the write lock for long, and when it is free again.
@@ -139,12 +164,12 @@ func (s *statements) prepare(c *driver.Conn) (err error) {
 	return nil
 }
 
-func newWriter(db *DB, c *driver.Conn) (*writer, error) {
+func newWriter(db *DB, c *driver.Conn, o options) (*writer, error) {
 	conn, err := newConnection(c)
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{db: db, conn: conn, reserved: unknown, known: map[string]*driver.Stmt{}, slowLock: slowLock, shares: shares{pause: sharedPause}}
+	w := &writer{db: db, conn: conn, isRelaxed: o.relaxed, isSynced: !o.relaxed, reserved: unknown, known: map[string]*driver.Stmt{}, slowLock: slowLock, shares: shares{pause: sharedPause}}
 	w.Queue = occ.NewQueue(w.lead, db.log.Clock)
 	err = c.SetAuthorizer(w)
 	if err == nil {

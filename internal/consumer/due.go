@@ -92,6 +92,7 @@ func (c *consumer) moveRows(ctx context.Context, rows, from backend.Key) error {
 	for {
 		var moved movedRows
 		err := c.DB.Transact(ctx, func(tx backend.Tx) (err error) {
+			backend.CommitAsync(tx) // what is lost is moved again
 			moved, err = c.moveSome(tx, rows, from, limit)
 			return err
 		})

@@ -89,7 +89,13 @@ func (h Handle) callQueued(ctx context.Context, m tenant.Message, how tenant.How
 	call := p.Expect(h.Ref)
 	defer p.Forget(call)
 	a := p.Announce(call)
-	known, err := h.pushWith(ctx, a.Write, how, tenant.NewEnvelope(m, tenant.Address(p.ID, call.Secret)))
+	also := func(tx backend.Tx) error {
+		if how.Once == "" { // nobody is told of it but by its answer: of one with a key, who sends it again is
+			backend.CommitAsync(tx)
+		}
+		return a.Write(tx)
+	}
+	known, err := h.pushWith(ctx, also, how, tenant.NewEnvelope(m, tenant.Address(p.ID, call.Secret)))
 	a.Ended(err)
 	if err != nil {
 		return nil, err

@@ -250,6 +250,7 @@ var (
 func (t *visit) confirmEmpty() error {
 	c, ref, keys, label := t.c, t.Ref, t.Keys, t.Label()
 	err := c.DB.Transact(c.Base, func(tx backend.Tx) error {
+		backend.CommitAsync(tx) // a mark that stays leads here again
 		fence, version := tx.Get(keys.Fence()), tx.Get(keys.Version())
 		empty, err := keys.Queue().IsEmpty(tx)
 		if err != nil {

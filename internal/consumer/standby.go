@@ -333,6 +333,7 @@ func (c *consumer) pulse(ctx context.Context) {
 		case works:
 			beats = true
 			_ = c.DB.Transact(c.Base, func(tx backend.Tx) error { // peers go on without it
+				backend.CommitAsync(tx) // no power cut takes it and leaves us
 				c.Process.Beat(tx, isBusy)
 				return nil
 			})

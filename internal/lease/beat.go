@@ -99,6 +99,7 @@ func (k *Keeper) beatOnce() (bell []byte, err error) {
 	}
 	beat, bellKey, _ := tenant.HolderKeys(k.env.HolderName())
 	err = k.env.DB.Transact(ctx, func(tx backend.Tx) (err error) {
+		backend.CommitAsync(tx) // no power cut takes it and leaves us
 		if bell, err = tenant.Peek(tx, bellKey); err == nil {
 			tx.Set(beat, []byte(rand.Text()))
 		}

@@ -374,6 +374,7 @@ func (p *Process) tell(ctx context.Context, changed bool) error {
 	known, absent := p.isKnown(), false
 	p.mu.Unlock()
 	err := p.db.Transact(ctx, func(tx backend.Tx) (err error) {
+		backend.CommitAsync(tx) // no power cut takes it and leaves us
 		if absent, err = p.renew(tx, known); err == nil && changed && !absent {
 			err = p.writeAbilities(tx)
 		}

@@ -39,7 +39,6 @@ type Queue struct {
 	leading bool
 	served  int   // by the last group
 	began   int64 // when a group was picked last
-	took    int64 // from its being picked until it was served
 	ended   error // why nothing is queued any more
 
 	more chan struct{} // hands the lead to Run
@@ -52,6 +51,8 @@ const (
 	gatherMax    = int64(100 * time.Microsecond)
 	gatherEnough = 64
 	regatherMax  = int64(500 * time.Microsecond)
+
+	regatherWithin = int64(20 * time.Millisecond) // later, nobody is expected back
 )
 
 // restTick is how often Rest looks.
@@ -183,14 +184,17 @@ func (q *Queue) until(expected int, limit int64) {
 	}
 }
 
-// Regather waits until as many have come as were served last, for a share of the time that this took. A store that others
+// Regather waits until as many have come as were served last, for a share of the time since that began. A store that others
 // write to as well is asked to do so before a group: the answers from another process make many callers come back at once,
 // and who is a group of one waits for that process before it can be the next.
 func (q *Queue) Regather() {
 	q.mu.Lock()
-	expected, limit := min(q.served, gatherEnough), q.clock()+min(q.took/gatherShare, regatherMax)
+	now, expected := q.clock(), min(q.served, gatherEnough)
+	since := now - q.began
 	q.mu.Unlock()
-	q.until(expected, limit)
+	if since < regatherWithin {
+		q.until(expected, now+min(since/gatherShare, regatherMax))
+	}
 }
 
 // Pick takes the whole queue.
@@ -215,7 +219,7 @@ func (q *Queue) Serve(members []*Tx, own *Tx) {
 	}
 	clear(members)
 	q.mu.Lock()
-	q.spare, q.served, q.took = members[:0], len(members), q.clock()-q.began
+	q.spare, q.served = members[:0], len(members)
 	q.mu.Unlock()
 }
 
@@ -224,6 +228,13 @@ func (q *Queue) Waiting() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.queue)
+}
+
+// IsAsync reports whether the commits of all who wait may reach the disk with later ones.
+func (q *Queue) IsAsync() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return !slices.ContainsFunc(q.queue, func(t *Tx) bool { return !t.isAsync })
 }
 
 // Refuse gives all members the same error.

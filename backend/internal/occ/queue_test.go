@@ -29,7 +29,7 @@ func TestWhatEndedBeforeIsNotCommitted(t *testing.T) {
 func TestRegather(t *testing.T) {
 	var now int64
 	q := NewQueue(nil, func() int64 { now += gatherMax / 10; return now })
-	q.queue, q.served, q.took = []*Tx{{}, {}}, 2, gatherShare*gatherMax
+	q.queue, q.served, q.began = []*Tx{{}, {}}, 2, -gatherShare*gatherMax
 	if q.Regather(); now > gatherMax/10 {
 		t.Errorf("it waits %d ns for those who are there", now)
 	}
@@ -37,6 +37,11 @@ func TestRegather(t *testing.T) {
 	if q.Regather(); now < gatherMax || now > 2*gatherMax {
 		t.Errorf("it waits %d ns for those who do not come", now)
 	}
+	q.began, now = -regatherWithin, 0
+	if q.Regather(); now > gatherMax/10 {
+		t.Errorf("it waits %d ns when all have been away for long", now)
+	}
+	q.began = -gatherShare * gatherMax
 	go func() {
 		q.mu.Lock()
 		defer q.mu.Unlock()

@@ -35,6 +35,7 @@ type Tx struct {
 	outcome    *outcome
 	arena      arena
 
+	isAsync bool // its commit may reach the disk with a later one
 	fresh   bool // reads the store, whatever is remembered
 	guessed bool // its first read is what was remembered, and was not compared with the store
 	recalls bool // its first read is to be remembered
@@ -338,6 +339,9 @@ func (t *Tx) Exec(s backend.Statement) {
 		t.statements = append(t.statements, s)
 	}
 }
+
+// CommitAsync implements [backend.AsyncCommitter]. A store that has no use for it does not ask ([Queue.IsAsync]).
+func (t *Tx) CommitAsync() { t.isAsync = true }
 
 // Statements are run before t is absorbed. When one fails, t is not committed.
 func (t *Tx) Statements() []backend.Statement { return t.statements }
