@@ -13,6 +13,7 @@ import (
 	"github.com/dserver-go/dserver/backend"
 	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/internal/tenant"
 )
 
 // A power cut ends all processes and takes the asynchronous commits that came last. Whatever somebody was told of is there
@@ -112,6 +113,19 @@ func cutPower(t *testing.T, random *rand.Rand) (lost int) {
 			}
 		})
 	}
+	paused := map[string]bool{} // by an operator who was told so, before the power cut
+	senders.Go(func() {
+		db := lags.on(processes[len(processes)-1])
+		for i := 0; ctx.Err() == nil; i++ {
+			id := fmt.Sprint("paused-", i)
+			if types.At(db, id).Pause(ctx) != nil {
+				return
+			}
+			mu.Lock()
+			paused[id] = left == nil
+			mu.Unlock()
+		}
+	})
 	<-ctx.Done()
 	for _, db := range processes {
 		must(t, db.Close())
@@ -129,5 +143,61 @@ func cutPower(t *testing.T, random *rand.Rand) (lost int) {
 			t.Errorf("%s of %s is there %d times, %v; somebody was told of it: %v", id, f.server, n, err, f.told)
 		}
 	}
+	for id, told := range paused {
+		status, err := types.At(db, id).Status(context.Background())
+		if must(t, err); told && !status.Paused {
+			t.Errorf("%s is not paused, which somebody was told", id)
+		}
+	}
 	return lost
+}
+
+// A claim says what is handled in case that this ends its process. It may end the machine.
+func TestClaimsAreSynced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := backendtest.NewStore()
+		types := stations(&tally{n: map[string]int{}}, 3)
+		must(t, types.At(store.Open(), "s").Cast(t.Context(), Pass{ID: "1"}))
+		claims := &claimsDB{Database: store.Open()}
+		defer run(t, dserver.Consumer{}, claims, types)()
+		<-time.After(time.Second)
+		if claims.synced == 0 || claims.unsynced > 0 {
+			t.Errorf("%d claims were synced, and %d were not", claims.synced, claims.unsynced)
+		}
+	})
+}
+
+// claimsDB counts the commits that claim the server s, by whether they are synced.
+type claimsDB struct {
+	backend.Database
+	synced, unsynced int
+}
+
+func (d *claimsDB) Transact(ctx context.Context, fn func(backend.Tx) error) error {
+	var last *claimingTx
+	err := d.Database.Transact(ctx, func(tx backend.Tx) error {
+		last = &claimingTx{Tx: tx}
+		return fn(last)
+	})
+	switch {
+	case err != nil || !last.claims:
+	case last.isAsync:
+		d.unsynced++
+	default:
+		d.synced++
+	}
+	return err
+}
+
+type claimingTx struct {
+	backend.Tx
+	isAsync, claims bool
+}
+
+func (t *claimingTx) CommitAsync() { t.isAsync = true }
+
+func (t *claimingTx) Set(key backend.Key, value []byte) {
+	t.claims = t.claims || tenant.ReadyClaims(tenant.Ref{Type: "station", ID: "s"}).Tree().Contains(key)
+	t.Tx.Set(key, value)
 }

@@ -113,6 +113,60 @@ func TestAGroupIsSyncedForOneOfIt(t *testing.T) {
 	}
 }
 
+// The numbers of commits that a power cut took are not those of others later: somebody may remember them.
+func TestNumbersThatAPowerCutTookDoNotComeBack(t *testing.T) {
+	db, disk := openFaulty(t)
+	handles := []*DB{db, openAt(t, disk.path)}
+	for _, db := range handles {
+		mustSet(t, db, "before", "1")
+	}
+	disk.watchDisk(t)
+	appendAsync := func(db *DB) (version backend.Versionstamp) {
+		t.Helper()
+		var later backend.Future[backend.Versionstamp]
+		err := db.Transact(t.Context(), func(tx backend.Tx) error {
+			backend.CommitAsync(tx)
+			tx.Append(backend.NewKey("log"), nil)
+			later = tx.Version()
+			return nil
+		})
+		if err == nil {
+			version, err = later.Get()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return version
+	}
+	for range 3 {
+		before := disk.synced.Load()
+		var last backend.Versionstamp
+		for i := range maxUnsynced { // less than each of them may lose
+			last = appendAsync(handles[i%2])
+		}
+		if n := disk.synced.Load() - before; n > 2 {
+			t.Errorf("%d asynchronous groups took %d fsyncs", maxUnsynced, n)
+		}
+		left := disk.cut(t)
+		if first := appendAsync(left); first.Compare(last) <= 0 {
+			t.Fatalf("%v came before the power cut, and %v after it", last, first)
+		}
+	}
+	db.writer.turn.Lock()
+	db.writer.unsynced = maxUnsynced
+	db.writer.turn.Unlock()
+	before := disk.synced.Load()
+	appendAsync(db)
+	if disk.synced.Load() == before {
+		t.Errorf("%d groups in a row were not synced, and so was the next", maxUnsynced)
+	}
+	before = disk.synced.Load()
+	appendAsync(openAt(t, disk.path))
+	if disk.synced.Load() == before {
+		t.Error("the first group of a handle, which says where its numbers begin, was not synced")
+	}
+}
+
 // A power cut takes nothing that was acknowledged, but for asynchronous commits: these go from the end, and none that a
 // commit has seen that stays.
 func TestPowerCutTakesNoSyncedCommit(t *testing.T) {
@@ -159,7 +213,11 @@ func TestPowerCutTakesNoSyncedCommit(t *testing.T) {
 			synced := acknowledged
 			mu.Unlock()
 			seen := checkCount(t, db)
-			left := checkCount(t, disk.cut(t))
+			after := disk.cut(t)
+			left := checkCount(t, after)
+			if err := after.Close(); err != nil {
+				t.Fatal(err)
+			}
 			if left < synced {
 				t.Fatalf("%d were acknowledged, and a power cut leaves %d", synced, left)
 			}

@@ -27,6 +27,7 @@ type writer struct {
 	conn *connection
 	statements
 	isSynced bool  // what is committed next is on the disk before it can be seen
+	unsynced int   // groups in a row that were not
 	reserved int64 // the sequence row as this process committed it last; unknown before
 	next     int64 // the next commit number
 
@@ -61,10 +62,12 @@ func (w *writer) lead(ctx context.Context, own *occ.Tx) (served int) {
 		own.Result = err
 		return 0
 	}
-	members := w.Pick()
+	var members []*occ.Tx
 	if err == nil {
+		members = w.pick()
 		w.commit(members)
 	} else {
+		members = w.Pick()
 		occ.Refuse(members, err)
 	}
 	served = len(members)
@@ -78,14 +81,9 @@ func (w *writer) begin(ctx context.Context) error {
 		return err
 	}
 	for {
-		err := w.sync(!w.IsAsync())
+		err := w.sync(w.needsSync())
 		if err == nil {
 			err = drain(w.immediate)
-		}
-		if err == nil && !w.isSynced && !w.isRelaxed && !w.IsAsync() { // somebody has come meanwhile who wants it synced
-			if err = drain(w.undo); err == nil {
-				continue
-			}
 		}
 		switch {
 		case err == nil:
@@ -104,10 +102,27 @@ func (w *writer) begin(ctx context.Context) error {
 	}
 }
 
+// maxUnsynced bounds how many groups in a row are not synced, so that no more numbers of commits are lost than lostNumbers.
+const maxUnsynced = 100
+
+// needsSync reports whether the next group has to be synced.
+func (w *writer) needsSync() bool {
+	return !w.isRelaxed && (w.reserved == unknown || w.unsynced >= maxUnsynced || !w.IsAsync())
+}
+
+// pick takes the group. One that is not synced has those alone that need not be: who has come meanwhile is in the next.
+func (w *writer) pick() []*occ.Tx {
+	if w.isSynced || w.isRelaxed {
+		w.unsynced = 0
+		return w.Pick()
+	}
+	w.unsynced++
+	return w.PickAsync()
+}
+
 // sync makes the next commit one that is on the disk when it can be seen, or one that gets there with a later one
 // ([backend.AsyncCommitter]). SQLite takes it between transactions alone.
 func (w *writer) sync(want bool) error {
-	want = want && !w.isRelaxed
 	if want == w.isSynced {
 		return nil
 	}

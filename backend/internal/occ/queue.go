@@ -203,11 +203,31 @@ func (q *Queue) Pick() []*Tx {
 	defer q.mu.Unlock()
 	members := q.queue
 	q.queue, q.spare = q.spare[:0], nil
+	q.pick(members)
+	return members
+}
+
+// PickAsync takes those whose commits may reach the disk with later ones. The others stay.
+func (q *Queue) PickAsync() []*Tx {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	members := q.spare[:0]
+	q.spare = nil
+	q.queue = slices.DeleteFunc(q.queue, func(t *Tx) bool {
+		if t.isAsync {
+			members = append(members, t)
+		}
+		return t.isAsync
+	})
+	q.pick(members)
+	return members
+}
+
+func (q *Queue) pick(members []*Tx) {
 	q.began = q.clock()
 	for _, m := range members {
 		m.place.picked = true
 	}
-	return members
 }
 
 // Serve tells the members of a pick that their Results are known.
