@@ -127,8 +127,8 @@ type AsyncCommitter interface {
 	// CommitAsync says that nobody outside of the store's machine is told of this transaction, or of what others made of it,
 	// before one without CommitAsync is committed after it: so of the message of a call, whose answer is such a commit.
 	// Transact may return then, and others may see the transaction, before it would survive a power cut. A power cut takes such
-	// commits from the end alone: none that one without CommitAsync came after, of whatever process. The death of a process takes
-	// nothing.
+	// commits from the end alone: what one without CommitAsync came after stays with it, of whatever process they are. The death
+	// of a process takes nothing.
 	//
 	// A store whose users outlive its machine ignores it. The name is PostgreSQL's, which asks for no such condition.
 	CommitAsync()

@@ -192,6 +192,9 @@ func (w *writer) write(x *occ.Write) error {
 // publish makes a committed group known to this process.
 func (w *writer) publish(group *occ.Record) {
 	w.reserved = w.owned.Load()
+	if w.unsynced++; w.isSynced {
+		w.unsynced = 0
+	}
 	pages := w.pagesOf(group) // before its values are dropped
 	w.db.log.Publish(group)
 	w.db.watches.Fire(group)

@@ -113,10 +113,8 @@ func (w *writer) needsSync() bool {
 // pick takes the group. One that is not synced has those alone that need not be: who has come meanwhile is in the next.
 func (w *writer) pick() []*occ.Tx {
 	if w.isSynced || w.isRelaxed {
-		w.unsynced = 0
 		return w.Pick()
 	}
-	w.unsynced++
 	return w.PickAsync()
 }
 

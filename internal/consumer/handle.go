@@ -90,7 +90,7 @@ func (h Handle) callQueued(ctx context.Context, m tenant.Message, how tenant.How
 	defer p.Forget(call)
 	a := p.Announce(call)
 	also := func(tx backend.Tx) error {
-		if how.Once == "" { // nobody is told of it but by its answer: of one with a key, who sends it again is
+		if how.Once == "" { // else who sends it again is told that it is there, and so without its answer
 			backend.CommitAsync(tx)
 		}
 		return a.Write(tx)
