@@ -575,12 +575,14 @@ func TestAClockThatWasPutRightIsToldOfNoMore(t *testing.T) {
 			log := &logged{t: t}
 			run(t, dserver.Consumer{Logger: log.logger()}, db, journals)
 			run(t, dserver.Consumer{}, other, journals)
-			<-time.After(time.Hour)
 			aheadOf := func() (d time.Duration) {
 				for _, p := range consumersOf(t, db) {
 					d += p.Ahead
 				}
 				return d
+			}
+			for n := 0; n < 24 && aheadOf() <= time.Second; n++ { // beats and looks may be out of step for an hour or two
+				<-time.After(time.Hour)
 			}
 			if d := aheadOf(); d <= time.Second || d > c.ahead {
 				t.Errorf("it is %v ahead", d)

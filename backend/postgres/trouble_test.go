@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -115,6 +116,26 @@ func TestReadsOutliveSilentConnections(t *testing.T) {
 	}
 }
 
+// awaitClean waits until no connection is away to end what is open on it, from where it would come back.
+func (p *pool) awaitClean() {
+	clean := func() int {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if slices.ContainsFunc(p.idle, func(c *connection) bool { return c.isDirty }) {
+			return -1
+		}
+		return len(p.idle)
+	}
+	for last := -1; ; {
+		<-time.After(4 * dirtyMax)
+		n := clean()
+		if n > 0 && n == last {
+			return
+		}
+		last = n
+	}
+}
+
 // Connections that are being made keep nobody from one that is there.
 func TestReadsDoNotWaitForConnectionsThatAreNotMade(t *testing.T) {
 	t.Parallel()
@@ -122,6 +143,7 @@ func TestReadsDoNotWaitForConnectionsThatAreNotMade(t *testing.T) {
 	db := openTest(t, pgtest.Name(t), n.option)
 	must(t, read(t.Context(), db, "a"))
 	db.pool.awaitPlaces(t)
+	db.pool.awaitClean()
 	db.pool.mu.Lock()
 	only := db.pool.idle[0]
 	db.pool.idle = db.pool.idle[1:]
