@@ -14,34 +14,38 @@ import (
 //
 //  1. While nobody else was seen to commit, its members are validated from memory (occ), as if no other process had
 //     committed since, and one round trip does the rest: it takes the lock, finds the clock as this process left it, writes
-//     and ends. Where the clock is another, nothing is done. A group that relies on nothing that it read goes that way
-//     whoever commits, with the newest clock that was heard of.
-//  2. Else in two steps: a transaction takes the lock and reads again what the members have read; they are validated by
-//     value; the second round trip writes and commits. While the lock is held nobody else commits.
-//  3. With the writes goes a row of the session and the number of the attempt. A server that answers an ERROR has not
+//     and ends. Where the clock is another, nothing is done.
+//  2. While others commit it is one round trip as well (leap.go): it takes the lock, compares what the members have read
+//     with what is stored, leaps over the clock, writes and ends. The numbers are drawn before, from a clock that goes on
+//     by itself. Where something is another, or the clock has passed the numbers, nothing is done.
+//  3. What was not done goes in two steps: a transaction takes the lock and reads again what the members have read; they
+//     are validated by value; the second round trip writes and commits. While the lock is held nobody else commits, so it
+//     is held for a round trip longer.
+//  4. With the writes goes a row of the session and the number of the attempt. A server that answers an ERROR has not
 //     committed. After any other error nothing is known, nor after a warning, as where the wait for a synchronous standby
 //     was cancelled.
-//  4. What is unknown is resolved before anything else is committed or anybody is told: a transaction takes the lock, which
-//     waits for an attempt that is under way; moves the clock, so that an attempt that comes later does nothing; and looks
-//     for the row. It commits itself, so all before it is durable, on synchronous standbys too. This goes on until it is
-//     known, and the database is open.
-//  5. If the row is not there, and the session's neither, others took this process for dead (session.go), or the server
+//  5. What is unknown is resolved before anything else is committed or anybody is told: a transaction takes the lock, which
+//     waits for an attempt that is under way; moves the clock beyond where the attempt expects it and beyond its numbers,
+//     so that an attempt that comes later does nothing; and looks for the row. It commits itself, so all before it is
+//     durable, on synchronous standbys too. This goes on until it is known, and the database is open.
+//  6. If the row is not there, and the session's neither, others took this process for dead (session.go), or the server
 //     was replaced by one that never had it: nothing can be known, and the answer is ErrCommitUnknown.
-//  6. The clock that this process left is not trusted on another connection, and not without the row of its last commit:
+//  7. The clock that this process left is not trusted on another connection, and not without the row of its last commit:
 //     after a failover that lost commits, others may have moved the clock to the same number.
 //
-// docs/decisions/0017-postgres.md has the attacks that made these rules, and what happens when something dies.
+// docs/decisions/0017-postgres.md and 0032-leaps.md have the attacks that made these rules, and what happens when something
+// dies.
 
 // commit commits members as one transaction of the server and sets their results.
 func (w *writer) commit(members []*occ.Tx) {
 	err := errNeedsLook
 	var group *occ.Record
 	switch {
-	case w.clock == unknown, executes(members):
-	case !w.db.log.IsShared():
-		group, err = w.commitAtOnce(members, w.clock)
-	case isBlind(members):
-		group, err = w.commitAtOnce(members, max(w.clock, w.heard.Load()))
+	case executes(members):
+	case w.db.log.IsShared():
+		group, err = w.commitByLeaps(members)
+	case w.clock != unknown:
+		group, err = w.commitAtOnce(members)
 	}
 	if errors.Is(err, errNeedsLook) {
 		group, err = w.commitAfterLook(members)
@@ -68,23 +72,10 @@ func (w *writer) commit(members []*occ.Tx) {
 	w.db.watches.Fire(group)
 }
 
-// isBlind reports whether no member relies on anything that it has read.
-func isBlind(members []*occ.Tx) bool {
-	isBlind := true
-	for _, t := range members {
-		t.Conflicts(func(backend.Key) { isBlind = false }, func(backend.Range) { isBlind = false })
-	}
-	return isBlind
-}
-
-// commitAtOnce is 1, after the commit of this number, which others may have made. It returns errNeedsLook where there are
-// newer ones.
-func (w *writer) commitAtOnce(members []*occ.Tx, clock int64) (*occ.Record, error) {
-	group := &occ.Record{Foreign: clock != w.clock}
-	if group.Foreign {
-		w.sums.forget()
-	}
-	next, err := w.admit(members, group, clock+1, noLook{})
+// commitAtOnce is 1. It returns errNeedsLook where others have committed.
+func (w *writer) commitAtOnce(members []*occ.Tx) (*occ.Record, error) {
+	group := &occ.Record{}
+	next, err := w.admit(members, group, w.clock+1, noLook{})
 	if err != nil || group.IsEmpty() {
 		return group, err
 	}
@@ -93,7 +84,7 @@ func (w *writer) commitAtOnce(members []*occ.Tx, clock int64) (*occ.Record, erro
 		b.add(w.conn.sql.settings)
 	}
 	b.add(w.conn.sql.lock)
-	hears, err := w.send(b, group, clock, next-1, w.last)
+	_, hears, err := w.send(b, group, move{sql: w.conn.sql.advance, clock: w.clock, number: next - 1, last: w.last})
 	if codeOf(err) == codeMoved {
 		w.clock = unknown
 		w.db.log.SawForeign()
@@ -102,12 +93,13 @@ func (w *writer) commitAtOnce(members []*occ.Tx, clock int64) (*occ.Record, erro
 	return group, w.settle(hears, next-1, err)
 }
 
-// commitAfterLook is 2.
+// commitAfterLook is 3.
 func (w *writer) commitAfterLook(members []*occ.Tx) (*occ.Record, error) {
 	now, clock, isOurs, err := w.look(members)
 	if err != nil {
 		return nil, w.failed(err)
 	}
+	w.follow(clock)
 	group := &occ.Record{Foreign: clock != w.clock || !isOurs}
 	if group.Foreign {
 		w.sums.forget()
@@ -120,12 +112,11 @@ func (w *writer) commitAfterLook(members []*occ.Tx) (*occ.Record, error) {
 		return nil, w.failed(err)
 	}
 	if group.IsEmpty() {
-		if w.conn.script(w.db.life, "ROLLBACK") != nil {
-			w.drop() // which ends its transaction as well
-		}
+		w.rollBack()
 		return group, nil
 	}
-	hears, err := w.send(&bundle{c: w.conn}, group, clock, next-1, unknown)
+	b := &bundle{c: w.conn, isBegun: true}
+	_, hears, err := w.send(b, group, move{sql: b.c.sql.advance, clock: clock, number: next - 1, last: unknown})
 	if isRefusal(err) {
 		w.drop() // its transaction is over, and is still to be rolled back
 		if mayBeOfStatements(err) && w.blame.Refuse(members, fmt.Errorf("postgres: %w", err)) {
@@ -135,26 +126,39 @@ func (w *writer) commitAfterLook(members []*occ.Tx) (*occ.Record, error) {
 	return group, w.settle(hears, next-1, err)
 }
 
-// send adds a group to b, which has the lock or is about to take it, and sends it. A transaction of several steps ends
-// with it.
-func (w *writer) send(b *bundle, group *occ.Record, clock, number, last int64) (hears bool, err error) {
-	isStep := len(b.sqls) == 0
+// rollBack ends a transaction of which nothing is to be committed.
+func (w *writer) rollBack() {
+	if w.conn.script(w.db.life, "ROLLBACK") != nil {
+		w.drop() // which ends it as well
+	}
+}
+
+// move is how a commit moves the clock: by this statement, from a clock to the number of its last member, where the row
+// of this session's attempt last is there, if that is not unknown.
+type move struct {
+	sql                 string
+	clock, number, last int64
+}
+
+// send adds a group to b, which has the lock or is about to take it, and sends it. It returns where the clock was, and
+// whether others listen. A transaction that has begun ends with it.
+func (w *writer) send(b *bundle, group *occ.Record, m move) (before int64, hears bool, err error) {
 	if w.db.options.relaxed {
 		b.add(b.c.sql.relax)
 	}
 	advance := len(b.sqls)
-	w.addWrites(b, group, clock, number, last)
+	w.addWrites(b, group, m)
 	sums := -1
 	if b.sqls[len(b.sqls)-1] == b.c.sql.add {
 		sums = len(b.sqls) - 1
 	}
-	if isStep {
+	if b.isBegun {
 		b.add(b.c.sql.commit)
 	}
 	b.c.warned = false
 	results, err := b.send(w.db.life)
 	if err != nil {
-		return false, &unsent{err}
+		return 0, false, &unsent{err}
 	}
 	for i := 0; results.NextResult(); i++ {
 		result := results.ResultReader()
@@ -163,11 +167,12 @@ func (w *writer) send(b *bundle, group *occ.Record, clock, number, last int64) (
 		}
 		for result.NextRow() { // all are read, or the next would not be found
 			if i == advance {
-				hears = int64Of(result.Values()[1]) > 0
+				row := result.Values()
+				before, hears = int64Of(row[0]), int64Of(row[2]) > 0
 			}
 		}
 	}
-	return hears, results.Close()
+	return before, hears, results.Close()
 }
 
 // unsent is an error before a commit was sent.
@@ -182,6 +187,7 @@ func (w *writer) settle(hears bool, number int64, err error) error {
 	switch {
 	case err == nil && !w.conn.warned:
 		w.clock, w.hears = number, hears
+		w.follow(number)
 		w.sums.committed()
 		w.passed()
 		return nil
@@ -255,7 +261,7 @@ func (w *writer) admit(members []*occ.Tx, group *occ.Record, next int64, now occ
 	return next, nil
 }
 
-// resolve finds out whether the newest attempt was committed, whose commit ended in cause (4, 5). It returns nil when it
+// resolve finds out whether the newest attempt was committed, whose commit ended in cause (5, 6). It returns nil when it
 // was, and ErrLost when it never will be.
 func (w *writer) resolve(cause error) error {
 	w.db.counts.unknown.Add(1)
@@ -292,6 +298,8 @@ func (w *writer) lookUp() (int64, error) {
 	}
 	c, b := w.conn, &bundle{c: w.conn}
 	b.add(c.sql.beginCommit) // whatever the isolation is elsewhere: what is looked for may be committed while it waits
+	b.add(c.sql.lock)
+	b.add(c.sql.raise, int64Parameter(w.number))
 	b.add(c.sql.resolve, int64Parameter(w.session), int64Parameter(w.attempt))
 	b.add(c.sql.commit)
 	c.warned = false
@@ -301,8 +309,8 @@ func (w *writer) lookUp() (int64, error) {
 	}
 	found := int64(0)
 	for i := 0; results.NextResult(); i++ {
-		if result := results.ResultReader(); i == 1 {
-			found = firstOf(result)
+		if n := firstOf(results.ResultReader()); i == 3 { // all are read, or the next would not be found
+			found = n
 		}
 	}
 	err = results.Close()

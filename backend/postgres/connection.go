@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"strings"
 	"time"
 
@@ -36,10 +37,10 @@ type statements struct {
 	scans, scansBytes                                                                  string
 
 	// Of a commit, in their order.
-	beginCommit, bound, lock, relax, clock, keys, ranges            string
-	advance, forget, wipe, wipeLong, remove, set, add, long, commit string
+	beginCommit, bound, lock, relax, clock, keys, ranges, compare         string
+	advance, leap, forget, wipe, wipeLong, remove, set, add, long, commit string
 
-	resolve, look, hear, enter string
+	raise, resolve, look, hear, enter string
 }
 
 // A range that stops after so many bytes looks at the lengths of what its limit lets it look at: without a limit, of so
@@ -54,7 +55,7 @@ func newStatements(o *options) *statements {
 	s := &statements{
 		begin:         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
 		chain:         "ROLLBACK AND CHAIN",
-		settings:      "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)",
+		settings:      "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true)",
 		get:           "SELECT v FROM $S.kv WHERE k = $1",
 		forward:       "SELECT k, v FROM $S.kv WHERE k >= $1 AND k < $2 ORDER BY k LIMIT $3",
 		backward:      "SELECT k, v FROM $S.kv WHERE k >= $1 AND k < $2 ORDER BY k DESC LIMIT $3",
@@ -72,8 +73,8 @@ func newStatements(o *options) *statements {
 	s.scansBytes = fmt.Sprintf(many, forMany.Replace(s.forwardBytes))
 	s.ofCommit()
 	for _, q := range []*string{&s.get, &s.forward, &s.backward, &s.forwardBytes, &s.backwardBytes, &s.longs, &s.scans,
-		&s.scansBytes, &s.lock, &s.bound, &s.clock, &s.keys, &s.ranges, &s.advance, &s.forget, &s.wipe, &s.wipeLong, &s.remove, &s.set, &s.add, &s.long,
-		&s.resolve, &s.look, &s.hear, &s.enter} {
+		&s.scansBytes, &s.lock, &s.bound, &s.clock, &s.keys, &s.ranges, &s.compare, &s.advance, &s.leap, &s.forget, &s.wipe,
+		&s.wipeLong, &s.remove, &s.set, &s.add, &s.long, &s.raise, &s.resolve, &s.look, &s.hear, &s.enter} {
 		*q = o.expand(*q)
 	}
 	return s
@@ -87,8 +88,11 @@ var forMany = strings.NewReplacer("$1", "r.b", "$2", "r.e", "$3", "r.n", "$4", "
 //   - bound bounds how long the server waits for the second step of a commit, and lock takes the clock's lock;
 //   - clock is twice the clock, plus one where the row of this session's last commit is there; keys and ranges are read
 //     again;
-//   - advance moves the clock, writes the row of the commit and notifies other sessions that listen, which it tells. Where
-//     the clock is not the one that is expected, or the row of the last commit is not there, it fails;
+//   - compare fails where a key has not the value that is expected, or a range not as many rows;
+//   - advance moves the clock, writes the row of the commit and notifies other sessions that listen. It tells where the
+//     clock was, and whether others listen. Where the clock is not the one that is expected, or the row of the last commit
+//     is not there, it fails; leap does so where the clock has passed the one that is given;
+//   - raise moves the clock as far as an attempt would have moved it, so that it fails when it comes later;
 //   - the others write. Of a head that stands at an end of a range, only a part may be in the range.
 func (s *statements) ofCommit() {
 	s.beginCommit = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
@@ -100,11 +104,18 @@ func (s *statements) ofCommit() {
 	s.keys = "SELECT k, v FROM $S.kv WHERE k = ANY ($1)"
 	s.ranges = "SELECT r.i, o.k, o.v FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS r (b, e, i), " +
 		"LATERAL (SELECT k, v FROM $S.kv WHERE k >= r.b AND k < r.e ORDER BY k) AS o ORDER BY r.i, o.k"
-	s.advance = "WITH commit AS (INSERT INTO $S.commits VALUES ($1, $3)) " +
-		"SELECT CASE WHEN last_value = $4 AND ($2::bigint < 0 OR " + ours + ") THEN setval('$S.clock', $5::bigint) " +
+	s.compare = "SELECT CASE WHEN EXISTS (SELECT FROM unnest($1::bytea[], $2::bytea[]) AS e (k, v) " +
+		"WHERE (SELECT o.v FROM $S.kv AS o WHERE o.k = e.k) IS DISTINCT FROM e.v) " +
+		"OR EXISTS (SELECT FROM unnest($3::bytea[], $4::bytea[], $5::bigint[]) AS r (b, e, n) WHERE " +
+		"(SELECT count(*) FROM (SELECT FROM $S.kv WHERE k >= r.b AND k < r.e LIMIT r.n + 1) AS o) <> r.n) " +
+		"THEN $S.moved() END"
+	const advance = "WITH commit AS (INSERT INTO $S.commits VALUES ($1, $3)) " +
+		"SELECT last_value, CASE WHEN last_value %s $4 AND ($2::bigint < 0 OR " + ours + ") THEN setval('$S.clock', $5::bigint) " +
 		"ELSE $S.moved() END, CASE WHEN EXISTS (SELECT FROM $S.sessions WHERE hears AND id <> $1) " +
 		"THEN (pg_notify('$C', $1 || ' ' || $5::bigint || ' ' || coalesce($6, '*')) IS NOT NULL)::integer + 1 " +
 		"ELSE 0 END FROM $S.clock"
+	s.advance, s.leap = fmt.Sprintf(advance, "="), fmt.Sprintf(advance, "<=")
+	s.raise = "SELECT setval('$S.clock', greatest(last_value, $1::bigint)) FROM $S.clock"
 	s.forget = "DELETE FROM $S.commits WHERE session = $1 AND attempt > $2 AND attempt <= $3"
 	s.wipe = "WITH r AS (SELECT * FROM unnest($1::bytea[], $2::bytea[]) AS r (b, e)), " +
 		"part AS (DELETE FROM $S.long USING r WHERE head >= b AND head < e) " +
@@ -215,8 +226,16 @@ func (c *connection) prepare(ctx context.Context, sql string) error {
 // bundle is several statements that go out together.
 type bundle struct {
 	c          *connection
+	isBegun    bool // a transaction that a COMMIT has to end
 	sqls       []string
 	parameters [][][]byte
+}
+
+// begin begins the transaction of a commit. It sees what was committed before each of its statements, whatever the isolation
+// is elsewhere.
+func (b *bundle) begin() {
+	b.add(b.c.sql.beginCommit)
+	b.isBegun = true
 }
 
 func (b *bundle) add(sql string, parameters ...[]byte) {
@@ -288,9 +307,10 @@ const (
 
 // array is a parameter that holds several, as the protocol has it, of bytea where nothing else is said.
 type array struct {
-	bytes []byte
-	count int
-	oid   uint32
+	bytes    []byte
+	count    int
+	oid      uint32
+	hasNulls byte
 }
 
 const arrayHead = 20 // dimensions, whether there is a null, type, length, first index
@@ -304,13 +324,22 @@ func (a *array) add(element []byte) {
 	a.count++
 }
 
+// addOrNull adds a NULL for nil.
+func (a *array) addOrNull(element []byte) {
+	a.add(element)
+	if element == nil {
+		binary.BigEndian.PutUint32(a.bytes[len(a.bytes)-4:], math.MaxUint32)
+		a.hasNulls = 1
+	}
+}
+
 // parameter is the array.
 func (a *array) parameter() []byte {
 	if a.count == 0 {
-		return []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, oidBytea}
+		return []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, byte(cmp.Or(a.oid, oidBytea))}
 	}
 	binary.BigEndian.PutUint32(a.bytes[0:], 1)
-	binary.BigEndian.PutUint32(a.bytes[4:], 0)
+	binary.BigEndian.PutUint32(a.bytes[4:], uint32(a.hasNulls))
 	binary.BigEndian.PutUint32(a.bytes[8:], cmp.Or(a.oid, oidBytea))
 	binary.BigEndian.PutUint32(a.bytes[12:], uint32(a.count))
 	binary.BigEndian.PutUint32(a.bytes[16:], 1)

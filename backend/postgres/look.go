@@ -11,7 +11,7 @@ import (
 	"github.com/dserver-go/dserver/backend/internal/occ"
 )
 
-// What the members of a group have read, read again while the clock's lock is held: step 2 of commit.go.
+// What the members of a group have read, read again while the clock's lock is held: 3 of commit.go.
 
 // noLook is what is known without a look.
 type noLook struct{}
@@ -35,12 +35,12 @@ func (w *writer) look(members []*occ.Tx) (now *current, clock int64, isOurs bool
 	now = &current{ctx: ctx, conn: c, values: map[string][]byte{}, ranges: map[string]int{}}
 	var keys, begins, ends array
 	for _, t := range members {
-		t.Conflicts(func(key backend.Key) {
+		t.Expects(func(key backend.Key, _ []byte) {
 			if _, isKnown := now.values[string(key)]; !isKnown && len(key) < headBytes {
 				now.values[string(key)] = nil
 				keys.add(key)
 			}
-		}, func(r backend.Range) {
+		}, func(r backend.Range, _ []backend.KeyValue) {
 			if _, isKnown := now.ranges[rangeName(r)]; !isKnown && !isLong(r) {
 				now.ranges[rangeName(r)] = begins.count
 				begins.add(r.Begin)
@@ -50,7 +50,7 @@ func (w *writer) look(members []*occ.Tx) (now *current, clock int64, isOurs bool
 	}
 	now.pairs = make([][]backend.KeyValue, begins.count)
 	b := &bundle{c: c}
-	b.add(c.sql.beginCommit)
+	b.begin()
 	if c.isPooled {
 		b.add(c.sql.settings)
 	}

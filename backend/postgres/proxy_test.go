@@ -161,7 +161,7 @@ func (w *wire) requests() {
 		switch m[0] {
 		case 'P': // a name and its statement
 			name, sql, _ := strings.Cut(string(m[5:]), "\x00")
-			if strings.Contains(sql, "setval") {
+			if strings.Contains(sql, "commits VALUES") {
 				w.advances[name] = true
 			}
 		case 'B': // a portal and the name of its statement

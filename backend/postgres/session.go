@@ -25,6 +25,7 @@ func (w *writer) enter(ctx context.Context) error {
 		return judge("make a session", err)
 	}
 	w.session, w.attempt, w.last, w.forgotten, w.clock = me, 0, 0, -1, clock
+	w.follow(clock)
 	w.db.session.id.Store(me)
 	w.db.session.isGone.Store(false)
 	return nil

@@ -141,7 +141,7 @@ func (db *DB) heard(_ *pgconn.PgConn, n *pgconn.Notification) {
 	}
 	db.log.SawForeign()
 	if clock, err := strconv.ParseInt(number, 10, 64); err == nil {
-		db.writer.heard.Store(max(clock, db.writer.heard.Load()))
+		db.writer.hear(clock)
 	}
 	if bells == "*" {
 		db.watches.Suspect()
@@ -177,7 +177,7 @@ func (db *DB) lookAround() error {
 		return err
 	}
 	db.ear.clock = clock
-	db.writer.heard.Store(clock) // a failover may have put it back
+	db.writer.follow(clock)
 	return nil
 }
 

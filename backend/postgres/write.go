@@ -16,14 +16,15 @@ import (
 const forgetEvery = 256
 
 // addWrites adds what a group does.
-func (w *writer) addWrites(b *bundle, group *occ.Record, clock, number, last int64) {
+func (w *writer) addWrites(b *bundle, group *occ.Record, m move) {
 	w.attempt++
+	w.number = m.number
 	var bells []byte
 	if w.hears {
 		bells = bellsOf(group)
 	}
 	sql, me := b.c.sql, int64Parameter(w.session)
-	b.add(sql.advance, me, int64Parameter(last), int64Parameter(w.attempt), int64Parameter(clock), int64Parameter(number), bells)
+	b.add(m.sql, me, int64Parameter(m.last), int64Parameter(w.attempt), int64Parameter(m.clock), int64Parameter(m.number), bells)
 	if w.last-w.forgotten > forgetEvery { // with the row of this one, nobody will ask for these
 		b.add(sql.forget, me, int64Parameter(w.forgotten), int64Parameter(w.last))
 	}

@@ -15,16 +15,18 @@ type writer struct {
 	*occ.Queue
 	db *DB
 
-	heard atomic.Int64 // the newest clock that the watches know of (watch.go)
+	ahead atomic.Int64 // of the clock that goes on by itself (leap.go)
 
 	// Of who leads.
 	conn      *connection // nil where there is none
 	session   int64       // of the attempts
 	clock     int64       // as this process left it; unknown after a commit that failed, and on another connection
-	attempt   int64       // number of the newest
-	last      int64       // number of the newest that was committed
+	attempt   int64       // the newest
+	number    int64       // of its last member, to which it moves the clock
+	last      int64       // the newest attempt that was committed
 	forgotten int64       // the rows of attempts up to this one are removed
 	hears     bool        // another session listened at the last commit
+	caution               // of leaps
 
 	// Of statements of the program's tables (statement.go).
 	blame    occ.Blame
@@ -36,7 +38,6 @@ const unknown = -1
 
 func newWriter(db *DB) *writer {
 	w := &writer{db: db, clock: unknown, suspects: map[string]time.Time{}}
-	w.heard.Store(unknown)
 	w.Queue = occ.NewRemoteQueue(w.lead, db.log.Clock, grace)
 	return w
 }

@@ -95,7 +95,8 @@ type Current interface {
 }
 
 // Lost reports whether t may not be committed after what was committed before group, and in group before it. Now is
-// asked only where other processes may have committed since the snapshot.
+// asked only where other processes may have committed since the snapshot. It is nil where the store itself compares what
+// t expects, before it commits.
 func (t *Tx) Lost(group *Record, now Current) (bool, error) {
 	if t.reads.isEmpty() {
 		return false, nil
@@ -110,20 +111,21 @@ func (t *Tx) Lost(group *Record, now Current) (bool, error) {
 	if group.wrote(&t.reads) {
 		return true, nil
 	}
-	if !foreign {
+	if !foreign || now == nil {
 		return false, nil
 	}
 	return t.reads.differ(now)
 }
 
-// Conflicts tells what t relies on, for a store that reads it together before it asks Lost.
-func (t *Tx) Conflicts(key func(backend.Key), r func(backend.Range)) {
+// Expects tells what t relies on: keys with their values, nil where there was none, and ranges with their pairs, in key
+// order. A store reads all of it together before it asks Lost, or compares it by itself.
+func (t *Tx) Expects(key func(k backend.Key, value []byte), r func(r backend.Range, pairs []backend.KeyValue)) {
 	for i := range t.reads.keys {
-		key(t.reads.keys[i].key)
+		key(t.reads.keys[i].key, t.reads.keys[i].value)
 	}
 	for i := range t.reads.ranges {
 		if x := &t.reads.ranges[i]; x.isConflict() {
-			r(x.r)
+			r(x.r, sorted(x.pairs))
 		}
 	}
 }

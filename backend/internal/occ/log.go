@@ -1,6 +1,7 @@
 package occ
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 )
@@ -44,7 +45,11 @@ func (l *Log) Publish(group *Record) {
 }
 
 // SawForeign notes that another process commits.
-func (l *Log) SawForeign() { l.shared.Store(l.Clock()) }
+func (l *Log) SawForeign() {
+	if now := l.Clock(); l.shared.Load() < now {
+		l.shared.Store(now)
+	}
+}
 
 // SinceForeign returns how long ago another process was last seen to commit, if ever.
 func (l *Log) SinceForeign() (time.Duration, bool) {
@@ -60,6 +65,9 @@ func (l *Log) IsShared() bool {
 	ago, ok := l.SinceForeign()
 	return ok && ago < sharedFor
 }
+
+// ExpectForeign takes it that others commit, however long ago they were seen to. Tests use it.
+func (l *Log) ExpectForeign() { l.shared.Store(math.MaxInt64) }
 
 // ForgetForeign takes it that nobody else commits, as after a second without. Tests use it.
 func (l *Log) ForgetForeign() { l.shared.Store(0) }
