@@ -57,12 +57,12 @@ func connect(path string) (cluster, error) {
 	return cluster{path, conn}, nil
 }
 
-// hasten makes watches fire about a millisecond after their commit. A storage server tells of a change a little before the
+// hasten makes watches fire about a quarter of a millisecond after their commit. A storage server tells of a change a little before the
 // commit is acknowledged, and then the library asks for read versions until it is: at once, and again each ten
 // milliseconds, for which most watches waited. That is a knob, set before the library's network runs. Where the program has
 // started that already watches are slower, and nothing else depends on it.
 var hasten = sync.OnceFunc(func() {
-	_ = fdb.Options().SetKnob("future_version_retry_delay=0.001")
+	_ = fdb.Options().SetKnob("future_version_retry_delay=0.00025")
 })
 
 // clusterLine is description:id@host:port,host:port.
