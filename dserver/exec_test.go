@@ -504,8 +504,13 @@ func TestACallThatWaitsForARowIsTriedAgain(t *testing.T) {
 	if n != 1 || err != nil {
 		t.Fatal(n, err)
 	}
-	time.AfterFunc(backend.ExecLockLimit+time.Second/2, letGo)
+	isLetGo := make(chan struct{})
+	time.AfterFunc(backend.ExecLockLimit+time.Second/2, func() {
+		defer close(isLetGo)
+		letGo()
+	})
 	if n, err := dserver.Call(ctx, s, Sell{Cents: 2}); n != 3 || err != nil {
 		t.Error(n, err)
 	}
+	<-isLetGo
 }
