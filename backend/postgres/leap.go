@@ -174,7 +174,10 @@ func (e *expected) add(t *occ.Tx) {
 }
 
 func (e *expected) pair(key backend.Key, value []byte) {
-	e.isLong = e.isLong || len(key) >= headBytes
+	if e.isTooMuch() { // no more is copied for nothing
+		return
+	}
+	e.isLong = len(key) >= headBytes
 	e.keys.add(key)
 	e.values.addOrNull(value)
 }

@@ -154,7 +154,10 @@ func TestALeapFailsWhereWhatWasReadIsAnother(t *testing.T) {
 				runs := 0
 				transact(t, db, func(tx backend.Tx) error {
 					err := read(tx)
-					if runs++; runs == 1 && err == nil {
+					if runs++; runs == 2 && db.writer.last == 0 {
+						t.Errorf("%s: it is not cautious", kind)
+					}
+					if runs == 1 && err == nil {
 						transact(t, other, func(tx backend.Tx) error { c.meanwhile(tx); return nil })
 						hears(db, other)
 					}
@@ -191,6 +194,18 @@ func TestWhatIsTooMuchForALeapIsCommitted(t *testing.T) {
 			t.Parallel()
 			db, other := sharing(t)
 			transact(t, db, func(tx backend.Tx) error { fill(tx); return nil })
+			hears(db, other)
+			bound := db.sql.bound
+			neverLooks(db)
+			err := db.Transact(t.Context(), func(tx backend.Tx) error {
+				_, err := tx.GetRange(backend.NewKey("many").Below(), backend.RangeOptions{}).Get()
+				tx.Set(backend.NewKey("written"), nil)
+				return err
+			})
+			if err == nil {
+				t.Error("it was compared")
+			}
+			db.sql.bound = bound
 			for want := 1; want <= 2; want++ {
 				hears(db, other)
 				runs := 0

@@ -145,5 +145,5 @@ func (w *writer) letEnd(patience time.Duration) {
 // close ends the connection, when nobody leads any more.
 func (w *writer) close() { w.drop() }
 
-// errNeedsLook ends a try to commit a group by what is remembered alone.
+// errNeedsLook ends a try to commit a group in one round trip: it did nothing, and the group goes by a look.
 var errNeedsLook = errors.New("postgres: other processes committed")
