@@ -43,7 +43,8 @@ func (w *writer) micros() int64 { return w.db.log.Clock() / int64(time.Microseco
 // caution counts the groups that go by a look, after leaps that failed. Most would of members that race with others, and of
 // a process that is so far from the server that it hears of the others late.
 type caution struct {
-	left, last int
+	left   int // of these groups
+	length int // how many they were after the latest leap that failed, and that one
 }
 
 const maxCaution = 16
@@ -56,11 +57,11 @@ func (c *caution) isCautious() bool {
 
 func (c *caution) leapt(isDone bool) {
 	if isDone {
-		c.last = 0
+		c.length = 0
 		return
 	}
-	c.last = min(2*c.last+1, maxCaution)
-	c.left = c.last
+	c.length = min(2*c.length+1, maxCaution)
+	c.left = c.length
 }
 
 // maxLeaps is how often a group leaps that has nothing to be compared. It fails only where the clock has passed its numbers.

@@ -154,7 +154,7 @@ func TestALeapFailsWhereWhatWasReadIsAnother(t *testing.T) {
 				runs := 0
 				transact(t, db, func(tx backend.Tx) error {
 					err := read(tx)
-					if runs++; runs == 2 && db.writer.last == 0 {
+					if runs++; runs == 2 && db.writer.length == 0 {
 						t.Errorf("%s: it is not cautious", kind)
 					}
 					if runs == 1 && err == nil {
@@ -237,7 +237,7 @@ func TestALeapThatComesTooLateLeapsAgain(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "division by zero") {
 		t.Fatalf("it leapt over a clock that was an hour ahead: %v", err)
 	}
-	if db.writer.last == 0 {
+	if db.writer.length == 0 {
 		t.Error("it is not cautious")
 	}
 	hears(db, other)
