@@ -31,12 +31,12 @@ func publicLetter(d operate.DeadLetter) DeadLetter {
 
 // DeadLetters yields the server's dead letters, oldest first. An error ends it. It reads page by page, so the loop may
 // take its time; letters that come or go meanwhile may be missed.
-func (s *DServer[S]) DeadLetters(ctx context.Context) iter.Seq2[DeadLetter, error] {
-	return listed(ctx, s, "DeadLetters", func(s operate.Server) iter.Seq2[operate.DeadLetter, error] { return s.DeadLetters(ctx) }, publicLetter)
+func (s *handle) DeadLetters(ctx context.Context) iter.Seq2[DeadLetter, error] {
+	return listed(ctx, s, "DeadLetters", operate.Server.DeadLetters, publicLetter)
 }
 
 // DeadLetter returns the dead letter of this stamp, or ErrNotFound.
-func (s *DServer[S]) DeadLetter(ctx context.Context, stamp backend.Versionstamp) (DeadLetter, error) {
+func (s *handle) DeadLetter(ctx context.Context, stamp backend.Versionstamp) (DeadLetter, error) {
 	if err := s.check(ctx, "DeadLetter"); err != nil {
 		return DeadLetter{}, err
 	}
@@ -52,13 +52,13 @@ func (s *DServer[S]) DeadLetter(ctx context.Context, stamp backend.Versionstamp)
 // goes to the end of the queue, or with Priority ahead of it; other options are refused. Nobody waits for its answer any
 // more. It is ErrNotFound when the letter is gone, so of two Retries at once only one sends. A message that this program
 // cannot read is sent as it is stored, for a consumer that can read it; to edit it, give it a Name.
-func (s *DServer[S]) Retry(ctx context.Context, d DeadLetter, opts ...Option) error {
+func (s *handle) Retry(ctx context.Context, d DeadLetter, opts ...Option) error {
 	_, err := s.Requeue(ctx, d, opts...)
 	return err
 }
 
 // Requeue is Retry, and returns the stamp that names the message on the queue.
-func (s *DServer[S]) Requeue(ctx context.Context, d DeadLetter, opts ...Option) (backend.Versionstamp, error) {
+func (s *handle) Requeue(ctx context.Context, d DeadLetter, opts ...Option) (backend.Versionstamp, error) {
 	how, err := options(opts)
 	if err == nil && (how.Once != "" || how.After != 0 || how.Headers != nil) {
 		err = errors.New("dserver: Retry takes no option but Priority")
@@ -84,6 +84,6 @@ func (s *DServer[S]) Requeue(ctx context.Context, d DeadLetter, opts ...Option) 
 }
 
 // Discard removes a dead letter. It is ErrNotFound when the letter is gone.
-func (s *DServer[S]) Discard(ctx context.Context, d DeadLetter) error {
-	return s.change(ctx, "Discard", func(s operate.Server) error { return s.Discard(ctx, d.Stamp) })
+func (s *handle) Discard(ctx context.Context, d DeadLetter) error {
+	return s.change(ctx, "Discard", func(s operate.Server, ctx context.Context) error { return s.Discard(ctx, d.Stamp) })
 }

@@ -141,15 +141,39 @@ func (s Settings[S]) check(d *turn.Definition) {
 // when one with Returns is given to a handler that returns nothing. There is no global registry: two definitions of
 // one name may exist (in tests they do), and only a consumer that is given both refuses.
 func Define[S any](name string, parts ...Part[S]) *Definition[S] {
-	place := caller()
+	return defined(newDefinition(name, caller(), reflect.TypeFor[S]()), parts)
+}
+
+// With returns a definition that has these parts as well. It is how handlers get what they depend on (closures, method
+// values), how a worker adds handlers to an address that it shares with producers, and how servers that send to each
+// other avoid Go's "initialization cycle". It panics as Define does.
+func (d *Definition[S]) With(parts ...Part[S]) *Definition[S] {
+	return defined(copyDefinition(d.core), parts)
+}
+
+func defined[S any](core *turn.Definition, parts []Part[S]) *Definition[S] {
+	d := &Definition[S]{core}
+	for _, p := range parts {
+		if p == nil {
+			panic(fmt.Sprintf("dserver: %q (Define at %s) is given a nil part", core.Name, core.Place))
+		}
+		p.addTo(d)
+	}
+	if s := core.Settings; s.BackOff > s.MaxBackOff {
+		panic(fmt.Sprintf("dserver: %q (Define at %s) has a BackOff of %v, which is longer than its MaxBackOff of %v", core.Name, core.Place, s.BackOff, s.MaxBackOff))
+	}
+	return d
+}
+
+func newDefinition(name, place string, state reflect.Type) *turn.Definition {
 	if err := tenant.CheckTypeName(name); err != nil {
 		panic(fmt.Sprintf("%v (Define at %s)", err, place))
 	}
-	schema, err := statediff.For(reflect.TypeFor[S]())
+	schema, err := statediff.For(state)
 	if err != nil {
 		panic(fmt.Sprintf("dserver: the state of %q cannot be stored: %v (Define at %s)", name, err, place))
 	}
-	core := &turn.Definition{
+	return &turn.Definition{
 		Name: name, Place: place, Form: schemaForm{schema}, Version: 1,
 		Handlers: map[string]*turn.Handler{},
 		Infos:    map[string]*turn.Handler{},
@@ -157,36 +181,19 @@ func Define[S any](name string, parts ...Part[S]) *Definition[S] {
 		Upgrades: map[int]turn.Upgrade{},
 		Settings: turn.DefaultSettings(),
 	}
-	return (&Definition[S]{core}).add(parts)
 }
 
-// With returns a definition that has these parts as well. It is how handlers get what they depend on (closures, method
-// values), how a worker adds handlers to an address that it shares with producers, and how servers that send to each
-// other avoid Go's "initialization cycle". It panics as Define does.
-func (d *Definition[S]) With(parts ...Part[S]) *Definition[S] {
-	core := *d.core
+func copyDefinition(d *turn.Definition) *turn.Definition {
+	core := *d
 	core.Handlers, core.Infos = maps.Clone(core.Handlers), maps.Clone(core.Infos)
 	core.Locked, core.Upgrades = maps.Clone(core.Locked), maps.Clone(core.Upgrades)
-	return (&Definition[S]{&core}).add(parts)
-}
-
-func (d *Definition[S]) add(parts []Part[S]) *Definition[S] {
-	for _, p := range parts {
-		if p == nil {
-			panic(fmt.Sprintf("dserver: %q (Define at %s) is given a nil part", d.core.Name, d.core.Place))
-		}
-		p.addTo(d)
-	}
-	if s := d.core.Settings; s.BackOff > s.MaxBackOff {
-		panic(fmt.Sprintf("dserver: %q (Define at %s) has a BackOff of %v, which is longer than its MaxBackOff of %v", d.core.Name, d.core.Place, s.BackOff, s.MaxBackOff))
-	}
-	return d
+	return &core
 }
 
 // At returns a handle to one server. It does no I/O and cannot fail: a bad id is reported by the handle's first use.
 func (d *Definition[S]) At(db backend.Database, id string) *DServer[S] {
 	db, h := inside(db)
-	return &DServer[S]{consumer.Handle{DB: db, Def: d.core, Ref: tenant.Ref{Type: d.core.Name, ID: id}, Hooks: h.asHooks()}}
+	return &DServer[S]{handle{consumer.Handle{DB: db, Def: d.core, Ref: tenant.Ref{Type: d.core.Name, ID: id}, Hooks: h.asHooks()}}}
 }
 
 // Ref returns the name of one server, for sends from handlers and for keeping in states and messages.

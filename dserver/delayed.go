@@ -29,13 +29,13 @@ func publicDelayed(d operate.Delayed) Delayed {
 
 // Delayed yields what was sent with After and is not due yet, in no order. An error ends it. It reads page by page, so the
 // loop may take its time; what comes or goes meanwhile may be missed.
-func (s *DServer[S]) Delayed(ctx context.Context) iter.Seq2[Delayed, error] {
-	return listed(ctx, s, "Delayed", func(s operate.Server) iter.Seq2[operate.Delayed, error] { return s.Delayed(ctx) }, publicDelayed)
+func (s *handle) Delayed(ctx context.Context) iter.Seq2[Delayed, error] {
+	return listed(ctx, s, "Delayed", operate.Server.Delayed, publicDelayed)
 }
 
 // WithdrawDelayed removes what was sent with After, by its ID. The caller that waits for it, if any, gets ErrWithdrawn,
 // in the same commit. It is ErrNotFound when it does not wait for its time any more: then it is on the queue, was handled
 // or is gone. Either WithdrawDelayed takes it or the consumer that queues it, never both.
-func (s *DServer[S]) WithdrawDelayed(ctx context.Context, id string) error {
-	return s.change(ctx, "WithdrawDelayed", func(s operate.Server) error { return s.WithdrawDelayed(ctx, id) })
+func (s *handle) WithdrawDelayed(ctx context.Context, id string) error {
+	return s.change(ctx, "WithdrawDelayed", func(s operate.Server, ctx context.Context) error { return s.WithdrawDelayed(ctx, id) })
 }

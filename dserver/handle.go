@@ -13,17 +13,20 @@ import (
 // DServer is a handle to one server: a value without a process, safe for concurrent use. It is not for handlers, whose
 // Context.Cast is part of their commit: its methods refuse a context that comes from Context.Context.
 // Messages and replies are encoded at once, so what was passed may be changed as soon as a method returns.
-type DServer[S any] struct{ at consumer.Handle }
+type DServer[S any] struct{ handle }
+
+// handle is all of a DServer that does not depend on the type of its state: it is compiled once, and not for each such type.
+type handle struct{ at consumer.Handle }
 
 // Ref is the server's name.
-func (s *DServer[S]) Ref() Ref { return Ref(s.at.Ref) }
+func (s *handle) Ref() Ref { return Ref(s.at.Ref) }
 
 // Cast sends m. When it returns nil, m is durable and will take effect once, after every message to this server that was
 // acknowledged before. A definition that has handlers refuses a message without one (ErrNoHandler). When Cast returns an
 // error, m was not sent, with one exception: after backend.ErrCommitUnknown (ctx ended during the commit) that is not
 // known. Where this may happen, send with Once, so that m can be sent again. Where the definition has Settings.MaxQueued,
 // Cast does not wait for room: it is ErrQueueFull, and may be tried again after a pause.
-func (s *DServer[S]) Cast(ctx context.Context, m any, opts ...Option) error {
+func (s *handle) Cast(ctx context.Context, m any, opts ...Option) error {
 	message, how, err := s.prepare(ctx, "Cast", m, opts)
 	if err != nil {
 		return err
@@ -37,7 +40,7 @@ func (s *DServer[S]) Cast(ctx context.Context, m any, opts ...Option) error {
 // CastAll sends messages in one commit, in order, with nothing in between. Once gives the batch one key: all of it is new,
 // or none. Of a queue with a bound (Settings.MaxQueued) the batch needs one free place: it is sent whole, or it is
 // ErrQueueFull and nothing was sent.
-func (s *DServer[S]) CastAll(ctx context.Context, ms []any, opts ...Option) error {
+func (s *handle) CastAll(ctx context.Context, ms []any, opts ...Option) error {
 	messages := make([]tenant.Message, len(ms))
 	var how tenant.How
 	for i, m := range ms {
@@ -61,7 +64,7 @@ func (s *DServer[S]) CastAll(ctx context.Context, ms []any, opts ...Option) erro
 // send with Once, so that the same call can be made again. Without a consumer and without a deadline Call waits for ever.
 // If no process was seen that runs the type, the error at the deadline says so. When the queue is full
 // (Settings.MaxQueued), Call does not wait but is ErrQueueFull, and nothing was sent.
-func (s *DServer[S]) Call(ctx context.Context, m, reply any, opts ...Option) error {
+func (s *handle) Call(ctx context.Context, m, reply any, opts ...Option) error {
 	message, how, err := s.prepare(ctx, "Call", m, opts)
 	if err != nil {
 		return err
@@ -90,7 +93,7 @@ func Call[S, R any](ctx context.Context, s *DServer[S], m Request[R], opts ...Op
 }
 
 // prepare checks what can be checked before anything is sent.
-func (s *DServer[S]) prepare(ctx context.Context, verb string, m any, opts []Option) (tenant.Message, tenant.How, error) {
+func (s *handle) prepare(ctx context.Context, verb string, m any, opts []Option) (tenant.Message, tenant.How, error) {
 	how, err := options(opts)
 	if err != nil {
 		return tenant.Message{}, how, err
@@ -105,7 +108,7 @@ func (s *DServer[S]) prepare(ctx context.Context, verb string, m any, opts []Opt
 	return message, how, public(s.at.Def.Accepts(message.Name))
 }
 
-func (s *DServer[S]) encode(ctx context.Context, verb string, m any) (tenant.Message, error) {
+func (s *handle) encode(ctx context.Context, verb string, m any) (tenant.Message, error) {
 	if err := s.check(ctx, verb); err != nil {
 		return tenant.Message{}, err
 	}
@@ -113,7 +116,7 @@ func (s *DServer[S]) encode(ctx context.Context, verb string, m any) (tenant.Mes
 }
 
 // check is what a handle needs to be of use.
-func (s *DServer[S]) check(ctx context.Context, verb string) error {
+func (s *handle) check(ctx context.Context, verb string) error {
 	if err := refuseTurn(ctx, verb); err != nil {
 		return err
 	}
@@ -128,7 +131,7 @@ func (s *DServer[S]) check(ctx context.Context, verb string) error {
 // the message never was (at most once). An error of the handler comes back as *Error, and its changes are rolled back,
 // unless it is an error of Keep. The handle's definition must have the handler (ErrNoHandler). Options other than Header are
 // refused.
-func (s *DServer[S]) Info(ctx context.Context, m any, opts ...Option) error {
+func (s *handle) Info(ctx context.Context, m any, opts ...Option) error {
 	how, err := options(opts)
 	if err == nil && !how.IsPlain() {
 		err = errors.New("dserver: Info takes no option but Header: its message is not queued")

@@ -22,7 +22,7 @@ import (
 func HandleCast[S, M any](fn func(ctx *Context, s *S, m M) error) Part[S] {
 	place := caller()
 	return part[S](func(d *turn.Definition) {
-		h := newHandler[M](d, place)
+		h := newHandler(d, place, reflect.TypeFor[M](), *new(M))
 		if _, ok := any(*new(M)).(answered); ok {
 			panic(fmt.Sprintf("dserver: %v returns something, so it needs HandleCall, not HandleCast at %s", h.GoType, place))
 		}
@@ -43,7 +43,7 @@ func HandleCast[S, M any](fn func(ctx *Context, s *S, m M) error) Part[S] {
 func HandleCall[S any, M Request[R], R any](fn func(ctx *Context, s *S, m M) (R, error)) Part[S] {
 	place := caller()
 	return part[S](func(d *turn.Definition) {
-		h := newHandler[M](d, place)
+		h := newHandler(d, place, reflect.TypeFor[M](), *new(M))
 		h.Replies = true
 		if err := wire.Of(reflect.TypeFor[R]()).Err(); err != nil {
 			panic(fmt.Sprintf("dserver: the reply to %v cannot be sent: %v (handler at %s)", h.GoType, err, place))
@@ -64,7 +64,7 @@ func HandleCall[S any, M Request[R], R any](fn func(ctx *Context, s *S, m M) (R,
 func HandleInfo[S, M any](fn func(ctx *Context, s *S, m M) error) Part[S] {
 	place := caller()
 	return part[S](func(d *turn.Definition) {
-		h := newHandler[M](d, place)
+		h := newHandler(d, place, reflect.TypeFor[M](), *new(M))
 		h.Run = func(s *turn.Scope, state any, body []byte) ([]byte, error) {
 			m, err := decodeMessage[M](body)
 			if err != nil {
@@ -76,9 +76,8 @@ func HandleInfo[S, M any](fn func(ctx *Context, s *S, m M) error) Part[S] {
 	})
 }
 
-// newHandler checks a message's type.
-func newHandler[M any](d *turn.Definition, place string) *turn.Handler {
-	t := reflect.TypeFor[M]()
+// newHandler checks the type of a message, of which zero is the zero value.
+func newHandler(d *turn.Definition, place string, t reflect.Type, zero any) *turn.Handler {
 	fail := func(format string, args ...any) {
 		panic(fmt.Sprintf("dserver: "+format, args...) + fmt.Sprintf(" (a handler of %q at %s)", d.Name, place))
 	}
@@ -92,7 +91,7 @@ func newHandler[M any](d *turn.Definition, place string) *turn.Handler {
 	if err := k.wire.Err(); err != nil {
 		fail("the message %v cannot be sent: %v", t, err)
 	}
-	name, err := k.nameOf(*new(M))
+	name, err := k.nameOf(zero)
 	if err != nil {
 		panic(fmt.Sprintf("%v (a handler of %q at %s)", err, d.Name, place))
 	}

@@ -39,7 +39,7 @@ func HandleLocked[S, M, T any](
 ) Part[S] {
 	place := caller()
 	return part[S](func(d *turn.Definition) {
-		h := newHandler[M](d, place)
+		h := newHandler(d, place, reflect.TypeFor[M](), *new(M))
 		if _, ok := any(*new(M)).(answered); ok {
 			panic(fmt.Sprintf("dserver: %v returns something, so it needs HandleLockedCall, not HandleLocked at %s", h.GoType, place))
 		}
@@ -56,7 +56,7 @@ func HandleLockedCall[S any, M Request[R], T, R any](
 ) Part[S] {
 	place := caller()
 	return part[S](func(d *turn.Definition) {
-		h := newHandler[M](d, place)
+		h := newHandler(d, place, reflect.TypeFor[M](), *new(M))
 		if err := wire.Of(reflect.TypeFor[R]()).Err(); err != nil {
 			panic(fmt.Sprintf("dserver: the reply to %v cannot be sent: %v (handler at %s)", h.GoType, err, place))
 		}

@@ -20,22 +20,24 @@ func WithActor(ctx context.Context, actor string) context.Context {
 }
 
 // operated is the server for its operators.
-func (s *DServer[S]) operated(ctx context.Context) operate.Server {
+func (s *handle) operated(ctx context.Context) operate.Server {
 	actor, _ := ctx.Value(actorKey{}).(string)
 	return operate.Server{DB: s.at.DB, Ref: s.at.Ref, Actor: actor}
 }
 
 // change checks a handle before an operator's transaction.
-func (s *DServer[S]) change(ctx context.Context, verb string, change func(operate.Server) error) error {
+func (s *handle) change(ctx context.Context, verb string, change func(operate.Server, context.Context) error) error {
 	if err := s.check(ctx, verb); err != nil {
 		return err
 	}
-	return public(change(s.operated(ctx)))
+	return public(change(s.operated(ctx), ctx))
 }
 
-// listed is what the room below lists, as users see it.
-func listed[S, From, To any](
-	ctx context.Context, s *DServer[S], verb string, list func(operate.Server) iter.Seq2[From, error], as func(From) To,
+// listed is what the room below lists, as users see it. It is not inlined: each type of a state would have it, and several times.
+//
+//go:noinline
+func listed[From, To any](
+	ctx context.Context, s *handle, verb string, list func(operate.Server, context.Context) iter.Seq2[From, error], as func(From) To,
 ) iter.Seq2[To, error] {
 	return func(yield func(To, error) bool) {
 		var none To
@@ -43,7 +45,7 @@ func listed[S, From, To any](
 			yield(none, err)
 			return
 		}
-		for item, err := range list(s.operated(ctx)) {
+		for item, err := range list(s.operated(ctx), ctx) {
 			if err != nil {
 				yield(none, public(err))
 				return

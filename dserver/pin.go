@@ -24,6 +24,6 @@ import (
 // Consumers of a version of this library before Pin existed know no labels: end them first.
 //
 // Pinning follows Spawn's and Kubernetes' labels: the operator says which, and not where.
-func (s *DServer[S]) Pin(ctx context.Context, label string) error {
-	return s.change(ctx, "Pin", func(s operate.Server) error { return s.Pin(ctx, label) })
+func (s *handle) Pin(ctx context.Context, label string) error {
+	return s.change(ctx, "Pin", func(s operate.Server, ctx context.Context) error { return s.Pin(ctx, label) })
 }

@@ -26,12 +26,12 @@ func publicQueued(q operate.Queued) Queued {
 
 // Queue yields the messages that wait, in the order in which they will be taken. An error ends it. It reads page by page,
 // so the loop may take its time; messages that come or go meanwhile may be missed.
-func (s *DServer[S]) Queue(ctx context.Context) iter.Seq2[Queued, error] {
-	return listed(ctx, s, "Queue", func(s operate.Server) iter.Seq2[operate.Queued, error] { return s.Queue(ctx) }, publicQueued)
+func (s *handle) Queue(ctx context.Context) iter.Seq2[Queued, error] {
+	return listed(ctx, s, "Queue", operate.Server.Queue, publicQueued)
 }
 
 // Queued returns the message of this stamp, or ErrNotFound when it does not wait any more.
-func (s *DServer[S]) Queued(ctx context.Context, stamp backend.Versionstamp) (Queued, error) {
+func (s *handle) Queued(ctx context.Context, stamp backend.Versionstamp) (Queued, error) {
 	if err := s.check(ctx, "Queued"); err != nil {
 		return Queued{}, err
 	}
@@ -51,7 +51,7 @@ func (s *DServer[S]) Queued(ctx context.Context, stamp backend.Versionstamp) (Qu
 // first, never both. It is ErrChanged when somebody else has mended it since it was read: read it again. A message under a lock
 // is not on the queue: Unlock makes it a dead letter, which Retry sends again. After backend.ErrCommitUnknown call it again: it
 // is done, ErrChanged or ErrNotFound.
-func (s *DServer[S]) Mend(ctx context.Context, q Queued, m any) error {
+func (s *handle) Mend(ctx context.Context, q Queued, m any) error {
 	message, _, err := s.prepare(ctx, "Mend", m, nil)
 	if err != nil {
 		return err
@@ -62,6 +62,6 @@ func (s *DServer[S]) Mend(ctx context.Context, q Queued, m any) error {
 // Withdraw takes the message of this stamp off the queue, unhandled. The caller that waits for it, if any, gets
 // ErrWithdrawn, in the same commit. It is ErrNotFound when the message does not wait any more: either Withdraw takes a
 // message or the turn that handles it, never both. The order of the others does not change.
-func (s *DServer[S]) Withdraw(ctx context.Context, stamp backend.Versionstamp) error {
-	return s.change(ctx, "Withdraw", func(s operate.Server) error { return s.Withdraw(ctx, stamp) })
+func (s *handle) Withdraw(ctx context.Context, stamp backend.Versionstamp) error {
+	return s.change(ctx, "Withdraw", func(s operate.Server, ctx context.Context) error { return s.Withdraw(ctx, stamp) })
 }

@@ -19,7 +19,7 @@ type Ref struct {
 // At returns a handle without a Go type: it sends, its State is maps and slices, and it has all that operators need.
 func (r Ref) At(db backend.Database) *DServer[any] {
 	db, h := inside(db)
-	return &DServer[any]{consumer.Handle{DB: db, Def: &turn.Definition{Name: r.Type}, Ref: tenant.Ref(r), Hooks: h.asHooks()}}
+	return &DServer[any]{handle{consumer.Handle{DB: db, Def: &turn.Definition{Name: r.Type}, Ref: tenant.Ref(r), Hooks: h.asHooks()}}}
 }
 
 // String returns "type/id".

@@ -39,7 +39,7 @@ func (s *DServer[S]) SetState(ctx context.Context, seen backend.Versionstamp, st
 
 // ChangeState is SetState of one place in a state, without its type: for tools. What it may change statediff.Change says. The
 // program may read the state in another way than it looks: look at it afterwards.
-func (s *DServer[S]) ChangeState(ctx context.Context, seen backend.Versionstamp, c statediff.Change) (backend.Versionstamp, error) {
+func (s *handle) ChangeState(ctx context.Context, seen backend.Versionstamp, c statediff.Change) (backend.Versionstamp, error) {
 	if err := s.check(ctx, "ChangeState"); err != nil {
 		return seen, err
 	}

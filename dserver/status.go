@@ -78,7 +78,7 @@ func publicStatus(s operate.Status) Status {
 }
 
 // Status reads the server's records in one snapshot.
-func (s *DServer[S]) Status(ctx context.Context) (Status, error) {
+func (s *handle) Status(ctx context.Context) (Status, error) {
 	if err := s.check(ctx, "Status"); err != nil {
 		return Status{}, err
 	}

@@ -35,7 +35,7 @@ func (h *hooks) over(s Send, began time.Time, err error) {
 	}
 }
 
-func (s *DServer[S]) castThrough(ctx context.Context, h *hooks, m tenant.Message, how tenant.How) (err error) {
+func (s *handle) castThrough(ctx context.Context, h *hooks, m tenant.Message, how tenant.How) (err error) {
 	about, began := about(s.Ref(), Ref{}, "Cast", m, how), time.Now()
 	if h.sends(ctx, &about) {
 		err = s.castAround(ctx, h, about, m, how)
@@ -46,14 +46,14 @@ func (s *DServer[S]) castThrough(ctx context.Context, h *hooks, m tenant.Message
 	return err
 }
 
-func (s *DServer[S]) castAround(ctx context.Context, h *hooks, about Send, m tenant.Message, how tenant.How) error {
+func (s *handle) castAround(ctx context.Context, h *hooks, about Send, m tenant.Message, how tenant.How) error {
 	at := s.at
 	return h.through(ctx, &outgoing{Send: about, do: func(ctx context.Context, head tenant.Headers) error {
 		return public(at.Cast(ctx, m, how.With(head)))
 	}})
 }
 
-func (s *DServer[S]) castAllThrough(ctx context.Context, h *hooks, ms []tenant.Message, how tenant.How) (err error) {
+func (s *handle) castAllThrough(ctx context.Context, h *hooks, ms []tenant.Message, how tenant.How) (err error) {
 	about, began := about(s.Ref(), Ref{}, "CastAll", ms[0], how), time.Now()
 	about.Count = len(ms)
 	if h.sends(ctx, &about) {
@@ -68,7 +68,7 @@ func (s *DServer[S]) castAllThrough(ctx context.Context, h *hooks, ms []tenant.M
 	return err
 }
 
-func (s *DServer[S]) call(ctx context.Context, m tenant.Message, how tenant.How) (reply []byte, err error) {
+func (s *handle) call(ctx context.Context, m tenant.Message, how tenant.How) (reply []byte, err error) {
 	h := hooksOf(s.at.Hooks)
 	if h == nil {
 		reply, err = s.at.Call(ctx, m, how)
@@ -85,7 +85,7 @@ func (s *DServer[S]) call(ctx context.Context, m tenant.Message, how tenant.How)
 	return reply, err
 }
 
-func (s *DServer[S]) callAround(ctx context.Context, h *hooks, about Send, m tenant.Message, how tenant.How) (reply []byte, err error) {
+func (s *handle) callAround(ctx context.Context, h *hooks, about Send, m tenant.Message, how tenant.How) (reply []byte, err error) {
 	at := s.at
 	err = h.through(ctx, &outgoing{Send: about, do: func(ctx context.Context, head tenant.Headers) (err error) {
 		reply, err = at.Call(ctx, m, how.With(head))
@@ -94,7 +94,7 @@ func (s *DServer[S]) callAround(ctx context.Context, h *hooks, about Send, m ten
 	return reply, err
 }
 
-func (s *DServer[S]) infoThrough(ctx context.Context, h *hooks, m tenant.Message, how tenant.How) (err error) {
+func (s *handle) infoThrough(ctx context.Context, h *hooks, m tenant.Message, how tenant.How) (err error) {
 	about, began := about(s.Ref(), Ref{}, "Info", m, how), time.Now()
 	if h.sends(ctx, &about) {
 		at := s.at

@@ -22,6 +22,6 @@ func publicTimer(t operate.Timer) Timer {
 
 // Timers yields the timers of the server that are set, in the order of their names. An error ends it. It reads page by page, so
 // the loop may take its time; timers that come or go meanwhile may be missed.
-func (s *DServer[S]) Timers(ctx context.Context) iter.Seq2[Timer, error] {
-	return listed(ctx, s, "Timers", func(s operate.Server) iter.Seq2[operate.Timer, error] { return s.Timers(ctx) }, publicTimer)
+func (s *handle) Timers(ctx context.Context) iter.Seq2[Timer, error] {
+	return listed(ctx, s, "Timers", operate.Server.Timers, publicTimer)
 }
