@@ -1,6 +1,7 @@
 # `make` alone lists the targets. FDB=1 adds the FoundationDB backend to every one of them, and fails where its client
-# library is missing. PG=1 adds PostgreSQL to the tests of the layers above it, and fails where no server is installed. CONSOLE=1
-# makes it a failure that no Chromium is there to try the console in.
+# library is missing. PG=1 adds PostgreSQL to the tests of the layers above it, and fails where no server is installed;
+# any other PG is a regular expression, of the tests of package dserver to which it is added. CONSOLE=1 makes it a failure that no
+# Chromium is there to try the console in.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

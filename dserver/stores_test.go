@@ -39,8 +39,8 @@ func checked(t *testing.T, open func() backend.Database) func() backend.Database
 	}
 }
 
-// eachRealStore runs a test on SQLite and, with FDB=1 and PG=1, on FoundationDB and PostgreSQL. It is for tests that have the model in a bubble,
-// where hours pass.
+// eachRealStore runs a test on SQLite and, with FDB=1 and PG=1, on FoundationDB and PostgreSQL. It is for tests that have the
+// model in a bubble, where hours pass.
 func eachRealStore(t *testing.T, test func(t *testing.T, open func() backend.Database)) {
 	eachNamedStore(t, func(t *testing.T, place func(testing.TB) string) {
 		name := place(t)
@@ -53,7 +53,7 @@ func eachNamedStore(t *testing.T, test func(t *testing.T, place func(testing.TB)
 	if fdbtest.IsAsked() {
 		t.Run("fdb", func(t *testing.T) { test(t, fdbtest.Name) })
 	}
-	if pgtest.IsAsked() {
+	if pgtest.IsAskedFor(t) {
 		t.Run("postgres", func(t *testing.T) { test(t, pgtest.Name) })
 	}
 	t.Run("sqlite", func(t *testing.T) { test(t, newFile) })

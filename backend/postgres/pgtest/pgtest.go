@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -18,16 +19,31 @@ import (
 // patience bounds what a server is waited for.
 const patience = 30 * time.Second
 
-// IsAsked reports whether PG=1 asks for tests on PostgreSQL.
+// IsAsked reports whether PG=1 asks for all tests on PostgreSQL.
 func IsAsked() bool { return os.Getenv("PG") == "1" }
 
-// need skips the test where there is no server, or fails it where PG=1 asks for one.
+// IsAskedFor reports whether a test is asked for on PostgreSQL: by PG=1, or by a PG that is a regular expression which the
+// test's name matches.
+func IsAskedFor(t testing.TB) bool {
+	t.Helper()
+	pattern := os.Getenv("PG")
+	if pattern == "" || IsAsked() {
+		return IsAsked()
+	}
+	asked, err := regexp.MatchString(pattern, t.Name())
+	if err != nil {
+		t.Fatalf("PG is 1, or a regular expression of names of tests: %v", err)
+	}
+	return asked
+}
+
+// need skips the test where there is no server, or fails it where PG asks for one.
 func need(t testing.TB, err error) {
 	t.Helper()
 	switch {
 	case err == nil:
-	case IsAsked():
-		t.Fatalf("PG=1 asks for PostgreSQL: %v", err)
+	case os.Getenv("PG") != "":
+		t.Fatalf("PG=%s asks for PostgreSQL: %v", os.Getenv("PG"), err)
 	default:
 		t.Skipf("no PostgreSQL to test with (PG=1 makes this a failure): %v", err)
 	}
@@ -43,7 +59,7 @@ var shared = sync.OnceValues(func() (*Server, error) { //nolint:gochecknoglobals
 })
 
 // URL is the database of the server that the tests of this process share, without a schema. Where there is none the test
-// is skipped and says so; with PG=1 it fails.
+// is skipped and says so; with PG it fails.
 func URL(t testing.TB) string {
 	t.Helper()
 	if url := os.Getenv("PGTEST_URL"); url != "" {
