@@ -70,10 +70,10 @@ type consumer struct {
 	idle     int // workers that wait, and were not woken
 	closing  bool
 	hall     hall
-	worked   bool                    // since the pulse was last kept
-	rests    bool                    // the pulse, as there is no work
-	emptied  map[int64]tenant.Ref    // the server of each shard whose queue was emptied last
-	again    map[int64]chan struct{} // by shard: has a token when its marks are to be read again
+	worked   bool                 // since the pulse was last kept
+	rests    bool                 // the pulse, as there is no work
+	emptied  map[int64]tenant.Ref // the server of each shard whose queue was emptied last
+	posts    map[int64]*post      // by shard
 	places   places
 	strays   map[*stray]struct{}
 
@@ -127,7 +127,7 @@ func Run(ctx context.Context, db backend.Database, o Options, types ...*turn.Def
 func newConsumer(db backend.Database, o Options, types ...*turn.Definition) *consumer {
 	run := &consumer{
 		Env: turn.Env{DB: db, Name: rand.Text(), Labels: labelsOf(o), Hooks: o.Hooks}, log: o.Logger, max: o.Turns, options: o,
-		types: map[string]*served{}, emptied: map[int64]tenant.Ref{}, again: map[int64]chan struct{}{},
+		types: map[string]*served{}, emptied: map[int64]tenant.Ref{}, posts: map[int64]*post{},
 		room: make(chan struct{}, 1), standing: make(chan struct{}, 1), begins: make(chan struct{}, 1),
 
 		places:  newPlaces(o.Work),
@@ -159,7 +159,7 @@ func newConsumer(db backend.Database, o Options, types ...*turn.Definition) *con
 		run.types[def.Name] = &served{def: def, servers: map[string]*server{}, share: newShare(def.Settings.Turns)}
 	}
 	for _, shard := range run.shards() {
-		run.again[shard] = make(chan struct{}, 1)
+		run.posts[shard] = &post{marks: make(chan struct{}, 1), due: make(chan struct{}, 1)}
 	}
 	if names := slices.Sorted(maps.Keys(run.types)); len(names) > 0 { // an Info's has none
 		run.first, run.last = names[0], names[len(names)-1]
@@ -219,6 +219,7 @@ func (c *consumer) start(ctx context.Context) {
 		c.wg.Go(func() { c.scan(ctx, shard) })
 		c.wg.Go(func() { c.move(ctx, shard) })
 	}
+	c.wg.Go(func() { c.patrol(ctx) })
 	c.wg.Go(func() { c.pulse(ctx) })
 	if c.keepsLetters() {
 		c.wg.Go(func() { c.sweepLetters(ctx) })

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
-	"github.com/dserver-go/dserver/internal/mailbox"
 	"github.com/dserver-go/dserver/internal/tenant"
 	"github.com/dserver-go/dserver/internal/turn"
 )
@@ -27,7 +26,7 @@ func (c *consumer) move(ctx context.Context, shard int64) {
 			continue
 		}
 		isEarlier := next.first.Compare(first) != 0
-		if first = next.first; c.pause(ctx, look{watch: next.watch}, next.wait) {
+		if first = next.first; c.pause(ctx, look{watch: next.watch, again: c.posts[shard].due}, next.wait) {
 			sleep(ctx, noise.after(isEarlier))
 		}
 	}
@@ -36,7 +35,7 @@ func (c *consumer) move(ctx context.Context, shard int64) {
 // nextDue is what there is to wait for when all that is due of a shard was moved.
 type nextDue struct {
 	first backend.Key   // the row that is due next; nil when there is none
-	wait  time.Duration // until then, or until the next look
+	wait  time.Duration // until then; zero when there is none
 	watch backend.Watch // for an earlier one
 }
 
@@ -53,12 +52,10 @@ func (c *consumer) moveDue(ctx context.Context, shard int64) (next nextDue, err 
 		if err != nil {
 			return nextDue{}, fmt.Errorf("dserver: read what is due: %w", err)
 		}
-		next.wait = mailbox.Jittered(mailbox.LookInterval)
 		if next.first == nil {
 			return next, nil
 		}
-		if wait := time.Until(time.UnixMilli(at)); wait > 0 {
-			next.wait = min(wait, next.wait)
+		if next.wait = time.Until(time.UnixMilli(at)); next.wait > 0 { // by a clock that may be set anew: patrol has it read again
 			return next, nil
 		}
 		next.watch.Cancel()

@@ -17,8 +17,8 @@ import (
 //     that the server is as it was, and moves the mark to an index that no bell makes anyone read. Whatever gives a server
 //     something to do sets its mark, and is a conflict with that read: then nothing is parked, and the server looked at.
 //     Between processes SQLite compares values, and a mark that is set again is as it was: so the head is read as well.
-//  2. Consumers read that index when they start, and each LookInterval. So a server whose consumer dies is found by the
-//     others, as one with a mark is by those whose bell was not heard.
+//  2. Consumers read that index when they start, and each LookInterval, where it has rows (patrol). So a server whose consumer
+//     dies is found by the others, as one with a mark is by those whose bell was not heard.
 //  3. A server that has halted is in neither: only what sets its mark makes it go on. That is a message, an operator who
 //     lets it go on, or takes away what is next.
 //  4. Who confirms that the queue is empty removes the mark and the row, whichever is there.

@@ -39,7 +39,7 @@ func (t *visit) parted(isCleared bool) {
 	case !isCleared:
 		s.look, s.marked, s.calm = true, true, false
 	case s.seen:
-		leaveToken(c.again[tenant.ShardOf(t.Ref)])
+		leaveToken(c.posts[tenant.ShardOf(t.Ref)].marks)
 	}
 	s.parts, s.seen = false, false
 }

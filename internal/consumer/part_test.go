@@ -172,7 +172,7 @@ func TestTheMarkOfTheMessageInHandWakesNobody(t *testing.T) {
 // A mark that is found while another is cleared wakes nobody, and is found again.
 func TestMarkThatIsSetWhileAnotherIsClearedIsFound(t *testing.T) {
 	k := newCalm(t)
-	again := k.c.again[tenant.ShardOf(refOf(k.def))]
+	again := k.c.posts[tenant.ShardOf(refOf(k.def))].marks
 	db := k.c.DB
 	k.c.DB = &meddled{db, k.scan}
 	k.turn()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/dserver-go/dserver/backend"
@@ -35,21 +36,91 @@ func (c *consumer) shards() []int64 {
 	return slices.Sorted(maps.Keys(all))
 }
 
+// patrol finds what no bell told of: each LookInterval it sees, in one transaction, in which shards there is something, and has
+// these looked at. A consumer with nothing to do reads no more than that.
+func (c *consumer) patrol(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := c.patrolOnce(ctx); err != nil {
+			c.scanFailed(ctx, err)
+			continue
+		}
+		sleep(ctx, mailbox.Jittered(mailbox.LookInterval))
+	}
+}
+
+// maxPatrol is how many shards are seen in one transaction.
+const maxPatrol = 64
+
+// post is where those that look for work of a shard are told to look.
+type post struct {
+	marks, due chan struct{} // with a token when there is to be another look
+	parked     atomic.Bool   // that look is at those that are parked, too
+}
+
+func (c *consumer) patrolOnce(ctx context.Context) error {
+	for shards := range slices.Chunk(c.shards(), maxPatrol) {
+		var found [maxPatrol]struct{ marks, parked, due bool }
+		err := c.DB.Read(ctx, func(tx backend.ReadTx) error {
+			var reads [maxPatrol][3]backend.Future[[]backend.KeyValue]
+			for i, shard := range shards {
+				for j, r := range []backend.Range{
+					c.ofTypes(tenant.ReadyShard(shard)), c.ofTypes(tenant.ParkedShard(shard)), tenant.DueShard(shard).Below(),
+				} {
+					reads[i][j] = tx.GetRange(r, backend.RangeOptions{Limit: 1})
+				}
+			}
+			for i := range shards {
+				f := &found[i]
+				for j, is := range []*bool{&f.marks, &f.parked, &f.due} {
+					rows, err := reads[i][j].Get()
+					if err != nil {
+						return err
+					}
+					*is = len(rows) > 0
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("dserver: see where there is something to do: %w", err)
+		}
+		for i, shard := range shards {
+			post := c.posts[shard]
+			if found[i].parked {
+				post.parked.Store(true)
+			}
+			if found[i].marks || found[i].parked {
+				leaveToken(post.marks)
+			}
+			if found[i].due {
+				leaveToken(post.due)
+			}
+		}
+	}
+	return nil
+}
+
+// ofTypes is where rows below prefix may be of types that are run here.
+func (c *consumer) ofTypes(prefix backend.Key) backend.Range {
+	return backend.Range{Begin: prefix.Str(c.first), End: prefix.Str(c.last).Tree().End}
+}
+
 // scan looks for ready servers of one shard until ctx ends.
 func (c *consumer) scan(ctx context.Context, shard int64) {
 	var next time.Time // of the looks at those that wait
 	var noise noise
 	found := false // by a look since the bell rang
+	parked := &c.posts[shard].parked
 	b := &bystander{c: c, shard: shard}
 	defer b.forget()
 	for ctx.Err() == nil {
 		b.begin()
 		look, err := c.scanOnce(ctx, shard, b)
-		if began := time.Now(); err == nil && !began.Before(next) {
+		if began := time.Now(); err == nil && !began.Before(next) && parked.Swap(false) {
 			if err = c.scanParked(ctx, shard); err != nil {
 				look.cancel()
 			}
-			next = time.Now().Add(max(mailbox.Jittered(mailbox.LookInterval), parkedShare*time.Since(began)))
+			next = time.Now().Add(parkedShare * time.Since(began))
 		}
 		if err != nil {
 			b.forget()
@@ -65,7 +136,7 @@ func (c *consumer) scan(ctx context.Context, shard int64) {
 			continue
 		}
 		found = found || look.found > 0
-		if c.pause(ctx, look, min(mailbox.Jittered(mailbox.LookInterval), time.Until(next))) {
+		if c.pause(ctx, look, 0) {
 			c.guess(shard)
 			sleep(ctx, noise.after(found))
 			found = false
@@ -140,7 +211,7 @@ func (c *consumer) scanFailed(ctx context.Context, err error) {
 type look struct {
 	watch backend.Watch // on the shard's bell, from the snapshot of the first read; nil of one that stands by
 	found int           // marks of types that are run here
-	again chan struct{} // has a token when there is to be another look
+	again chan struct{} // has a token when there is to be another look: of a post
 	full  string        // a type whose line is too long, so that its marks were passed by; "" is none
 }
 
@@ -157,7 +228,7 @@ func (c *consumer) scanOnce(ctx context.Context, shard int64, b *bystander) (l l
 			l.cancel()
 		}
 	}()
-	l.again = c.again[shard]
+	l.again = c.posts[shard].marks
 	begin := func(tx backend.ReadTx) error {
 		if b == nil || b.soon == 0 {
 			l.watch = tx.Watch(tenant.Bell(shard))
@@ -188,7 +259,7 @@ type parseRow func(prefix, key backend.Key) (ref tenant.Ref, isOne bool, err err
 func (c *consumer) eachRow(
 	ctx context.Context, prefix backend.Key, begin func(tx backend.ReadTx) error, parse parseRow, fn func(tenant.Ref) error,
 ) (full string, err error) {
-	rest := backend.Range{Begin: prefix.Str(c.first), End: prefix.Str(c.last).Tree().End}
+	rest := c.ofTypes(prefix)
 	for {
 		var pairs []backend.KeyValue
 		err := c.DB.Read(ctx, func(tx backend.ReadTx) (err error) {
@@ -299,11 +370,15 @@ func (t *visit) confirmEmpty() error {
 	return nil
 }
 
-// pause waits for the bell of a look, for who asks for another, for room for what it passed by, a time and ctx, whichever comes
-// first, and reports whether it was the bell.
+// pause waits for the bell of a look, for who asks for another, for room for what it passed by, a time unless it is zero, and ctx,
+// whichever comes first, and reports whether it was the bell.
 func (c *consumer) pause(ctx context.Context, l look, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
+	var over <-chan time.Time
+	if d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		over = timer.C
+	}
 	defer l.watch.Cancel()
 	var room <-chan struct{}
 	if l.full != "" {
@@ -317,7 +392,7 @@ func (c *consumer) pause(ctx context.Context, l look, d time.Duration) bool {
 	case <-l.again:
 	case <-room:
 	case <-ctx.Done():
-	case <-timer.C:
+	case <-over:
 	}
 	return false
 }
