@@ -289,6 +289,9 @@ func (b *bystander) end() {
 			b.soon = interval
 		}
 	}
+	if b.soon == 0 { // and the next look may be late
+		b.forget()
+	}
 }
 
 // forget gives back the watch.
