@@ -12,10 +12,11 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/dserver-go/dserver/internal/buildtest"
 )
 
 const root = ".."
@@ -143,7 +144,7 @@ func TestProgramsOfTheDocumentsPrintWhatTheySay(t *testing.T) {
 		write(t, filepath.Join(dir, fmt.Sprint("program", i), "main.go"), p.text)
 	}
 	bin := filepath.Join(dir, "bin") + string(filepath.Separator)
-	build := exec.Command("go", slices.Concat([]string{"build", "-mod=mod", "-o", bin}, ownFlags(t), []string{"./..."})...)
+	build := exec.Command("go", slices.Concat([]string{"build", "-mod=mod", "-o", bin}, buildtest.Flags(t), []string{"./..."})...)
 	build.Dir, build.Env = dir, append(os.Environ(), "GOFLAGS=", "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
 		for i, p := range list {
@@ -165,21 +166,6 @@ func TestProgramsOfTheDocumentsPrintWhatTheySay(t *testing.T) {
 			}
 		}
 	}
-}
-
-// ownFlags are those that this test was built with, so that the programs' packages are compiled already.
-func ownFlags(t *testing.T) (flags []string) {
-	t.Helper()
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		t.Fatal("this test does not know how it was built")
-	}
-	for _, s := range info.Settings {
-		if s.Key == "-race" || s.Key == "-tags" {
-			flags = append(flags, s.Key+"="+s.Value)
-		}
-	}
-	return flags
 }
 
 func TestFragmentsOfTheDocumentsAreInTheCode(t *testing.T) {
@@ -261,7 +247,7 @@ func TestPackagesAreAsDrawn(t *testing.T) {
 }
 
 // testsOnly is what no program links.
-var testsOnly = []string{"docs", "backend/fdb/fdbserver", "backend/fdb/fdbtest", "backend/postgres/pgtest", "internal/dbtest", "internal/limitstest", "internal/wire/wiretest", "examples/internal/child"}
+var testsOnly = []string{"docs", "backend/fdb/fdbserver", "backend/fdb/fdbtest", "backend/postgres/pgtest", "internal/buildtest", "internal/dbtest", "internal/limitstest", "internal/wire/wiretest", "examples/internal/child"}
 
 // importsOf returns what each package imports of the module. The examples are one.
 func importsOf(t *testing.T, module string) map[string][]string {

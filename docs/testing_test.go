@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/dserver-go/dserver/internal/buildtest"
 )
 
 const manual = "dserver/dservertest/manual_test.go"
@@ -52,7 +54,7 @@ func TestTheManualFailsAsItSays(t *testing.T) {
 			t.Fatalf("%q is not in the manual, once", m.right)
 		}
 		write(t, filepath.Join(dir, "manual_test.go"), strings.Replace(code, m.right, m.wrong, 1))
-		command := exec.Command("go", slices.Concat([]string{"test", "-mod=mod", "-run", "^" + m.test + "$"}, ownFlags(t))...)
+		command := exec.Command("go", slices.Concat([]string{"test", "-mod=mod", "-run", "^" + m.test + "$"}, buildtest.Flags(t))...)
 		command.Dir, command.Env = dir, append(os.Environ(), "GOFLAGS=", "GOWORK=off")
 		printed, err := command.CombinedOutput()
 		if err == nil {

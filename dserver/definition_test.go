@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/dserver-go/dserver/backend/backendtest"
 	"github.com/dserver-go/dserver/dserver"
+	"github.com/dserver-go/dserver/internal/buildtest"
 )
 
 // Types that a definition must refuse, as a state, a message or a reply.
@@ -390,7 +392,7 @@ func TestWrongProgramsDoNotCompile(t *testing.T) {
 		must(t, os.WriteFile(file, []byte(text), 0o600))
 		overlay.Replace[filepath.Join(here, "compiled", name, "p.go")] = file
 	}
-	args := []string{"build", "-overlay", filepath.Join(dir, "overlay.json"), "./compiled/right"}
+	args := slices.Concat([]string{"build"}, buildtest.Flags(t), []string{"-overlay", filepath.Join(dir, "overlay.json"), "./compiled/right"})
 	add("right", rightProgram)
 	for i, c := range wrongPrograms {
 		add(fmt.Sprint("wrong", i), c.program)
