@@ -159,7 +159,7 @@ func newConsumer(db backend.Database, o Options, types ...*turn.Definition) *con
 		run.types[def.Name] = &served{def: def, servers: map[string]*server{}, share: newShare(def.Settings.Turns)}
 	}
 	for _, shard := range run.shards() {
-		run.posts[shard] = &post{marks: make(chan struct{}, 1), due: make(chan struct{}, 1)}
+		run.posts[shard] = newPost()
 	}
 	if names := slices.Sorted(maps.Keys(run.types)); len(names) > 0 { // an Info's has none
 		run.first, run.last = names[0], names[len(names)-1]

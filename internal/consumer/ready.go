@@ -39,6 +39,7 @@ func (c *consumer) shards() []int64 {
 // patrol finds what no bell told of: each LookInterval it sees, in one transaction, in which shards there is something, and has
 // these looked at. A consumer with nothing to do reads no more than that.
 func (c *consumer) patrol(ctx context.Context) {
+	sleep(ctx, mailbox.Jittered(mailbox.LookInterval)) // all shards are looked at when it starts
 	for ctx.Err() == nil {
 		if err := c.patrolOnce(ctx); err != nil {
 			c.scanFailed(ctx, err)
@@ -54,7 +55,13 @@ const maxPatrol = 64
 // post is where those that look for work of a shard are told to look.
 type post struct {
 	marks, due chan struct{} // with a token when there is to be another look
-	parked     atomic.Bool   // that look is at those that are parked, too
+	parked     atomic.Bool   // that look is at those that are parked, too: so is the first
+}
+
+func newPost() *post {
+	p := &post{marks: make(chan struct{}, 1), due: make(chan struct{}, 1)}
+	p.parked.Store(true)
+	return p
 }
 
 func (c *consumer) patrolOnce(ctx context.Context) error {

@@ -214,7 +214,10 @@ func TestWhoIsNextHearsOfThePeersEnd(t *testing.T) {
 			if took := time.Since(began); (took == time.Millisecond) != (servers == 1) || took > b.soon {
 				t.Errorf("behind %d peers it slept for %v of %v", servers, took, b.soon)
 			}
-			b.forget()
+			b.begin()
+			if b.end(); b.soon != 0 || b.ends.Watch != nil {
+				t.Error("who stands by for nothing has a watch on its peer")
+			}
 			release()
 		}
 	})
